@@ -1,0 +1,133 @@
+"""The schema of one experiment: data, model, recipe, and the scene it is tried on."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from zoo.config.base import Positive, Rate, Schema, Size, problem
+from zoo.config.models import ModelConfig
+
+CONFIG_VERSION = 1
+
+# name: (channels, classes), for the sets whose mismatch with a model is told before anything is read
+KNOWN_DATA = {"digits": (1, 10), "mnist": (1, 10), "cifar10": (3, 10), "cifar100": (3, 100)}
+
+
+class DataConfig(Schema):
+    """Where the images come from.
+
+    `name`: digits (bundled), npz, image_folder, or any image classification set of tensorflow-datasets.
+    `dir`: the folder of tensorflow-datasets (default: the environment's TFDS_DATA_DIR), the image folder, or the
+    .npz file. `validation`: what is carved from the training images, a share below 1 or a number of images; 0 trains
+    on everything. `test`: the share that an image folder without train/ and test/ holds back, by content hash.
+    `resize`: scale images to the model's size instead of cropping or padding them.
+    """
+
+    name: str
+    dir: Path | None = None
+    validation: Annotated[float, Field(ge=0)] = 0.1
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    resize: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.name in ("npz", "image_folder") and self.dir is None:
+            what = "the .npz file" if self.name == "npz" else "the folder with one folder a class"
+            raise problem(f"received null; {self.name} needs {what}", "dir")
+        if self.validation >= 1 and self.validation != int(self.validation):
+            text = f"received {self.validation}; accepted: a share below 1, or a whole number of images"
+            raise problem(text, "validation")
+        return self
+
+
+class SGD(Schema):
+    """Stochastic gradient descent with momentum; weight decay is decoupled and spares biases and normalisations."""
+
+    name: Literal["sgd"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    momentum: Rate = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class AdamW(Schema):
+    """AdamW (Loshchilov and Hutter 2017); weight decay spares biases and normalisations."""
+
+    name: Literal["adamw"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Augment(Schema):
+    """Random shifts of up to `shift` pixels (pad with the value that preprocessing maps to 0, then crop), and flips."""
+
+    shift: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class TrainConfig(Schema):
+    """The recipe: linear warm-up over `warmup_epochs`, then a cosine to zero at the last step."""
+
+    epochs: Positive
+    batch_size: Positive = 128
+    optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Rate = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    augment: Augment = Augment()
+    checkpoint_every_steps: Positive | None = None
+    deterministic: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        if self.warmup_epochs > 0 and self.warmup_epochs >= self.epochs:
+            text = f"received {self.warmup_epochs}; accepted: less than epochs = {self.epochs}"
+            raise problem(text, "warmup_epochs")
+        return self
+
+
+class SceneConfig(Schema):
+    """The large image that a finished run is tried on: `count` test images at random places of a canvas.
+
+    `size`: [height, width] of the canvas; null: twice the training size for each image, in a square arrangement.
+    """
+
+    count: Positive = 100
+    size: Size | None = None
+
+
+class Config(Schema):
+    """One experiment."""
+
+    version: Literal[1] = CONFIG_VERSION
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataConfig
+    model: Annotated[ModelConfig, Field(discriminator="family")]
+    train: TrainConfig
+    scene: SceneConfig = SceneConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        if self.model.image_size is None:
+            text = "received null; training needs [height, width]"
+            raise problem(text, "model.image_size")
+        if self.data.name in KNOWN_DATA:
+            channels, classes = KNOWN_DATA[self.data.name]
+            for key, wanted in (("num_classes", classes), ("channels", channels)):
+                if (received := getattr(self.model, key)) != wanted:
+                    text = f"received {received}; accepted for data.name = {self.data.name}: {wanted}"
+                    raise problem(text, f"model.{key}")
+        return self
+
+    def to_yaml(self) -> str:
+        """The resolved config; loading it gives an equal `Config`."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that differ between different resolved configs."""
+        return hashlib.sha256(self.to_yaml().encode()).hexdigest()[:8]

@@ -1,0 +1,49 @@
+"""Batches whose order is a function of seed, epoch and step alone, so that training resumes anywhere."""
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from zoo.data import Split
+
+
+def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """(n,) whole numbers -> (n, num_classes) float32."""
+    return np.eye(num_classes, dtype=np.float32)[labels]
+
+
+def training_batches(
+    split: Split, num_classes: int, batch_size: int, seed: int, first_step: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches (images, one-hot labels) without end, from `first_step` on.
+
+    Every epoch is a new permutation; the images that do not fill a last batch wait for another epoch.
+    """
+    steps = len(split) // batch_size
+    step = first_step
+    while True:
+        epoch, start = divmod(step, steps)
+        order = np.random.default_rng([seed, epoch]).permutation(len(split))
+        for position in range(start, steps):
+            chosen = order[position * batch_size : (position + 1) * batch_size]
+            yield np.asarray(split.images[chosen], np.float32), one_hot(split.labels[chosen], num_classes)
+        step = (epoch + 1) * steps
+
+
+class EvaluationBatches(keras.utils.PyDataset):
+    """The whole split in its own order: (images, one-hot labels), the last batch smaller."""
+
+    def __init__(self, split: Split, num_classes: int, batch_size: int):
+        """Take the split and the batch size."""
+        super().__init__()
+        self.split, self.num_classes, self.batch_size = split, num_classes, batch_size
+
+    def __len__(self) -> int:
+        """How many batches."""
+        return -(-len(self.split) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """One batch."""
+        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return np.asarray(self.split.images[part], np.float32), one_hot(self.split.labels[part], self.num_classes)

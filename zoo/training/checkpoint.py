@@ -1,0 +1,85 @@
+"""Checkpoints that hold all of a training's state: weights, optimizer, metrics, random states, step and history.
+
+One .npz file a checkpoint, written to a temporary name and renamed; the newest two are kept, and a damaged newest
+falls back to the one before.
+"""
+
+import json
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from zoo.saving import replacing
+
+_KEPT = 2
+
+
+@dataclass
+class Progress:
+    """How far a training is: `step` batches done, and the logs of each finished epoch."""
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def _state(trainer: keras.Model) -> dict[str, list[keras.Variable]]:
+    metrics = trainer.metrics_variables
+    known = {id(variable) for variable in metrics}
+    return {
+        # With the random layers' seed states, which `weights` leaves out.
+        "model": [variable for variable in trainer.variables if id(variable) not in known],
+        "optimizer": list(trainer.optimizer.variables),
+        "metrics": list(metrics),
+    }
+
+
+def save(folder: Path, trainer: keras.Model, progress: Progress) -> Path:
+    """Write the state of `trainer` as `step-N.npz`, then remove all but the newest two."""
+    arrays = {
+        f"{part}/{index}": keras.ops.convert_to_numpy(variable)
+        for part, variables in _state(trainer).items()
+        for index, variable in enumerate(variables)
+    }
+    about = json.dumps({"step": progress.step, "history": progress.history})
+    path = folder / f"step-{progress.step:09d}.npz"
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, about=np.array(about), **arrays)
+    for old in _newest_first(folder)[_KEPT:]:
+        old.unlink()
+    return path
+
+
+def restore(folder: Path, trainer: keras.Model) -> tuple[Progress, list[np.ndarray]] | None:
+    """Put the newest readable checkpoint into `trainer`; None where there is none.
+
+    Returns the progress and the values of the metrics, which Keras resets when an epoch begins.
+    """
+    for path in _newest_first(folder):
+        try:
+            with np.load(path) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            warnings.warn(f"checkpoint {path} is damaged and passed over ({error})", stacklevel=2)
+            continue
+        about = json.loads(str(arrays.pop("about")))
+        state = _state(trainer)
+        for part in ("model", "optimizer"):
+            for index, variable in enumerate(state[part]):
+                variable.assign(arrays[f"{part}/{index}"])
+        metrics = [arrays[f"metrics/{index}"] for index in range(len(state["metrics"]))]
+        return Progress(about["step"], about["history"]), metrics
+    return None
+
+
+def restore_metrics(trainer: keras.Model, values: list[np.ndarray]) -> None:
+    """Set the running metrics of an epoch that goes on."""
+    for variable, value in zip(trainer.metrics_variables, values, strict=True):
+        variable.assign(value)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.npz"), reverse=True)

@@ -1,0 +1,153 @@
+"""The loop: Keras's `fit`, from wherever the last checkpoint left off."""
+
+import csv
+import importlib.util
+import math
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+
+from zoo.config import Config
+from zoo.data import Dataset
+from zoo.errors import InputError
+from zoo.saving import replacing
+from zoo.training import checkpoint
+from zoo.training.batches import EvaluationBatches, training_batches
+from zoo.training.checkpoint import Progress
+from zoo.training.recipe import trainer as make_trainer
+
+
+class Interrupted(Exception):
+    """The user stopped the training; a checkpoint of the last step done is written."""
+
+
+def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) -> list[dict[str, float]]:
+    """Train `model` in place, or go on from the newest checkpoint in `folder`.
+
+    Writes `checkpoints/`, `history.csv` and, where TensorFlow is installed, `tensorboard/` into `folder`.
+
+    Returns:
+        The logs of every epoch: loss, accuracy, learning_rate and, with a validation split, val_loss, val_accuracy.
+
+    Raises:
+        InputError: where the data are fewer than a batch, or the loss becomes NaN or infinite.
+        Interrupted: after Ctrl-C or a termination signal, once the step at hand is done and saved.
+    """
+    recipe = config.train
+    steps = len(dataset.train) // recipe.batch_size
+    if steps == 0:
+        raise InputError(
+            f"train.batch_size: received {recipe.batch_size}; accepted: at most {len(dataset.train)}, the number of "
+            "training images"
+        )
+    trainer = make_trainer(model, recipe, config.model.preprocess.mean, steps)
+    _build_state(trainer, config.model.num_classes)
+    folder = Path(folder)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    progress, metrics = checkpoint.restore(folder / "checkpoints", trainer) or (Progress(), [])
+    if progress.step:
+        print(f"resuming from step {progress.step}", flush=True)
+
+    validation = None
+    if dataset.validation is not None:
+        validation = EvaluationBatches(dataset.validation, config.model.num_classes, recipe.batch_size)
+    keeper = _Keeper(folder, progress, metrics, recipe.checkpoint_every_steps)
+    with _deferred_signals(keeper):
+        while progress.step < recipe.epochs * steps:
+            epoch, done = divmod(progress.step, steps)
+            batches = training_batches(
+                dataset.train, config.model.num_classes, recipe.batch_size, config.seed, progress.step
+            )
+            trainer.fit(
+                batches,
+                # An epoch that was cut is finished on its own, since all of one `fit`'s epochs have equal length.
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else recipe.epochs,
+                steps_per_epoch=steps - done,
+                validation_data=validation,
+                callbacks=[keeper, *_tensorboard(folder)],
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+    return progress.history
+
+
+def _build_state(trainer: keras.Model, num_classes: int) -> None:
+    """Create the optimizer's and the metrics' variables, which Keras would make at the first step."""
+    trainer.optimizer.build(trainer.trainable_variables)
+    blank = keras.ops.zeros((1, num_classes))
+    trainer.compute_metrics(x=None, y=blank, y_pred=blank)
+    trainer.reset_metrics()
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Counts steps, saves checkpoints and history, and stops at a diverged loss or a signal."""
+
+    def __init__(self, folder: Path, progress: Progress, metrics: list, every: int | None):
+        super().__init__()
+        self.folder, self.progress, self.metrics, self.every = folder, progress, metrics, every
+        self.stop_asked = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.metrics:
+            checkpoint.restore_metrics(self.model, self.metrics)
+            self.metrics = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.step += 1
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise InputError(
+                f"training diverged: the loss is {loss} at step {self.progress.step}; the checkpoint before it is "
+                f"kept in {self.folder / 'checkpoints'}; try a lower train.optimizer.learning_rate, longer "
+                "train.warmup_epochs, or train.clip_norm, and check the data for NaN"
+            )
+        if self.stop_asked:
+            self._save()
+            raise Interrupted(f"interrupted at step {self.progress.step}; the same command continues from there")
+        if self.every and self.progress.step % self.every == 0:
+            self._save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}, "learning_rate": rate}
+        self.progress.history.append(row)
+        self._save()
+        with replacing(self.folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.progress.history[0]))
+            writer.writeheader()
+            writer.writerows(self.progress.history)
+
+    def _save(self) -> None:
+        checkpoint.save(self.folder / "checkpoints", self.model, self.progress)
+
+
+@contextmanager
+def _deferred_signals(keeper: _Keeper) -> Iterator[None]:
+    """Let Ctrl-C and termination wait for the end of the step; a second one stops at once."""
+
+    def ask(number, frame):
+        if keeper.stop_asked:
+            raise KeyboardInterrupt
+        keeper.stop_asked = True
+        print("\nstopping after this step; once more to stop at once", flush=True)
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {number: signal.signal(number, ask) for number in signals}
+    except ValueError:  # not in the main thread, where Python takes no handlers
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    if importlib.util.find_spec("tensorflow") is None:
+        return []
+    return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]

@@ -1,0 +1,26 @@
+"""What makes two runs of one config the same, bit for bit."""
+
+import warnings
+
+import keras
+
+
+def start(seed: int, deterministic: bool) -> None:
+    """Seed Python, NumPy and Keras; with `deterministic`, let TensorFlow run one operation at a time.
+
+    TensorFlow on a CPU sums in another order in every process unless its inter-operation parallelism is 1; the
+    threads inside an operation stay, and the speed with them. It takes effect before TensorFlow's first operation
+    only: later, a warning says that the run may differ in its last bits.
+    """
+    if deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.config.threading.get_inter_op_parallelism_threads() != 1:
+            try:
+                tf.config.threading.set_inter_op_parallelism_threads(1)
+            except RuntimeError:
+                warnings.warn(
+                    "TensorFlow was started before the run: train.deterministic cannot take effect in this process",
+                    stacklevel=2,
+                )
+    keras.utils.set_random_seed(seed)
