@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class Interrupted(Exception):
+    """The user stopped the work; the message says where it stands and how it goes on."""
+
+
 def unknown(what: str, received: object, accepted: Iterable[object]) -> str:
     """Say that `received` is no known `what`, with the nearest accepted name first if one is near."""
     names = [str(name) for name in accepted]

@@ -4,8 +4,8 @@ Describing, tracing geometry and converting all walk this list, so that they agr
 """
 
 from collections.abc import Iterator
-from itertools import count
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import keras
@@ -52,6 +52,7 @@ class Graph:
     outputs: tuple[int, ...]
     steps: tuple[Step, ...]
 
+
 def functional(model: keras.Model) -> keras.Model:
     """The functional form of a Functional or Sequential model.
 
@@ -94,7 +95,9 @@ def _walk(model: keras.Model, keys: dict[int, int], prefix: str, fresh: Iterator
                 inner = functional(layer)
                 inside = {id(tensor): key for tensor, key in zip(inner.inputs, sources, strict=True)}
                 yield from _walk(inner, inside, f"{prefix}{layer.name}/", fresh)
-                keys |= {id(outer): inside[id(result)] for outer, result in zip(node.outputs, inner.outputs, strict=True)}
+                keys |= {
+                    id(outer): inside[id(result)] for outer, result in zip(node.outputs, inner.outputs, strict=True)
+                }
                 continue
             keys |= {id(tensor): next(fresh) for tensor in node.outputs}
             results = tuple(keys[id(tensor)] for tensor in node.outputs)

@@ -1,0 +1,1 @@
+"""The fully-convolutional side: needs a model, nothing of training."""

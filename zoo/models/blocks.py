@@ -25,7 +25,14 @@ def norm_act(x: Tensor, name: str) -> Tensor:
 
 
 def convolution(
-    x: Tensor, filters: int, kernel: int, name: str, *, stride: int = 1, padding: Padding = "same", use_bias: bool = False
+    x: Tensor,
+    filters: int,
+    kernel: int,
+    name: str,
+    *,
+    stride: int = 1,
+    padding: Padding = "same",
+    use_bias: bool = False,
 ) -> Tensor:
     """A convolution alone: (B, H, W, C) -> (B, H', W', filters).
 
@@ -60,9 +67,7 @@ def conv(
 
     A convolution straight before a normalisation has no bias.
     """
-    x = convolution(
-        x, filters, kernel, name, stride=stride, padding=padding, use_bias=normalization == "none"
-    )
+    x = convolution(x, filters, kernel, name, stride=stride, padding=padding, use_bias=normalization == "none")
     if normalization == "batch":
         x = norm(x, name)
     return layers.ReLU(name=f"{name}_relu")(x) if activation else x

@@ -1,5 +1,4 @@
 """Training: the recipe, the loop, checkpoints and resuming."""
 
-from zoo.training.loop import Interrupted as Interrupted
 from zoo.training.loop import train as train
 from zoo.training.reproducible import start as start

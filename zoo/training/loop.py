@@ -13,16 +13,12 @@ import keras
 
 from zoo.config import Config
 from zoo.data import Dataset
-from zoo.errors import InputError
+from zoo.errors import InputError, Interrupted
 from zoo.saving import replacing
 from zoo.training import checkpoint
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
 from zoo.training.recipe import trainer as make_trainer
-
-
-class Interrupted(Exception):
-    """The user stopped the training; a checkpoint of the last step done is written."""
 
 
 def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) -> list[dict[str, float]]:

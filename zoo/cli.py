@@ -1,0 +1,270 @@
+"""The commands `zoo ...`: parse, call, print. What takes long to import is imported where it is used."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from zoo.errors import InputError, Interrupted
+
+_FILE = click.Path(path_type=Path)
+
+
+class _Group(click.Group):
+    """Commands in the order of the work, not of the alphabet."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Group,
+    epilog="Example: zoo train nin_digits --workdir runs/digits",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="bottleneck-zoo", message="%(prog)s %(version)s")
+def zoo() -> None:
+    """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
+
+    MODEL is a .keras file or a run directory; CONFIG is a .yaml file or a name from `zoo list`.
+    """
+
+
+@zoo.command("list", short_help="List the catalogue.", epilog="Example: zoo list")
+def list_() -> None:
+    """List the catalogue: every name that `zoo train` or `zoo.build` takes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from zoo.catalogue import list_models, resolve
+    from zoo.config import shipped_configs
+
+    table = Table("name", "family", "image", "classes", "stride", "zoo train")
+    trainable = shipped_configs()
+    for name in list_models():
+        model = resolve(name)
+        size = f"{model.image_size[0]} x {model.image_size[1]} x {model.channels}"
+        row = (name, model.family, size, str(model.num_classes), str(model.total_stride))
+        table.add_row(*row, "yes" if name in trainable else "")
+    Console().print(table)
+
+
+@zoo.command(
+    short_help="Train, evaluate, convert, scan a scene, draw.",
+    epilog="Example: zoo train nin_mnist_bn train.epochs=2 --workdir runs/quick",
+)
+@click.argument("config")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--workdir", type=_FILE, help="The run directory. Default: runs/<config name>-<digest of the config>.")
+@click.option("--fresh", is_flag=True, help="Train anew in a numbered directory, where the run exists already.")
+def train(config: str, overrides: tuple[str, ...], workdir: Path | None, fresh: bool) -> None:
+    """Train CONFIG, evaluate it, convert its head, scan a scene, draw pictures.
+
+    The same command goes on where an unfinished run stopped. Options and overrides stand in any order.
+    """
+    from zoo.config import load_config
+
+    resolved = load_config(config, overrides)
+    with _quiet_start():
+        from zoo.run import run
+    run(resolved, workdir, fresh)
+
+
+@zoo.command(short_help="Evaluate a run on its test split.", epilog="Example: zoo evaluate runs/quick -o quick.json")
+@click.argument("run", type=_FILE)
+@click.option("-o", "--output", type=_FILE, help="Write the numbers to this JSON file too.")
+def evaluate(run: Path, output: Path | None) -> None:
+    """Evaluate the model of a RUN directory on its data set's test split."""
+    config = _run_config(run)
+    with _quiet_start():
+        from zoo import data, saving
+        from zoo.evaluate import evaluate as measure
+    model = saving.load(run)
+    dataset = data.load(config)
+    result = measure(model, dataset.test, dataset.class_names)
+    click.echo(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
+    for name, accuracy in result.per_class_accuracy.items():
+        click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
+    if output is not None:
+        _write_json(output, result.to_dict())
+
+
+@zoo.command(short_help="Classify image files.", epilog="Example: zoo predict runs/quick digit.png")
+@click.argument("model", type=_FILE)
+@click.argument("images", nargs=-1, required=True, type=_FILE, metavar="IMAGE...")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
+def predict(model: Path, images: tuple[Path, ...], top: int) -> None:
+    """Print the likeliest classes of each IMAGE with their probabilities.
+
+    An image of another size than the model's is cropped or padded about its centre, never scaled, and a line says so.
+    """
+    with _quiet_start():
+        from zoo import saving
+        from zoo.evaluate import predict_files
+    network = saving.load(model)
+    names = saving.class_names(network)
+    for answer in predict_files(network, images):
+        best = answer.probabilities.argsort()[::-1][:top]
+        shown = ", ".join(f"{names[index]} {answer.probabilities[index]:.1%}" for index in best)
+        note = f"  ({answer.note})" if answer.note else ""
+        click.echo(f"{answer.path}: {shown}{note}")
+
+
+@zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
+@click.argument("model", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="The converted model's .keras file.")
+@click.option(
+    "--image-size", type=int, nargs=2, metavar="H W", help="The training size, where the model leaves it open."
+)
+@click.option("--pooling", type=click.Choice(["window", "global"]), default="window", show_default=True)
+def convert(model: Path, output: Path, image_size: tuple[int, int] | None, pooling: str) -> None:
+    """Turn a classifier's Dense head into convolutions, so that it takes images of any size.
+
+    The result is compared with the source before it is written; the report lands beside it as JSON.
+    """
+    with _quiet_start():
+        from zoo import saving
+        from zoo.dense.convert import convolutionalize
+        from zoo.dense.verify import verify
+    source = saving.load(model)
+    converted = convolutionalize(source, image_size or None, pooling)
+    if converted is source:
+        raise InputError(f"model {str(model)!r}: has no head left to convert; it takes images of any size already")
+    if pooling == "global":
+        saving.save(converted, output)
+        click.echo(f"wrote {output}: one answer for an image of any size; equal to the source at its training size")
+        return
+    report = verify(source, converted)
+    click.echo(report.table())
+    if not report.same_at_training_size:
+        raise RuntimeError("the converted model differs from its source at the training size; nothing was written")
+    saving.save(converted, output)
+    _write_json(output.with_suffix(".verification.json"), report.to_dict())
+    click.echo(f"wrote {output} and {output.with_suffix('.verification.json')}")
+
+
+@zoo.command(
+    short_help="Slide a model over a large image.",
+    epilog="Example: zoo scan fcn.keras runs/quick/scene_input.png -o scanned",
+)
+@click.argument("model", type=_FILE)
+@click.argument("image", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="The folder for scores, geometry and overlay.")
+@click.option("--tile", type=int, help="Side in pixels of the region that one pass answers for.")
+@click.option("--class", "class_name", help="Draw this class's probability instead of the winner.")
+def scan(model: Path, image: Path, output: Path, tile: int | None, class_name: str | None) -> None:
+    """Slide a model over a large IMAGE: scores.npz, geometry.json and overlay.png in the output folder.
+
+    A classifier is converted first.
+    """
+    with _quiet_start():
+        from zoo import plots, saving
+        from zoo.dense.scan import scan as slide
+        from zoo.errors import unknown
+        from zoo.images import read_image
+    network = saving.load(model)
+    names = saving.class_names(network)
+    if class_name is not None and class_name not in names:
+        raise InputError(unknown("class", class_name, names))
+    pixels = read_image(image, network.inputs[0].shape[-1])
+    scores = slide(network, pixels, tile, progress=True)
+    scores.save(output)
+    plots.overlay(scores, pixels, output / "overlay.png", None if class_name is None else names.index(class_name))
+    rows, columns = scores.scores.shape[:2]
+    click.echo(f"{rows} x {columns} cells, {scores.geometry}")
+    if any(scores.uncovered):
+        top, left, bottom, right = scores.uncovered
+        click.echo(f"pixels that no window covers: {top} top, {left} left, {bottom} bottom, {right} right")
+    winners = scores.scores.argmax(-1)
+    shares = sorted(((float((winners == index).mean()), name) for index, name in enumerate(names)), reverse=True)
+    click.echo("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
+    click.echo(f"wrote {output / 'scores.npz'}, {output / 'geometry.json'} and {output / 'overlay.png'}")
+
+
+@zoo.command(
+    short_help="Write a model for another runtime.",
+    epilog="Example: zoo export fcn.keras -o exported --format saved_model",
+)
+@click.argument("model", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="A new directory (saved_model) or file.")
+@click.option(
+    "--format", "format_", default="saved_model", show_default=True, help="One of saved_model, onnx, openvino, litert."
+)
+def export(model: Path, output: Path, format_: str) -> None:
+    """Write MODEL for another runtime; it takes uint8 images (batch, height, width, channels).
+
+    Batch is free always; height and width are free in a converted model.
+    """
+    with _quiet_start():
+        from zoo import saving
+        from zoo.export import export as write
+    click.echo(f"wrote {write(saving.load(model), output, format_)}")
+
+
+@zoo.command(short_help="Draw the pictures of a run anew.", epilog="Example: zoo plot runs/quick")
+@click.argument("run", type=_FILE)
+def plot(run: Path) -> None:
+    """Draw the pictures of a finished RUN directory anew: curves, confusion, filters."""
+    _run_config(run)
+    with _quiet_start():
+        from zoo.run import redraw
+    for path in redraw(run):
+        click.echo(f"wrote {path}")
+
+
+def _run_config(run: Path):
+    from zoo.config import load_config
+
+    if not (run / "config.yaml").is_file():
+        raise InputError(f"run directory {str(run)!r}: has no config.yaml; accepted: a directory that `zoo train` made")
+    return load_config(run / "config.yaml")
+
+
+def _write_json(path: Path, content: dict) -> None:
+    from zoo.saving import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Hide what TensorFlow's C++ start-up writes about this machine, unless the user has set its log level."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:
+    """Run `command` and exit: 0 done, 2 the user's input is wrong (one line on stderr), 130 interrupted, 1 else."""
+    try:
+        sys.exit(command.main(args=arguments, prog_name=name, standalone_mode=False))
+    except InputError as error:
+        code, text = 2, str(error)
+    except click.ClickException as error:
+        where = f"{error.ctx.command_path}: " if getattr(error, "ctx", None) else ""
+        code, text = 2, f"{where}{error.format_message()}; see --help"
+    except Interrupted as error:
+        code, text = 130, str(error)
+    except (click.Abort, KeyboardInterrupt):
+        code, text = 130, "interrupted"
+    except OSError as error:
+        if error.filename is None and not error.strerror:
+            raise
+        code, text = 1, str(error)
+    click.echo(f"{name}: {' '.join(text.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,159 @@
+"""What a model reaches: on test images, and on a large scene made of them."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from zoo.data import Scene, Split
+from zoo.dense.scan import scan
+from zoo.dense.score_map import ScoreMap, softmax
+from zoo.errors import InputError
+from zoo.images import fit_image, read_image
+from zoo.saving import card
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A classifier on a split of `n` images.
+
+    `loss` is the mean cross-entropy in nats, without label smoothing. `confusion[i][j]` counts images of class i
+    answered as class j. A class without images has the accuracy None.
+    """
+
+    accuracy: float
+    loss: float
+    n: int
+    per_class_accuracy: dict[str, float | None]
+    confusion: list[list[int]]
+
+    def to_dict(self) -> dict:
+        """The result as JSON holds it."""
+        return asdict(self)
+
+
+def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> Evaluation:
+    """Accuracy, loss and confusion of a classifier with logits (B, K) on a split.
+
+    Raises:
+        InputError: where the model has another number of outputs than there are classes.
+    """
+    if model.output_shape[-1] != len(class_names):
+        raise InputError(f"model: has {model.output_shape[-1]} outputs; accepted for this data: {len(class_names)}")
+    logits = predict(model, split.images)
+    labels = np.asarray(split.labels)
+    chosen = softmax(logits)[np.arange(len(labels)), labels]
+    counts = confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
+    totals, right = counts.sum(1), counts.diagonal()
+    return Evaluation(
+        accuracy=float(right.sum() / len(labels)),
+        loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
+        n=len(labels),
+        per_class_accuracy={
+            name: float(hits / total) if total else None
+            for name, hits, total in zip(class_names, right, totals, strict=True)
+        },
+        confusion=counts.tolist(),
+    )
+
+
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Logits of raw images, batch by batch: (n, H, W, C) -> (n, K) float32."""
+    answers = []
+    for start in range(0, len(images), _BATCH):
+        batch = np.asarray(images[start : start + _BATCH], np.float32)
+        answers.append(keras.ops.convert_to_numpy(model.predict_on_batch(batch)))
+    return np.concatenate(answers).reshape(len(images), -1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The probabilities (K,) of one image file, and what had to be done to the image first."""
+
+    path: Path
+    probabilities: np.ndarray
+    note: str
+
+
+def predict_files(model: keras.Model, paths: Sequence[Path]) -> list[Answer]:
+    """Classify image files; one of another size than the model's is cropped or padded about its centre.
+
+    Raises:
+        InputError: for a file that cannot be read, or a converted model, which gives a map instead of an answer.
+    """
+    if len(model.output_shape) != 2:
+        raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
+    about = card(model)
+    size = about.image_size
+    fill = tuple(round(value) for value in about.preprocess.mean) if about.preprocess else 0
+    answers = []
+    for path in paths:
+        image = read_image(path, model.inputs[0].shape[-1])
+        note = ""
+        if size is not None and image.shape[:2] != size:
+            note = f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}"
+            image = fit_image(image, size, fill=fill)
+        answers.append(Answer(Path(path), softmax(predict(model, image[None]))[0], note))
+    return answers
+
+
+@dataclass(frozen=True)
+class SceneEvaluation:
+    """A converted model on one large image, beside its source on the crops pasted there.
+
+    `accuracy`: share of the `n` places whose nearest cell answers right; `crops_accuracy`: the source model on the
+    pasted images by themselves; `agreement`: share of places where both give the same answer. Times in seconds, each
+    the second of two calls, so that tracing is not counted.
+    """
+
+    accuracy: float
+    crops_accuracy: float
+    agreement: float
+    n: int
+    scan_seconds: float
+    crops_seconds: float
+
+    def to_dict(self) -> dict:
+        """The result as JSON holds it."""
+        return asdict(self)
+
+
+def evaluate_scene(
+    fcn: keras.Model, model: keras.Model, scene: Scene, crops: np.ndarray
+) -> tuple[SceneEvaluation, ScoreMap]:
+    """Scan a scene, and ask at each pasted image's place what the nearest cell says.
+
+    Args:
+        fcn: the converted model.
+        model: its source.
+        scene: the large image, with boxes and labels.
+        crops: the images that were pasted, (n, h, w, C).
+    """
+    scanned, scan_seconds = _second_call(lambda: scan(fcn, scene.image))
+    logits, crops_seconds = _second_call(lambda: predict(model, crops))
+    last = np.array(scanned.scores.shape[:2]) - 1
+    cells = np.clip([scanned.geometry.nearest_cell(*box) for box in scene.boxes], 0, last)
+    answers = scanned.scores[cells[:, 0], cells[:, 1]].argmax(-1)
+    alone = logits.argmax(-1)
+    result = SceneEvaluation(
+        accuracy=float((answers == scene.labels).mean()),
+        crops_accuracy=float((alone == scene.labels).mean()),
+        agreement=float((answers == alone).mean()),
+        n=len(scene.labels),
+        scan_seconds=scan_seconds,
+        crops_seconds=crops_seconds,
+    )
+    return result, scanned
+
+
+def _second_call(call):
+    call()
+    begin = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - begin

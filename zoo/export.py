@@ -1,0 +1,58 @@
+"""Trained models for other runtimes: SavedModel, ONNX, OpenVINO, LiteRT."""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import keras
+
+from zoo.errors import InputError, unknown
+from zoo.saving import card
+
+# format: (Keras's name of it, the extra that brings its packages, the module that must be there, file ending)
+_FORMATS = {
+    "saved_model": ("tf_saved_model", None, "tensorflow", ""),
+    "onnx": ("onnx", "onnx", "tf2onnx", ".onnx"),
+    "openvino": ("openvino", "openvino", "openvino", ".xml"),
+    "litert": ("litert", None, "tensorflow", ".tflite"),
+}
+FORMATS = tuple(_FORMATS)
+
+
+def export(model: keras.Model, path: str | Path, format: str = "saved_model") -> Path:
+    """Write `model` in another runtime's format; inputs are uint8 images (B, H, W, C), B free, H and W where open.
+
+    A SavedModel is a directory, whose signature `serving_default` takes `image`; `zoo.json` in its `assets.extra`
+    holds class names, training size and window. The others are files: .onnx, .xml (with .bin), .tflite.
+
+    Raises:
+        InputError: for an unknown format, a missing extra, a path that exists, or another ending than the format's.
+    """
+    if format not in _FORMATS:
+        raise InputError(unknown("export format", format, FORMATS))
+    name, extra, module, ending = _FORMATS[format]
+    path = Path(path)
+    if importlib.util.find_spec(module) is None:
+        how = f"pip install 'bottleneck-zoo[{extra}]'" if extra else f"pip install {module}"
+        raise InputError(f"export format {format!r}: needs {module}; {how}")
+    if path.suffix != ending and ending:
+        raise InputError(f"export path {str(path)!r}: accepted for {format}: a name that ends in {ending}")
+    if path.exists():
+        raise InputError(f"export path {str(path)!r}: exists already; accepted: a new path")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Keras looks at the ending, so the temporary name is a folder beside the path, not another name.
+    working = path.with_name(f".{os.getpid()}-{path.name}-export")
+    try:
+        working.mkdir()
+        made = working / path.name
+        signature = [keras.InputSpec(dtype="uint8", shape=(None, *model.inputs[0].shape[1:]), name="image")]
+        model.export(made, format=name, verbose=False, input_signature=signature)
+        if format == "saved_model":
+            (made / "assets.extra").mkdir(exist_ok=True)
+            (made / "assets.extra" / "zoo.json").write_text(card(model).model_dump_json())
+        for part in sorted(working.iterdir(), key=lambda part: part.suffix == ending):
+            os.replace(part, path.with_name(part.name))
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return path
