@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 
 from zoo.dense.compare import relative_error
-from zoo.dense.head import head_collapses
+from zoo.dense.head import head_collapses, refuse_unknown_reach
 from zoo.dense.positions import GLOBAL_POOLINGS, is_pointwise
 from zoo.errors import InputError
 from zoo.graph import Graph, Step, trace
@@ -44,6 +44,7 @@ def convolutionalize(
         raise InputError(f"pooling: received {pooling!r}; accepted: 'window', 'global'")
     graph = trace(model)
     collapses = head_collapses(graph)
+    refuse_unknown_reach(graph, collapses)
     if not collapses:
         return model
     size = _training_size(model, image_size)
@@ -62,13 +63,15 @@ def convolutionalize(
 def error_at_training_size(
     model: keras.Model, converted: keras.Model, size: tuple[int, int], images: np.ndarray | None = None
 ) -> float:
-    """The relative error of the single cell against the source's outputs, on `images` or two random ones."""
+    """The largest relative error of the single cell against the source's outputs, on `images` or two random ones."""
     if images is None:
         channels = model.inputs[0].shape[-1]
         images = np.random.default_rng(0).integers(0, 256, (2, *size, channels)).astype(np.float32)
-    wanted = keras.ops.convert_to_numpy(model(images, training=False))
-    given = keras.ops.convert_to_numpy(converted(images, training=False))
-    return relative_error(given.reshape(wanted.shape), wanted)
+    errors = []
+    outputs = zip(keras.tree.flatten(model(images)), keras.tree.flatten(converted(images)), strict=True)
+    for wanted, given in ((keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b)) for a, b in outputs):
+        errors.append(relative_error(given.reshape(wanted.shape), wanted))
+    return max(errors)
 
 
 def _training_size(model: keras.Model, image_size: tuple[int, int] | None) -> tuple[int, int]:

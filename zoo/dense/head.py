@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from zoo.dense.positions import GLOBAL_POOLINGS
+from zoo.dense.positions import GLOBAL_POOLINGS, moves
 from zoo.graph import Graph, Step
 
 _COLLAPSES = (*GLOBAL_POOLINGS, layers.Flatten, layers.Reshape)
@@ -29,6 +29,21 @@ def head_collapses(graph: Graph) -> frozenset[int]:
         for key in step.outputs:
             spatial[key], origins[key] = is_map, origin
     return frozenset(found - inside)
+
+
+def refuse_unknown_reach(graph: Graph, collapses: frozenset[int]) -> None:
+    """See that every layer on a map is one whose reach over positions is known.
+
+    Raises:
+        InputError: naming the layer (attention, Permute, recurrent, Lambda) that could not be slid.
+    """
+    axes = len(graph.model.inputs[0].shape) - 2
+    vectors: set[int] = set()
+    for index, step in enumerate(graph.steps):
+        if index in collapses or isinstance(step.layer, GLOBAL_POOLINGS) or set(step.inputs) <= vectors:
+            vectors.update(step.outputs)
+        else:
+            moves(step, axes)
 
 
 def _collapses(step: Step) -> bool:

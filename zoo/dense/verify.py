@@ -86,6 +86,8 @@ def verify(model: keras.Model, fcn: keras.Model, image: np.ndarray | None = None
     Raises:
         InputError: where `fcn` has no window of training size, or the image is smaller than it.
     """
+    if len(model.outputs) != 1:
+        raise InputError(f"model {model.name!r}: has {len(model.outputs)} outputs; accepted: one, a vector of classes")
     shape = geometry(fcn)
     window, stride = shape.window, shape.stride
     channels = fcn.inputs[0].shape[-1]

@@ -1,0 +1,147 @@
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from zoo.config import Config, find_config, load_config, shipped_configs
+from zoo.config.models import Window
+from zoo.errors import InputError
+
+REQUIRED = [
+    "nin_digits",
+    "nin_mnist",
+    "nin_mnist_bn",
+    "nin_cifar10",
+    "nin_cifar10_bn",
+    "inception_cifar10",
+    "resnet29_cifar10",
+    "resnet164_v2_cifar10",
+]
+
+
+def test_the_ready_configs_are_shipped():
+    assert set(REQUIRED) <= set(shipped_configs())
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_resolved_config_loads_back_equal(name, tmp_path):
+    config = load_config(name)
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert load_config(path) == config
+    assert load_config(path).digest == config.digest
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_every_header_names_paper_command_and_result(name):
+    header = [line for line in shipped_configs()[name].read_text().splitlines() if line.startswith("#")]
+    text = "\n".join(header)
+    assert "arXiv:" in text and "section" in text or "table" in text or "figure" in text
+    assert f"python train.py configs/{name}.yaml" in text
+    assert "# Result: " in text
+
+
+def test_overrides_reach_nested_keys_and_list_items():
+    config = load_config("nin_digits", ["train.epochs=3", "model.mlpconvs.0.kernel=5", "data.validation=100", "seed=7"])
+    assert (config.train.epochs, config.model.mlpconvs[0].kernel, config.data.validation, config.seed) == (3, 5, 100, 7)
+
+
+def test_an_override_may_write_numbers_as_python_does():
+    assert load_config("nin_digits", ["train.optimizer.learning_rate=1e-3"]).train.optimizer.learning_rate == 1e-3
+
+
+def test_different_configs_have_different_digests():
+    digests = {load_config("nin_digits", [f"seed={seed}"]).digest for seed in range(20)}
+    assert len(digests) == 20
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "received", "accepted"),
+    [
+        ("train.epoch=3", "train", "'epoch'", "did you mean 'epochs'"),
+        ("trian.epochs=3", "unknown key", "'trian'", "train"),
+        ("train.epochs=many", "train.epochs", "'many'", "integer"),
+        ("train.epochs=true", "train.epochs", "True", "whole number"),
+        ("train.epochs=0", "train.epochs", "0", "greater than or equal to 1"),
+        ("train.optimizer.name=adam", "train.optimizer.name", "'adam'", "'adamw'"),
+        ("train.optimizer.learning_rate=.nan", "train.optimizer.learning_rate", "nan", "finite"),
+        ("train.warmup_epochs=99", "train.warmup_epochs", "99", "less than epochs"),
+        ("model.family=vgg", "model.family", "'vgg'", "'nin', 'inception', 'resnet'"),
+        ("model.mlpconvs.0.filters=[-3]", "model.mlpconvs.0.filters.0", "-3", "greater than or equal to 1"),
+        ("model.mlpconvs.0.kernel=4", "model.mlpconvs.0.kernel", "4", "odd"),
+        ("model.mlpconvs.9.kernel=3", "model.mlpconvs", "9", "items 0 to 1"),
+        ("model.head.kind=foo", "model.head.kind", "'foo'", "'class_maps', 'pooled', 'flatten'"),
+        ("model.image_size=1", "model.image_size", "[1, 1]", "at least 2 pixels"),
+        ("model.image_size=null", "model.image_size", "null", "[height, width]"),
+        ("model.num_classes=12", "model.num_classes", "12", "10"),
+        ("model.channels=3", "model.channels", "3", "1"),
+        ("model.preprocess.mean=[1, 2]", "model.preprocess.mean", "2 numbers", "channels = 1"),
+        ("data.name=npz", "data.dir", "null", "the .npz file"),
+        ("data.validation=2.5", "data.validation", "2.5", "whole number"),
+        ("version=2", "version", "2", "1"),
+        ("name=a/b", "name", "'a/b'", "pattern"),
+        ("epochs", "override", "'epochs'", "key.path=value"),
+        ("seed.x=1", "seed", "seed.x=1", "no keys"),
+    ],
+)
+def test_bad_values_are_one_line_with_key_received_and_accepted(override, key, received, accepted):
+    before = ["seed=0"] if override == "seed.x=1" else []
+    with pytest.raises(InputError) as error:
+        load_config("nin_digits", [*before, override])
+    text = str(error.value)
+    assert key in text and received in text and accepted in text and "\n" not in text
+
+
+def test_a_key_given_twice_is_an_error(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("seed: 1\nseed: 2\n")
+    with pytest.raises(InputError, match="'seed' is given twice"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("content", ["", "- a\n- b\n", "a: [1,\n", "\x00\x01"])
+def test_a_file_that_is_no_config_is_named(tmp_path, content):
+    path = tmp_path / "broken.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match="broken.yaml"):
+        load_config(path)
+
+
+def test_missing_files_and_names_say_what_there_is(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        find_config(tmp_path / "gone.yaml")
+    with pytest.raises(InputError, match="did you mean 'nin_digits'"):
+        find_config("nin_digit")
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"name: \xff\xfe\n")
+    with pytest.raises(InputError, match="latin.yaml: cannot be read"):
+        load_config(path)
+
+
+def test_windows_follow_the_convolution_formula():
+    # CS231n: (W - F + 2P) / S + 1
+    assert Window(kernel=11, stride=4).output_size(227) == 55
+    assert Window(kernel=3, padding=2).output_size(32) == 32
+    assert Window(kernel=5).output_size(4) == 0
+
+
+def test_config_round_trips_through_plain_yaml():
+    config = load_config("resnet29_cifar10")
+    assert Config.model_validate(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_config_errors_and_listing_load_no_backend():
+    code = (
+        "import sys, zoo; from zoo.catalogue import list_models; list_models()\n"
+        "try: zoo.load_config('nin_digits', ['train.epoch=1'])\n"
+        "except zoo.load_config.__globals__['InputError']: pass\n"
+        "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules), sorted(sys.modules)"
+    )
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert time.perf_counter() - begin < 5  # a second on a quiet machine

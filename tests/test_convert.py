@@ -1,0 +1,266 @@
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from conftest import noise, randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import zoo
+from zoo.dense.compare import relative_error
+from zoo.errors import InputError
+from zoo.saving import card
+
+
+def stack(head, size=(12, 10), channels=3, padding="valid"):
+    """A small body with stride 2 and a head: H and W differ, so that a transposed kernel cannot hide."""
+    image = keras.Input((*size, channels))
+    x = layers.Conv2D(6, 3, activation="relu", padding=padding)(image)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Conv2D(5, (2, 3), activation="relu", padding=padding)(x)
+    return randomize(keras.Model(image, head(x)))
+
+
+def flatten_stack(x):
+    x = layers.Flatten()(x)
+    x = layers.Dense(16, activation="relu")(x)
+    x = layers.Dropout(0.5)(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.Dense(12)(x)
+    x = layers.ReLU()(x)
+    return layers.Dense(4, activation="softmax")(x)
+
+
+HEADS = {
+    "flatten": lambda x: layers.Dense(4)(layers.Flatten()(x)),
+    "flatten, stack": flatten_stack,
+    "reshape": lambda x: layers.Dense(4)(layers.Reshape((-1,))(x)),
+    "flatten, relu": lambda x: layers.Dense(4)(layers.Activation("relu")(layers.Flatten()(x))),
+    "average": lambda x: layers.Dense(4)(layers.GlobalAveragePooling2D()(x)),
+    "average, keepdims": lambda x: layers.Conv2D(4, 1)(layers.GlobalAveragePooling2D(keepdims=True)(x)),
+    "max": lambda x: layers.Dense(4)(layers.GlobalMaxPooling2D()(x)),
+    "max, stack": lambda x: layers.Dense(4)(layers.Dense(7, activation="tanh")(layers.GlobalMaxPooling2D()(x))),
+    "class maps": lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(x)),
+    "mobilenet": lambda x: layers.Reshape((4,))(layers.Conv2D(4, 1)(layers.GlobalAveragePooling2D(keepdims=True)(x))),
+    "keepdims, flatten": lambda x: layers.Dense(4)(layers.Flatten()(layers.GlobalAveragePooling2D(keepdims=True)(x))),
+    "layer normalisation": lambda x: layers.Dense(4)(layers.LayerNormalization()(layers.GlobalAveragePooling2D()(x))),
+    "two heads merged": lambda x: layers.Concatenate()(
+        [layers.Dense(2)(layers.Flatten()(x)), layers.Dense(3)(layers.GlobalMaxPooling2D()(x))]
+    ),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_padding_free_net_equals_its_crops_at_every_cell(head):
+    model = stack(HEADS[head])
+    fcn = zoo.convolutionalize(model)
+    image = noise(1, 12 + 2 * 5, 10 + 2 * 4, 3)
+    scores = np.asarray(fcn(image))
+    assert scores.shape[1:3] == (6, 5)
+    assert scores.std((1, 2)).max() > 0
+    wanted = np.stack(
+        [[np.asarray(model(image[:, row : row + 12, column : column + 10])).reshape(-1) for column in range(0, 9, 2)]
+         for row in range(0, 11, 2)]
+    )  # fmt: skip
+    assert relative_error(scores[0], wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_equal_at_the_training_size_and_the_source_untouched(head, padding):
+    model = stack(HEADS[head], padding=padding)
+    before = [np.asarray(weight).copy() for weight in model.weights]
+    fcn = zoo.convolutionalize(model)
+    images = noise(3, 12, 10, 3, seed=1)
+    wanted = np.asarray(model(images))
+    given = np.asarray(fcn(images))
+    assert given.shape[1:3] == (1, 1)
+    assert relative_error(given.reshape(wanted.shape), wanted) <= 1e-5
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(weight), old)
+    assert fcn.count_params() == model.count_params()
+    assert not {id(weight) for weight in fcn.weights} & {id(weight) for weight in model.weights}
+
+
+def test_float64_leaves_no_room_for_a_fault_in_geometry():
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = stack(HEADS["flatten, stack"])
+        fcn = zoo.convolutionalize(model)
+        image = np.random.default_rng(0).normal(size=(1, 30, 31, 3))
+        scores = np.asarray(fcn(image))
+        assert scores.dtype == np.float64
+        for row, column in ((0, 0), (9, 10), (4, 7)):
+            crop = image[:, 2 * row : 2 * row + 12, 2 * column : 2 * column + 10]
+            assert relative_error(scores[:, row, column], np.asarray(model(crop))) <= 1e-9
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(6, 11), st.integers(6, 11), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)
+)
+def test_any_kernel_stride_and_size(height, width, tall, wide, stride, channels):
+    image = keras.Input((height, width, channels))
+    x = layers.Conv2D(3, (tall, wide), stride)(image)
+    model = randomize(keras.Model(image, layers.Dense(2)(layers.Flatten()(x))))
+    fcn = zoo.convolutionalize(model)
+    larger = noise(1, height + 2 * stride, width + stride, channels)
+    scores = np.asarray(fcn(larger))
+    shape = zoo.geometry(fcn, larger.shape[1:3])
+    assert scores.shape[1:3] == shape.grid_shape(*larger.shape[1:3])
+    for row, column in ((0, 0), (2, 1)):
+        top, left, bottom, right = shape.cell_box(row, column)
+        wanted = np.asarray(model(larger[:, top:bottom, left:right]))
+        assert relative_error(scores[:, row, column], wanted) <= 1e-5
+
+
+def test_global_pooling_gives_one_answer_for_the_whole_image():
+    model = stack(HEADS["average"])
+    fcn = zoo.convolutionalize(model, pooling="global")
+    assert np.asarray(fcn(noise(1, 30, 40, 3))).shape == (1, 1, 1, 4)
+    with pytest.raises(InputError, match="flattens the map"):
+        zoo.convolutionalize(stack(HEADS["flatten"]), pooling="global")
+
+
+def test_an_open_input_needs_its_training_size():
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3)(image)
+    model = randomize(keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x))))
+    with pytest.raises(InputError, match=r"image_size=\(height, width\)"):
+        zoo.convolutionalize(model)
+    fcn = zoo.convolutionalize(model, image_size=(9, 7))
+    larger = noise(1, 11, 8, 3)
+    for row, column in ((0, 0), (2, 1)):
+        wanted = np.asarray(model(larger[:, row : row + 9, column : column + 7]))
+        assert relative_error(np.asarray(fcn(larger))[:, row, column], wanted) <= 1e-5
+    with pytest.raises(InputError, match=r"received \(5, 5\)"):
+        zoo.convolutionalize(stack(HEADS["flatten"]), image_size=(5, 5))
+
+
+def test_squeeze_and_excitation_stays_as_it_is():
+    image = keras.Input((12, 12, 3))
+    x = layers.Conv2D(6, 3, padding="same", activation="relu")(image)
+    gate = layers.Dense(6, activation="sigmoid")(layers.Dense(2)(layers.GlobalAveragePooling2D(name="squeeze")(x)))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 6))(gate)])
+    model = randomize(keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))))
+    fcn = zoo.convolutionalize(model)
+    assert isinstance(fcn.get_layer("squeeze"), layers.GlobalAveragePooling2D)
+    assert np.asarray(fcn(noise(1, 20, 16, 3))).shape == (1, 9, 5, 3)
+
+
+def test_nested_and_shared_parts():
+    body = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(4, 3, padding="same"), layers.ReLU()], name="body")
+    image = keras.Input((8, 8, 4))
+    x = body(body(image))
+    shared = layers.Dense(4, activation="relu", name="shared")
+    x = layers.GlobalAveragePooling2D()(x)
+    tail = keras.Sequential([keras.Input((4,)), layers.Dense(3)], name="tail")
+    model = randomize(keras.Model(image, tail(shared(shared(x)))))
+    fcn = zoo.convolutionalize(model)
+    assert fcn.count_params() == model.count_params()
+    larger = noise(1, 8, 8, 4)
+    assert relative_error(np.asarray(fcn(larger))[:, 0, 0], np.asarray(model(larger))) <= 1e-5
+    assert np.asarray(fcn(noise(1, 12, 9, 4))).shape == (1, 5, 2, 3)
+
+
+def test_several_outputs():
+    image = keras.Input((10, 10, 1))
+    x = layers.Conv2D(4, 3)(image)
+    flat = layers.Flatten()(x)
+    model = randomize(keras.Model(image, [layers.Dense(2)(flat), layers.Dense(5)(layers.GlobalMaxPooling2D()(x))]))
+    fcn = zoo.convolutionalize(model)
+    first, second = fcn(noise(1, 12, 11, 1))
+    assert first.shape == (1, 3, 2, 2) and second.shape == (1, 3, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("head", "text"),
+    [
+        (lambda x: layers.Dense(2)(layers.LayerNormalization(name="ln")(layers.Flatten()(x))), "'ln'"),
+        (lambda x: layers.Dense(2)(layers.Flatten()(layers.Permute((2, 1, 3), name="turn")(x))), "'turn'"),
+        (lambda x: layers.Flatten(name="bare")(x), "flattened map"),
+        (lambda x: layers.LSTM(3, name="memory")(layers.Reshape((-1, 5))(x)), "'reshape"),
+        (lambda x: layers.Dense(2)(layers.Softmax(name="soft")(layers.Flatten()(x))), "'soft'"),
+        (lambda x: layers.Dense(2)(layers.Lambda(lambda t: t * 2, name="code")(layers.Flatten()(x))), "'code'"),
+    ],
+)
+def test_what_cannot_be_slid_is_refused_by_name(head, text):
+    with pytest.raises(InputError, match=text):
+        zoo.convolutionalize(stack(head))
+
+
+def test_a_fully_convolutional_model_comes_back_unchanged():
+    fcn = zoo.convolutionalize(stack(HEADS["flatten"]))
+    assert zoo.convolutionalize(fcn) is fcn
+
+
+@pytest.mark.parametrize("name", ["nin_digits", "nin_mnist_bn", "inception_cifar10", "resnet29_cifar10"])
+def test_the_zoos_own_models(name):
+    model = randomize(zoo.build(name))
+    fcn = zoo.convolutionalize(model)
+    report = zoo.verify(model, fcn)
+    assert report.max_error_at_training_size <= 1e-5
+    assert report.crops == 36 and not report.padding_free and report.crops_max_error > 1e-3
+    assert "padding" in report.cause
+
+
+@pytest.mark.parametrize("name", ["nin_mnist_bn", "inception_cifar10"])
+@pytest.mark.parametrize("head", [{"kind": "flatten", "hidden": [8]}, {"kind": "pooled", "pool": "max"}])
+def test_padding_free_models_equal_their_crops(name, head):
+    model = randomize(zoo.build(name, padding="valid", image_size=(54, 50), head=head))
+    report = zoo.verify(model, zoo.convolutionalize(model))
+    assert report.padding_free and report.crops == 36
+    assert report.crops_max_error <= 1e-5 and report.crops_argmax_agreement == 1
+    assert report.same_as_crops and "equal" in report.table()
+
+
+def test_verify_sees_a_wrong_weight():
+    model = randomize(zoo.build("nin_digits"))
+    fcn = zoo.convolutionalize(model)
+    kernel = fcn.get_layer("head_class_maps").kernel
+    kernel.assign(np.asarray(kernel) * 1.01)
+    report = zoo.verify(model, fcn)
+    assert not report.same_at_training_size and "NOT" in report.table()
+
+
+def test_the_file_loads_with_keras_alone_and_carries_its_card(tmp_path):
+    model = stack(HEADS["flatten, stack"])
+    fcn = zoo.convolutionalize(model)
+    path = zoo.save(fcn, tmp_path / "fcn.keras")
+    image = noise(1, 20, 20, 3)
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "scores.npy", np.asarray(fcn(image)))
+    code = (
+        "import sys, keras, numpy as np\n"
+        f"model = keras.models.load_model(r'{path}')\n"
+        f"scores = np.asarray(model(np.load(r'{tmp_path}/image.npy')))\n"
+        f"np.testing.assert_allclose(scores, np.load(r'{tmp_path}/scores.npy'), atol=1e-6)\n"
+        "assert 'zoo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    moved = path.rename(tmp_path / "elsewhere.keras")
+    again = zoo.load(moved)
+    assert card(again).window == (12, 10) and zoo.geometry(again).window == (12, 10)
+    assert list(tmp_path.glob(".*")) == []
+    with zipfile.ZipFile(moved) as archive:
+        assert "zoo.json" in archive.namelist()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_keras_vgg_and_mobilenet_heads(padding):
+    """Models that we did not build, at reduced size: Flatten stacks and pooled heads of keras.applications."""
+    for make, size in (
+        (lambda: keras.applications.VGG16(weights=None, input_shape=(64, 64, 3), classes=7), 64),
+        (lambda: keras.applications.MobileNetV2(weights=None, input_shape=(64, 64, 3), classes=7, alpha=0.35), 64),
+    ):
+        model = make()
+        fcn = zoo.convolutionalize(model)
+        images = noise(1, size, size, 3)
+        assert relative_error(np.asarray(fcn(images))[:, 0, 0], np.asarray(model(images))) <= 1e-5
+        assert np.asarray(fcn(noise(1, 96, 128, 3))).shape == (1, 2, 3, 7)

@@ -1,0 +1,231 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import zoo
+from zoo.errors import InputError
+from zoo.saving import Card, attach
+
+
+def influence(model, image_size, cell):
+    """The smallest rectangle of pixels with a gradient, measured: positive weights, so that nothing cancels.
+
+    Maxima are replaced by averages and activations left out by the caller; computed in float64.
+    """
+    tf = pytest.importorskip("tensorflow")
+    image = tf.Variable(np.ones((1, *image_size, 1)))
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(model(image)[(0, *cell)])
+    gradient = np.asarray(tape.gradient(value, image))[0, ..., 0]
+    rows, columns = np.nonzero(gradient.any(1))[0], np.nonzero(gradient.any(0))[0]
+    if not len(rows):
+        return 0, 0, 0, 0
+    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+
+
+def positive(model):
+    for weight in model.weights:
+        weight.assign(np.ones(weight.shape))
+    return model
+
+
+conv = st.fixed_dictionaries(
+    {
+        "kind": st.just("conv"),
+        "kernel": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        "stride": st.integers(1, 3),
+        "dilation": st.integers(1, 2),
+        "padding": st.sampled_from(["same", "valid"]),
+    }
+)
+pool = st.fixed_dictionaries(
+    {
+        "kind": st.just("pool"),
+        "kernel": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        "stride": st.integers(1, 3),
+        "dilation": st.just(1),
+        "padding": st.sampled_from(["same", "valid"]),
+    }
+)
+border = st.fixed_dictionaries(
+    {"kind": st.just("border"), "sides": st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2)}
+)
+crop = st.fixed_dictionaries(
+    {"kind": st.just("crop"), "sides": st.tuples(*[st.tuples(st.integers(0, 1), st.integers(0, 1))] * 2)}
+)
+branches = st.fixed_dictionaries({"kind": st.just("branches"), "kernels": st.tuples(*[st.integers(1, 5)] * 2)})
+network = st.lists(st.one_of(conv, pool, border, crop, branches), min_size=1, max_size=5)
+
+
+def assemble(rows, image_size):
+    x = image = keras.Input((*image_size, 1), dtype="float64")
+    common = {"dtype": "float64"}
+    for row in rows:
+        if row["kind"] == "conv":
+            # Keras has no convolution that is strided and dilated at once.
+            dilation = row["dilation"] if row["stride"] == 1 else 1
+            x = layers.Conv2D(
+                1, row["kernel"], row["stride"], row["padding"], dilation_rate=dilation, use_bias=False, **common
+            )(x)
+        elif row["kind"] == "pool":
+            x = layers.AveragePooling2D(row["kernel"], row["stride"], row["padding"], **common)(x)
+        elif row["kind"] == "border":
+            x = layers.ZeroPadding2D(row["sides"], **common)(x)
+        elif row["kind"] == "crop":
+            x = layers.Cropping2D(row["sides"], **common)(x)
+        else:
+            parts = [layers.Conv2D(1, kernel, padding="same", use_bias=False, **common)(x) for kernel in row["kernels"]]
+            x = layers.Add(**common)([*parts, x])
+    return positive(keras.Model(image, x))
+
+
+@settings(max_examples=60, deadline=None)
+@given(network, st.tuples(st.integers(18, 26), st.integers(18, 26)), st.data())
+def test_cell_field_is_where_the_gradient_is(rows, image_size, data):
+    try:
+        model = assemble(rows, image_size)
+    except ValueError:  # a window larger than its map
+        return
+    shape = zoo.geometry(model, image_size)
+    grid = model.output_shape[1:3]
+    assert shape.grid_shape(*image_size) == grid
+    cell = tuple(data.draw(st.sampled_from([0, side // 2, side - 1])) for side in grid)
+    field = shape.cell_field(*cell)
+    assert field == influence(model, image_size, cell)
+    # The theoretical field, where the cell's nominal crop is, holds the measured one.
+    box = shape.cell_box(*cell)
+    if field[0] < field[2] and field[1] < field[3]:
+        assert box[0] <= field[0] and box[1] <= field[1] and box[2] >= field[2] and box[3] >= field[3]
+
+
+# Araujo et al. 2019 and google-research/receptive_field: of the last feature map; a 7x7 head adds 6 strides.
+@pytest.mark.parametrize(
+    ("name", "extent", "stride"),
+    [("resnet50", 483, 32), ("resnet101", 1027, 32), ("resnet152", 1507, 32), ("resnet50_v1_5", 427, 32)],
+)
+def test_receptive_fields_are_the_published_ones(name, extent, stride):
+    shape = zoo.geometry(zoo.build(name))
+    assert shape.stride == (stride, stride)
+    assert shape.receptive_field == (extent + 6 * stride,) * 2
+    assert (shape.window, shape.offset) == ((224, 224), (0, 0))
+
+
+def test_vgg16_as_published():
+    body = keras.applications.VGG16(weights=None, include_top=False, input_shape=(224, 224, 3))
+    shape = zoo.geometry(body)
+    assert (shape.receptive_field, shape.stride) == ((212, 212), (32, 32))
+    assert shape.window == shape.receptive_field
+    assert shape.offset == (-90, -90)
+
+
+def test_a_hand_worked_net():
+    """3x3 convolution at stride 2, 2x2 pooling, 3x3 convolution, all valid, on 21 x 17 pixels."""
+    image = keras.Input((21, 17, 1))
+    x = layers.Conv2D(1, 3, 2)(image)  # 10 x 8, field 3, stride 2
+    x = layers.MaxPooling2D(2)(x)  # 5 x 4, field 5, stride 4
+    model = keras.Model(image, layers.Conv2D(1, 3)(x))  # 3 x 2, field 13, stride 4
+    shape = zoo.geometry(model, (21, 17))
+    assert shape.grid_shape(21, 17) == (3, 2)
+    assert (shape.receptive_field, shape.stride, shape.offset) == ((13, 13), (4, 4), (0, 0))
+    assert shape.cell_box(2, 1) == (8, 4, 21, 17)
+    assert shape.cell_field(2, 1) == (8, 4, 21, 17)
+    assert shape.nearest_cell(8, 4, 21, 17) == (2, 1)
+    assert shape.nearest_cell(9, 5, 22, 18) == (2, 1)
+    assert shape.nearest_cell(11, 7, 24, 20) == (3, 2)
+    assert shape.padding_free and shape.bounded
+
+
+@pytest.mark.parametrize(
+    ("image_size", "offset", "start"), [((8, 8), (0, 0), 0), ((9, 9), (-1, -1), -1)], ids=["even", "odd"]
+)
+def test_the_offset_of_a_strided_same_layer_depends_on_the_size(image_size, offset, start):
+    """TensorFlow pads a 3x3 window at stride 2 by one row before an odd size, by none before an even one."""
+    image = keras.Input((None, None, 1))
+    model = keras.Model(image, layers.Conv2D(1, 3, 2, "same")(image))
+    shape = zoo.geometry(model, image_size)
+    assert shape.offset == offset
+    assert shape.cell_box(0, 0)[0] == start
+    with pytest.raises(InputError, match="give image_size"):
+        zoo.geometry(model).cell_box(0, 0)
+
+
+def test_a_crop_lies_where_its_single_cell_would_be():
+    """Trained at an even size, slid over an odd one: the grid is one pixel up and left of where it was."""
+    image = keras.Input((8, 8, 1))
+    x = layers.Conv2D(1, 3, 2, "same")(image)
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
+    converted = zoo.convolutionalize(model)
+    assert zoo.geometry(converted, (16, 16)).cell_box(0, 0) == (0, 0, 8, 8)
+    assert zoo.geometry(converted, (17, 17)).cell_box(0, 0) == (-1, -1, 7, 7)
+
+
+def test_a_slightly_larger_image_gives_no_larger_grid():
+    """Window w, stride s, u last rows unused at the training size: w to w+s-u-1 give one cell, w+s-u two."""
+    for size, unused in ((21, 0), (22, 1), (23, 2), (24, 3)):
+        image = keras.Input((size, size, 1))
+        x = layers.MaxPooling2D(4)(layers.Conv2D(1, 2)(image))  # stride 4
+        assert (size - 1) % 4 == unused
+        shape = zoo.geometry(zoo.convolutionalize(keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))))
+        assert shape.window == (size, size)
+        grids = [shape.grid_shape(side, side)[0] for side in range(size, size + 5)]
+        assert grids == [1] * (4 - unused) + [2] * (1 + unused)
+
+
+def test_squeeze_and_excitation_makes_the_field_infinite():
+    image = keras.Input((16, 16, 4))
+    x = layers.Conv2D(4, 3, padding="same")(image)
+    gate = layers.Reshape((1, 1, 4))(layers.GlobalAveragePooling2D()(x))
+    gate = layers.Conv2D(4, 1, activation="sigmoid")(gate)
+    x = layers.Multiply()([x, gate])
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    shape = zoo.geometry(model, (20, 24))
+    assert shape.receptive_field == (math.inf, math.inf) and not shape.bounded
+    assert shape.cell_field(0, 0) == (0, 0, 20, 24)
+    assert shape.to_dict()["receptive_field"] == [None, None]
+    assert shape.stride == (1, 1)
+
+
+def test_one_dimension():
+    """The phone recogniser's front: 40 frames, convolution to 33, pooling 6 at shift 2 to 14."""
+    sound = keras.Input((40, 23))
+    x = layers.MaxPooling1D(6, 2)(layers.Conv1D(8, 8)(sound))
+    shape = zoo.geometry(keras.Model(sound, x), (40,))
+    assert shape.grid_shape(40) == (14,)
+    assert (shape.receptive_field, shape.stride) == ((13,), (2,))
+    assert shape.cell_box(13) == (26, 39) and shape.cell_field(13) == (26, 39)
+
+
+def test_a_converted_model_keeps_its_window_in_memory_and_a_bare_one_falls_back_to_its_field():
+    converted = zoo.convolutionalize(zoo.build("nin_mnist_bn"))
+    assert zoo.geometry(converted).window == (28, 28)
+    attach(converted, Card())
+    assert zoo.geometry(converted).window == (47, 47)
+
+
+@pytest.mark.parametrize("size", [(10,), (10, 10, 3)])
+def test_wrong_numbers_of_axes_are_refused(size):
+    model = zoo.build("nin_digits")
+    with pytest.raises(InputError, match="2 numbers"):
+        zoo.geometry(model, size)
+    with pytest.raises(InputError, match="2 numbers"):
+        zoo.geometry(model).grid_shape(*size)
+
+
+def test_cells_outside_the_grid_and_missing_sizes_are_refused():
+    model = zoo.build("nin_digits")
+    with pytest.raises(InputError, match="needs image_size"):
+        zoo.geometry(model).cell_field(0, 0)
+    with pytest.raises(InputError, match="outside the grid"):
+        zoo.geometry(model, (8, 8)).cell_field(1, 0)
+
+
+def test_a_layer_of_unknown_reach_is_named():
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, layers.Permute((2, 1, 3), name="turned")(image))
+    with pytest.raises(InputError, match="'turned' .*reach"):
+        zoo.geometry(model)
