@@ -67,7 +67,7 @@ def test_different_configs_have_different_digests():
         ("train.epochs=0", "train.epochs", "0", "greater than or equal to 1"),
         ("train.optimizer.name=adam", "train.optimizer.name", "'adam'", "'adamw'"),
         ("train.optimizer.learning_rate=.nan", "train.optimizer.learning_rate", "nan", "finite"),
-        ("train.warmup_epochs=99", "train.warmup_epochs", "99", "less than epochs"),
+        ("train.warmup=1", "train.warmup", "1", "less than 1"),
         ("model.family=vgg", "model.family", "'vgg'", "'nin', 'inception', 'resnet'"),
         ("model.mlpconvs.0.filters=[-3]", "model.mlpconvs.0.filters.0", "-3", "greater than or equal to 1"),
         ("model.mlpconvs.0.kernel=4", "model.mlpconvs.0.kernel", "4", "odd"),

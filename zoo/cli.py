@@ -175,7 +175,7 @@ def scan(model: Path, image: Path, output: Path, tile: int | None, class_name: s
     scores.save(output)
     plots.overlay(scores, pixels, output / "overlay.png", None if class_name is None else names.index(class_name))
     rows, columns = scores.scores.shape[:2]
-    click.echo(f"{rows} x {columns} cells, {scores.geometry}")
+    click.echo(f"{rows} x {columns} cells, {scores.geometry.sentence()}")
     if any(scores.uncovered):
         top, left, bottom, right = scores.uncovered
         click.echo(f"pixels that no window covers: {top} top, {left} left, {bottom} bottom, {right} right")

@@ -20,7 +20,7 @@ from zoo.build import build
 from zoo.config import Config
 from zoo.data import Dataset, make_scene
 from zoo.dense.convert import convolutionalize
-from zoo.errors import InputError
+from zoo.errors import InputError, Interrupted
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
 from zoo.training import start, train
 
@@ -92,8 +92,10 @@ def _experiment(config: Config, folder: Path) -> Result:
     )
     try:
         history = train(model, dataset, config, folder)
-    finally:
+    except Interrupted:
         saving.save(model, folder / "model.keras")
+        raise
+    saving.save(model, folder / "model.keras")
 
     evaluation = evaluate(model, dataset.test, dataset.class_names)
     _draw(model, history, evaluation.confusion, dataset.class_names, folder)

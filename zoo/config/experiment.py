@@ -69,24 +69,17 @@ class Augment(Schema):
 
 
 class TrainConfig(Schema):
-    """The recipe: linear warm-up over `warmup_epochs`, then a cosine to zero at the last step."""
+    """The recipe: the learning rate rises over the first `warmup` share of the steps, then falls as a cosine to zero."""
 
     epochs: Positive
     batch_size: Positive = 128
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
-    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    warmup: Rate = 0.0
     label_smoothing: Rate = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     augment: Augment = Augment()
     checkpoint_every_steps: Positive | None = None
     deterministic: bool = True
-
-    @model_validator(mode="after")
-    def _check(self) -> "TrainConfig":
-        if self.warmup_epochs > 0 and self.warmup_epochs >= self.epochs:
-            text = f"received {self.warmup_epochs}; accepted: less than epochs = {self.epochs}"
-            raise problem(text, "warmup_epochs")
-        return self
 
 
 class SceneConfig(Schema):

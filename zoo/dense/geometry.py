@@ -120,6 +120,12 @@ class Geometry:
         if len(values) != self._program.axes:
             raise InputError(f"geometry: {what} {values}; accepted: {self._program.axes} numbers")
 
+    def sentence(self) -> str:
+        """The numbers for people to read."""
+        stride, window = (" x ".join(map(str, sides)) for sides in (self.stride, self.window))
+        reach = f"{' x '.join(map(str, self.receptive_field))} pixels" if self.bounded else "the whole image"
+        return f"stride {stride}, window {window} pixels, receptive field {reach}"
+
     def to_dict(self) -> dict[str, list | None]:
         """The numbers as JSON holds them; an infinite receptive field is null."""
         finite = [None if math.isinf(side) else int(side) for side in self.receptive_field]

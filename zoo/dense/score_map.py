@@ -52,6 +52,13 @@ class ScoreMap:
         height, width = self.image_size
         return max(top, 0), max(left, 0), max(height - bottom, 0), max(width - right, 0)
 
+    def _distance_from_median(self) -> np.ndarray:
+        """How far each cell's scores are from the median cell's, 1 from the 95th percentile on: (rows, cols)."""
+        scores = self.scores.astype(np.float64)
+        distance = np.linalg.norm(scores - np.median(scores, axis=(0, 1)), axis=-1)
+        far = np.percentile(distance, 95)
+        return np.clip(distance / far, 0, 1) if far > 0 else np.ones_like(distance)
+
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid.
 
@@ -69,8 +76,9 @@ class ScoreMap:
     def overlay(self, image: np.ndarray, class_index: int | None = None, opacity: float = 0.65) -> np.ndarray:
         """Colour the image by its scores: (H, W, 1 or 3) -> RGB (H, W, 3) uint8.
 
-        Each cell colours its own pixels, the image in grey below. Without `class_index` the colour is the winner's, as
-        opaque as its probability exceeds chance; with it, that class's probability.
+        Each cell colours its own pixels, the image in grey below. With `class_index`, that class's colour is as opaque
+        as its probability. Without, the colour is the winner's, as opaque as the cell's scores are far from the median
+        cell's: a classifier has an answer for empty background too, and what stands out is what is not background.
 
         Raises:
             InputError: where the image is not of the size that was scanned.
@@ -81,8 +89,7 @@ class ScoreMap:
         classes = probabilities.shape[-1]
         if class_index is None:
             colours = palette(classes)[probabilities.argmax(-1)]
-            chance = 1 / classes
-            strength = (probabilities.max(-1) - chance) / (1 - chance)
+            strength = self._distance_from_median()
         else:
             colours = np.broadcast_to(palette(classes)[class_index], (*probabilities.shape[:2], 3))
             strength = probabilities[..., class_index]

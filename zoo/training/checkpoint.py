@@ -60,7 +60,7 @@ def restore(folder: Path, trainer: keras.Model) -> tuple[Progress, list[np.ndarr
     """
     for path in _newest_first(folder):
         try:
-            with np.load(path) as archive:
+            with path.open("rb") as file, np.load(file) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             warnings.warn(f"checkpoint {path} is damaged and passed over ({error})", stacklevel=2)

@@ -24,7 +24,7 @@ from zoo.training.recipe import trainer as make_trainer
 def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) -> list[dict[str, float]]:
     """Train `model` in place, or go on from the newest checkpoint in `folder`.
 
-    Writes `checkpoints/`, `history.csv` and, where TensorFlow is installed, `tensorboard/` into `folder`.
+    Writes `checkpoints/`, `history.csv` and, where TensorFlow and TensorBoard are installed, `tensorboard/` into `folder`.
 
     Returns:
         The logs of every epoch: loss, accuracy, learning_rate and, with a validation split, val_loss, val_accuracy.
@@ -64,6 +64,7 @@ def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) ->
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else recipe.epochs,
                 steps_per_epoch=steps - done,
+                shuffle=False,
                 validation_data=validation,
                 callbacks=[keeper, *_tensorboard(folder)],
                 verbose=1 if sys.stdout.isatty() else 2,
@@ -99,7 +100,7 @@ class _Keeper(keras.callbacks.Callback):
             raise InputError(
                 f"training diverged: the loss is {loss} at step {self.progress.step}; the checkpoint before it is "
                 f"kept in {self.folder / 'checkpoints'}; try a lower train.optimizer.learning_rate, longer "
-                "train.warmup_epochs, or train.clip_norm, and check the data for NaN"
+                "train.warmup, or train.clip_norm, and check the data for NaN"
             )
         if self.stop_asked:
             self._save()
@@ -144,6 +145,6 @@ def _deferred_signals(keeper: _Keeper) -> Iterator[None]:
 
 
 def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
-    if importlib.util.find_spec("tensorflow") is None:
+    if importlib.util.find_spec("tensorflow") is None or importlib.util.find_spec("tensorboard") is None:
         return []
     return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]

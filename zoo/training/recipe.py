@@ -10,7 +10,7 @@ def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> 
     """SGD with momentum or AdamW under warm-up and cosine; weight decay spares biases and normalisations."""
     row = config.optimizer
     total = config.epochs * steps_per_epoch
-    warmup = round(config.warmup_epochs * steps_per_epoch)
+    warmup = round(config.warmup * total)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=row.learning_rate / max(warmup, 1) if warmup else row.learning_rate,
         decay_steps=total - warmup,

@@ -1,0 +1,109 @@
+"""Data sets that are arrays: scikit-learn's bundled digits, and .npz files."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from zoo.config import Config
+from zoo.data.images import fit_images, to_channels
+from zoo.data.splits import Fingerprint, Source, Split
+from zoo.errors import InputError
+
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def read_digits(config: Config) -> Source:
+    """Scikit-learn's 1,797 handwritten digits: (N, 8, 8, 1) uint8, grey levels 0 to 16 as 0 to 255.
+
+    A fifth of each class is for testing, whatever the seed.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    parts = train_test_split(images, digits.target, test_size=0.2, stratify=digits.target, random_state=0)
+    x_train, x_test, y_train, y_test = parts
+    class_names = tuple(str(name) for name in digits.target_names)
+    return _source(config, "data set digits", class_names, (x_train, y_train), (x_test, y_test))
+
+
+def read_npz(config: Config) -> Source:
+    """An .npz file with x_train, y_train, x_test, y_test, and optionally class_names.
+
+    Images are (N, H, W) or (N, H, W, C), uint8, uint16 or float (read as float32); labels are (N,) or (N, 1) whole
+    numbers from 0. Without class_names there are `model.num_classes` classes, named by their numbers.
+    """
+    path = config.data.dir
+    arrays = _read_arrays(path)
+    class_names = tuple(str(name) for name in arrays.get("class_names", range(config.model.num_classes)))
+    splits = []
+    for part in ("train", "test"):
+        images = _images(arrays[f"x_{part}"], f"{path}: x_{part}")
+        labels = _labels(arrays[f"y_{part}"], f"{path}: y_{part}", len(class_names))
+        if len(images) != len(labels):
+            raise InputError(f"{path}: x_{part} holds {len(images)} images, but y_{part} {len(labels)} labels")
+        splits.append((images, labels))
+    if (train := splits[0][0].dtype) != (test := splits[1][0].dtype):
+        raise InputError(f"{path}: x_train is {train}, but x_test {test}; accepted: one type for both")
+    return _source(config, str(path), class_names, *splits)
+
+
+def _source(
+    config: Config,
+    name: str,
+    class_names: tuple[str, ...],
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+) -> Source:
+    fingerprint = Fingerprint(class_names)
+    splits = []
+    for images, labels in (train, test):
+        fingerprint.add(images, labels)
+        images = fit_images(to_channels(images, config.model.channels, name), config)
+        splits.append(Split(images, labels.astype(np.int32)))
+    return Source(class_names, *splits, fingerprint.hexdigest())
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if missing := [key for key in _KEYS if key not in file]:
+                raise InputError(
+                    f"{path}: has no {', '.join(missing)}, but {', '.join(file) or 'nothing'}; "
+                    f"accepted: {', '.join(_KEYS)}, and optionally class_names"
+                )
+            return {key: file[key] for key in (*_KEYS, "class_names") if key in file}
+    except FileNotFoundError:
+        raise InputError(f"data.dir: received {str(path)!r}; no such file, accepted: an .npz file") from None
+    except InputError:
+        raise
+    # TypeError: an .npy file opens as an array, which is no context manager.
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a readable .npz file ({' '.join(str(error).split())})") from None
+
+
+def _images(images: np.ndarray, name: str) -> np.ndarray:
+    if images.ndim not in (3, 4):
+        raise InputError(f"{name}: received shape {images.shape}; accepted: (N, H, W) or (N, H, W, C)")
+    if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
+        raise InputError(f"{name}: received {images.dtype}; accepted: uint8, uint16 or float")
+    if images.dtype.kind == "f":
+        images = images.astype(np.float32)
+        if not np.isfinite(images).all():
+            first = np.argwhere(~np.isfinite(images))[0, 0]
+            raise InputError(f"{name}: image {first} has a pixel that is not finite in float32")
+    return images if images.ndim == 4 else images[..., None]
+
+
+def _labels(labels: np.ndarray, name: str, num_classes: int) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise InputError(f"{name}: received shape {labels.shape}; accepted: (N,) or (N, 1)")
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{name}: received {labels.dtype}; accepted: whole numbers from 0 to {num_classes - 1}")
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise InputError(f"{name}: received {labels.min()} to {labels.max()}; accepted: 0 to {num_classes - 1}")
+    return labels

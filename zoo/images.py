@@ -1,0 +1,1 @@
+from zoo.data.images import fit_image, read_image  # noqa
