@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import keras
@@ -47,7 +48,10 @@ def export(model: keras.Model, path: str | Path, format: str = "saved_model") ->
         working.mkdir()
         made = working / path.name
         signature = [keras.InputSpec(dtype="uint8", shape=(None, *model.inputs[0].shape[1:]), name="image")]
-        model.export(made, format=name, verbose=False, input_signature=signature)
+        with warnings.catch_warnings():
+            # tf2onnx asks NumPy 2 for names that are gone, and goes on without them.
+            warnings.simplefilter("ignore", FutureWarning)
+            model.export(str(made), format=name, verbose=False, input_signature=signature)
         if format == "saved_model":
             (made / "assets.extra").mkdir(exist_ok=True)
             (made / "assets.extra" / "zoo.json").write_text(card(model).model_dump_json())

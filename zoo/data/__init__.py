@@ -31,10 +31,6 @@ def load(config: Config) -> Dataset:
     name = config.data.name
     source = _READERS.get(name, tfds.read_tfds)(config)
     classes = len(source.class_names)
-    if config.model.num_classes != classes:
-        raise InputError(
-            f"model.num_classes: received {config.model.num_classes}; data set {name} has {classes} classes"
-        )
     for part, split in (("training", source.train), ("test", source.test)):
         if not len(split):
             raise InputError(f"data set {name}: has no {part} images")

@@ -1,13 +1,14 @@
 """Data sets that are arrays: scikit-learn's bundled digits, and .npz files."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from zoo.config import Config
-from zoo.data.images import fit_images, to_channels
-from zoo.data.splits import Fingerprint, Source, Split
+from zoo.data.images import fit_image, to_channels
+from zoo.data.splits import Fingerprint, Source, Split, check_classes
 from zoo.errors import InputError
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -37,7 +38,8 @@ def read_npz(config: Config) -> Source:
     """
     path = config.data.dir
     arrays = _read_arrays(path)
-    class_names = tuple(str(name) for name in arrays.get("class_names", range(config.model.num_classes)))
+    names = arrays["class_names"] if "class_names" in arrays else np.arange(config.model.num_classes)
+    class_names = tuple(names.astype(str).ravel().tolist())
     splits = []
     for part in ("train", "test"):
         images = _images(arrays[f"x_{part}"], f"{path}: x_{part}")
@@ -57,18 +59,27 @@ def _source(
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
 ) -> Source:
+    check_classes(config, class_names)
     fingerprint = Fingerprint(class_names)
     splits = []
     for images, labels in (train, test):
         fingerprint.add(images, labels)
-        images = fit_images(to_channels(images, config.model.channels, name), config)
+        images = _fit(to_channels(images, config.model.channels, name), config)
         splits.append(Split(images, labels.astype(np.int32)))
     return Source(class_names, *splits, fingerprint.hexdigest())
 
 
+def _fit(images: np.ndarray, config: Config) -> np.ndarray:
+    size = config.model.image_size
+    if images.shape[1:3] == size or not len(images):
+        return images
+    return np.stack([fit_image(image, size, config.data.resize, config.model.preprocess.mean) for image in images])
+
+
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because NumPy leaves a file open that is no archive.
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             if missing := [key for key in _KEYS if key not in file]:
                 raise InputError(
                     f"{path}: has no {', '.join(missing)}, but {', '.join(file) or 'nothing'}; "
@@ -80,7 +91,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     except InputError:
         raise
     # TypeError: an .npy file opens as an array, which is no context manager.
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not a readable .npz file ({' '.join(str(error).split())})") from None
 
 

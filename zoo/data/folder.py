@@ -11,7 +11,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.data.images import decode, fit_image, quiet, stored_dtype, to_channels
 from zoo.data.progress import track
-from zoo.data.splits import IN_MEMORY, Source, Split
+from zoo.data.splits import IN_MEMORY, Source, Split, check_classes
 from zoo.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -83,6 +83,7 @@ def read_folder(config: Config) -> Source:
         if (others := _class_names(test)) != class_names:
             difference = ", ".join(sorted({*class_names} ^ {*others}))
             raise InputError(f"{root}: train/ and test/ have different classes (in one only: {difference})")
+        check_classes(config, class_names)
         train_files, test_files = _files(train, class_names), _files(test, class_names)
     else:
         class_names = _class_names(root)
@@ -91,6 +92,7 @@ def read_folder(config: Config) -> Source:
                 raise InputError(
                     f"{root}: has {only.name}/ but no {other.name}/; accepted: both, or class folders alone"
                 )
+        check_classes(config, class_names)
         files = _files(root, class_names)
         train_files = [file for file in files if file.draw >= share]
         test_files = [file for file in files if file.draw < share]

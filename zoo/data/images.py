@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.config import Config
 from zoo.errors import InputError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -142,17 +141,6 @@ def fit_image(
     return fitted
 
 
-def fit_images(images: np.ndarray, config: Config) -> np.ndarray:
-    """Bring images of one size, (N, H, W, C), to the model's (N, h, w, C); see `fit_image`.
-
-    Added pixels have the raw value that preprocessing maps to zero.
-    """
-    size = config.model.image_size
-    if images.shape[1:3] == tuple(size) or not len(images):
-        return images
-    return np.stack([fit_image(image, size, config.data.resize, config.model.preprocess.mean) for image in images])
-
-
 def as_pixel(value: float | Sequence[float], dtype: np.dtype) -> np.ndarray:
     """One value, or one a channel, as a pixel of an image of type `dtype`: rounded and clipped for whole numbers."""
     pixel = np.atleast_1d(np.asarray(value, np.float64))
@@ -216,6 +204,8 @@ def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
             "YCBCR",
         ):
             raise InputError(f"image {path}: received axes {series.axes}, {kind}; accepted: one grey or RGB image")
+        if kind != "PALETTE" and page.bitspersample not in (1, 8, 16):
+            raise InputError(f"image {path}: received {page.bitspersample} bits a sample; accepted: 8 or 16")
         image = series.asarray()
         if kind == "PALETTE":
             image = (np.moveaxis(page.colormap[:, image], 0, -1) >> 8).astype(np.uint8)

@@ -1,12 +1,13 @@
 """What every data source hands over: splits with random access, and a data set made of them."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from zoo.config import Config
 from zoo.errors import InputError
 
 # Below this size a part of an array is copied, beyond it is a view that looks images up when they are asked for.
@@ -90,6 +91,19 @@ class Fingerprint:
     def hexdigest(self) -> str:
         """The digest of what was added."""
         return self._hash.hexdigest()
+
+
+def check_classes(config: Config, class_names: Sequence[str]) -> None:
+    """See that the model has as many classes as the data set, before its images are read.
+
+    Raises:
+        InputError: with both numbers.
+    """
+    if config.model.num_classes != len(class_names):
+        raise InputError(
+            f"model.num_classes: received {config.model.num_classes}; "
+            f"data set {config.data.name} has {len(class_names)} classes"
+        )
 
 
 def hold_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.data.images import fit_image, to_channels
 from zoo.data.progress import track
-from zoo.data.splits import Fingerprint, Source, Split
+from zoo.data.splits import Fingerprint, Source, Split, check_classes
 from zoo.errors import InputError
 
 _OWN_NAMES = ("digits", "npz", "image_folder")
@@ -45,6 +45,7 @@ def read_tfds(config: Config) -> Source:
                 f"data set {name}: has the splits {', '.join(splits)}; accepted: train, and test or validation"
             )
         class_names = tuple(builder.info.features[label_key].names)
+        check_classes(config, class_names)
         dtype = np.dtype(builder.info.features[image_key].np_dtype)
         sizes = [splits[split].num_examples for split in ("train", test_name)]
         size = config.model.image_size

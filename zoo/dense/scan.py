@@ -40,7 +40,7 @@ def scan(fcn: keras.Model, image: np.ndarray | str | Path, tile: int | None = No
     image = read_image(image, channels) if isinstance(image, str | Path) else _as_image(image, channels)
     placed = geometry(fcn, image.shape[:2])
     rows, columns = placed.grid_shape(*image.shape[:2])
-    if rows == 0 or columns == 0:
+    if min(rows, columns) == 0 or any(side < least for side, least in zip(image.shape, placed.window, strict=False)):
         raise InputError(
             f"image: received {image.shape[0]} x {image.shape[1]} pixels; accepted: at least one window of "
             f"{placed.window[0]} x {placed.window[1]}"

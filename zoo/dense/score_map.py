@@ -53,10 +53,13 @@ class ScoreMap:
         return max(top, 0), max(left, 0), max(height - bottom, 0), max(width - right, 0)
 
     def _distance_from_median(self) -> np.ndarray:
-        """How far each cell's scores are from the median cell's, 1 from the 95th percentile on: (rows, cols)."""
+        """How far each cell's scores are from the median cell's, 0 to 1: (rows, cols).
+
+        1 begins at the 95th percentile, or at a quarter of the largest distance where fewer cells stand out.
+        """
         scores = self.scores.astype(np.float64)
         distance = np.linalg.norm(scores - np.median(scores, axis=(0, 1)), axis=-1)
-        far = np.percentile(distance, 95)
+        far = max(np.percentile(distance, 95), distance.max() / 4)
         return np.clip(distance / far, 0, 1) if far > 0 else np.ones_like(distance)
 
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,143 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import noise, randomize
+
+import zoo
+from zoo.dense.compare import relative_error
+from zoo.errors import InputError
+from zoo.saving import class_names
+
+SIZES = [(28, 28), (45, 60), (101, 33)]
+
+
+@pytest.fixture(scope="module")
+def fcn():
+    return zoo.convolutionalize(randomize(zoo.build("nin_mnist_bn")))
+
+
+@pytest.fixture
+def images():
+    return {size: noise(2, *size, 1).astype(np.uint8) for size in SIZES}
+
+
+def test_a_saved_model_runs_in_a_process_without_zoo_at_three_sizes(fcn, images, tmp_path):
+    path = zoo.export(fcn, tmp_path / "exported")
+    np.savez(tmp_path / "images.npz", **{f"{h}x{w}": batch for (h, w), batch in images.items()})
+    code = (
+        "import sys, numpy as np, tensorflow as tf\n"
+        f"serve = tf.saved_model.load(r'{path}').signatures['serving_default']\n"
+        "(_, inputs) = serve.structured_input_signature\n"
+        "(name, spec), = inputs.items()\n"
+        "assert spec.dtype == tf.uint8 and spec.shape.as_list() == [None, None, None, 1], spec\n"
+        f"images = np.load(r'{tmp_path}/images.npz')\n"
+        "scores = {key: list(serve(**{name: tf.constant(images[key])}).values())[0].numpy() for key in images.files}\n"
+        f"np.savez(r'{tmp_path}/scores.npz', **scores)\n"
+        "assert 'zoo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    with np.load(tmp_path / "scores.npz") as scores:
+        for (height, width), batch in images.items():
+            assert relative_error(scores[f"{height}x{width}"], np.asarray(fcn(batch))) <= 1e-5
+    assert '"window":[28,28]' in (path / "assets.extra" / "zoo.json").read_text()
+    assert [item.name for item in tmp_path.iterdir() if item.name.startswith(".")] == []
+
+
+def test_a_classifier_keeps_its_size_and_a_free_batch(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    model = randomize(zoo.build("nin_digits"))
+    path = zoo.export(model, tmp_path / "digits")
+    serve = tf.saved_model.load(path).signatures["serving_default"]
+    batch = noise(5, 8, 8, 1).astype(np.uint8)
+    (given,) = serve(image=tf.constant(batch)).values()
+    assert relative_error(given.numpy(), np.asarray(model(batch))) <= 1e-5
+
+
+def test_onnx_at_three_sizes(fcn, images, tmp_path):
+    pytest.importorskip("tf2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    path = zoo.export(fcn, tmp_path / "fcn.onnx", format="onnx")
+    session = runtime.InferenceSession(str(path))
+    assert [item.name for item in session.get_inputs()] == ["image"]
+    for batch in images.values():
+        (given,) = session.run(None, {"image": batch})
+        assert relative_error(given, np.asarray(fcn(batch))) <= 1e-5
+
+
+def test_openvino_at_three_sizes(fcn, images, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    path = zoo.export(fcn, tmp_path / "fcn.xml", format="openvino")
+    assert path.with_suffix(".bin").is_file()
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for batch in images.values():
+        given = compiled(batch)[0]
+        assert relative_error(given, np.asarray(fcn(batch))) <= 1e-5
+
+
+def test_litert_at_three_sizes(fcn, images, tmp_path):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    path = zoo.export(fcn, tmp_path / "fcn.tflite", format="litert")
+    model = interpreter.Interpreter(model_path=str(path))
+    for batch in images.values():
+        (entry,), (out,) = model.get_input_details(), model.get_output_details()
+        model.resize_tensor_input(entry["index"], batch.shape)
+        model.allocate_tensors()
+        model.set_tensor(entry["index"], batch)
+        model.invoke()
+        assert relative_error(model.get_tensor(out["index"]), np.asarray(fcn(batch))) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "text"),
+    [("out", "savedmodel", "did you mean 'saved_model'"), ("out.bin", "onnx", "ends in .onnx")],
+)
+def test_bad_requests_are_refused(fcn, tmp_path, name, format, text):
+    with pytest.raises(InputError, match=text):
+        zoo.export(fcn, tmp_path / name, format=format)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(fcn, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match="exists already"):
+        zoo.export(fcn, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(b"", "not a .keras archive"), (b"PK\x03\x04broken", "not a .keras archive")]
+)
+def test_damaged_model_files_are_named(tmp_path, content, text):
+    path = tmp_path / "damaged.keras"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"damaged.keras.*{text}"):
+        zoo.load(path)
+
+
+def test_missing_model_files_are_named(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        zoo.load(tmp_path / "gone.keras")
+    with pytest.raises(InputError, match="has no model.keras"):
+        zoo.load(tmp_path)
+    with pytest.raises(InputError, match="ends in .keras"):
+        zoo.save(zoo.build("nin_digits"), tmp_path / "model.h5")
+
+
+def test_a_file_of_plain_keras_loads_with_an_empty_card(tmp_path):
+    import keras
+
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
+    model.save(tmp_path / "plain.keras")
+    assert class_names(zoo.load(tmp_path / "plain.keras")) == ("0", "1", "2")
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    import keras
+
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, keras.layers.Lambda(lambda x: x + 1)(image))
+    model.save(tmp_path / "code.keras")
+    with pytest.raises(InputError, match="code.keras.*cannot read it"):
+        zoo.load(tmp_path / "code.keras")

@@ -1,0 +1,177 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import noise, randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import zoo
+from zoo.dense.compare import relative_error
+from zoo.dense.scan import tiles
+from zoo.errors import InputError
+from zoo.saving import Card, attach
+
+# Under SAME padding in strided layers too: Keras's own pads an odd and an even size differently.
+NETS = {
+    "nin same": lambda: zoo.build("nin_mnist_bn"),
+    "nin valid": lambda: zoo.build("nin_mnist_bn", padding="valid"),
+    "nin valid flatten": lambda: zoo.build("nin_mnist_bn", padding="valid", head={"kind": "flatten", "hidden": [8]}),
+    "inception same": lambda: zoo.build("inception_cifar10", channels=1, preprocess={}, modules=[MODULE, MODULE_2]),
+    "resnet v2": lambda: zoo.build("resnet29_cifar10", channels=1, preprocess={}, stages=STAGES),
+    "strided same": lambda: strided_same(),
+}
+
+MODULE = {"name": "a", "conv1": 4, "reduce3": 3, "conv3": 4, "reduce5": 2, "conv5": 3, "pool_proj": 2}
+MODULE |= {"pool": {"kind": "max", "size": 3, "stride": 2}}
+MODULE_2 = {**MODULE, "name": "b"}
+STAGES = [{"blocks": 2, "width": 4, "filters": 16}, {"blocks": 1, "width": 8, "filters": 32, "stride": 2}]
+
+
+def strided_same():
+    image = keras.Input((17, 17, 1))
+    x = image
+    for filters in (4, 6):
+        shortcut = layers.Conv2D(filters, 1, 2, "same")(x)
+        x = layers.Conv2D(filters, 3, 2, "same", activation="relu")(x)
+        x = layers.Add()([x, shortcut])
+    x = layers.MaxPooling2D(3, 2, "same")(x)
+    return keras.Model(image, layers.Dense(3)(layers.Flatten()(x)))
+
+
+@pytest.fixture(scope="module")
+def converted():
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = zoo.convolutionalize(randomize(NETS[name]()))
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", NETS)
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+def test_scores_do_not_depend_on_the_tiles(converted, name, data):
+    fcn = converted(name)
+    reach = int(max(zoo.geometry(fcn).receptive_field))
+    tile = data.draw(st.integers(8, 40))
+    # Larger than a tile and the field around it, so that seams inside the image exist.
+    height, width = (data.draw(st.integers(tile + reach, tile + reach + 45)) for _ in range(2))
+    image = noise(height, width, 1, seed=data.draw(st.integers(0, 99)))
+    whole = np.asarray(fcn(image[None]))[0]
+    scanned = zoo.scan(fcn, image, tile=tile)
+    assert len(list(tiles(scanned.geometry, tile))) > 1
+    assert scanned.scores.shape == whole.shape
+    assert relative_error(scanned.scores, whole) <= 1e-5
+
+
+def test_tiles_hold_every_cell_once_and_only_the_pixels_that_they_need():
+    placed = zoo.geometry(zoo.convolutionalize(zoo.build("nin_mnist_bn")), (301, 407))
+    seen = np.zeros(placed.grid_shape(301, 407), int)
+    for part in tiles(placed, 64):
+        seen[part.cells] += 1
+        for pixels in part.pixels:
+            assert pixels.start % 4 == 0
+            assert pixels.stop - pixels.start <= 64 + 47 + 2 * 4
+        size = [pixels.stop - pixels.start for pixels in part.pixels]
+        grid = placed.grid_shape(*size)
+        assert all(inner.stop <= side for inner, side in zip(part.inner, grid, strict=True))
+    assert (seen == 1).all()
+
+
+def test_a_classifier_is_converted_first():
+    model = randomize(zoo.build("nin_digits"))
+    image = noise(30, 21, 1)
+    by_itself = zoo.scan(model, image)
+    np.testing.assert_array_equal(by_itself.scores, zoo.scan(zoo.convolutionalize(model), image).scores)
+    assert by_itself.class_names == tuple("0123456789")
+
+
+def test_input_forms_give_the_same_scores(tmp_path):
+    from PIL import Image
+
+    model = zoo.convolutionalize(randomize(zoo.build("nin_digits")))
+    image = noise(30, 21).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    np.save(tmp_path / "image.npy", image)
+    mapped = np.load(tmp_path / "image.npy", mmap_mode="r")
+    wanted = zoo.scan(model, image[..., None]).scores
+    for form in (image, image.astype(np.float32), mapped, tmp_path / "image.png", str(tmp_path / "image.npy")):
+        np.testing.assert_array_equal(zoo.scan(model, form).scores, wanted)
+    mapped._mmap.close()
+
+
+@pytest.mark.parametrize(
+    ("image", "tile", "text"),
+    [
+        (np.zeros((30, 30, 3)), None, r"\(30, 30, 3\); accepted: \(H, W, 1\)"),
+        (np.zeros((7, 30)), None, "at least one window of 8 x 8"),
+        (np.zeros(30), None, r"accepted: \(H, W\)"),
+        (np.zeros((30, 30)), 1, "at least one stride, 2"),
+        ("gone.png", None, "gone.png"),
+    ],
+)
+def test_bad_images_and_tiles_are_refused(image, tile, text):
+    with pytest.raises(InputError, match=text):
+        zoo.scan(zoo.build("nin_digits"), image, tile=tile)
+
+
+def test_a_global_block_is_scanned_whole_and_refused_in_tiles():
+    image = keras.Input((12, 12, 1))
+    x = layers.Conv2D(4, 3, padding="same")(image)
+    x = layers.Multiply()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])
+    model = randomize(keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))))
+    pixels = noise(20, 30, 1)
+    whole = np.asarray(zoo.convolutionalize(model)(pixels[None]))[0]
+    np.testing.assert_array_equal(zoo.scan(model, pixels).scores, whole)
+    with pytest.raises(InputError, match="pools over the whole image"):
+        zoo.scan(model, pixels, tile=16)
+
+
+def test_saved_results_and_uncovered_pixels(tmp_path):
+    model = zoo.build("nin_digits", padding="valid")
+    attach(model, Card(class_names=tuple("abcdefghij"), image_size=(8, 8)))
+    result = zoo.scan(model, noise(31, 21, 1))
+    # 8 x 8 windows at stride 2: the last row of windows ends at 8 + 11 * 2 = 30, the last column at 20.
+    assert result.scores.shape == (12, 7, 10)
+    assert result.uncovered == (0, 0, 1, 1)
+    result.save(tmp_path / "out")
+    with np.load(tmp_path / "out" / "scores.npz") as saved:
+        np.testing.assert_array_equal(saved["scores"], result.scores)
+        assert list(saved["class_names"]) == list("abcdefghij")
+    about = json.loads((tmp_path / "out" / "geometry.json").read_text())
+    assert about["stride"] == [2, 2] and about["window"] == [8, 8] and about["offset"] == [0, 0]
+    assert about["receptive_field"] == [8, 8] and about["grid_shape"] == [12, 7]
+    assert about["uncovered"] == {"top": 0, "left": 0, "bottom": 1, "right": 1}
+
+
+def test_probabilities_are_a_softmax():
+    result = zoo.scan(randomize(zoo.build("nin_digits")), noise(20, 20, 1))
+    np.testing.assert_allclose(result.probabilities.sum(-1), 1)
+    np.testing.assert_array_equal(result.probabilities.argmax(-1), result.scores.argmax(-1))
+    np.testing.assert_allclose(
+        np.log(result.probabilities), np.asarray(keras.ops.log_softmax(result.scores)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_overlay_colours_each_cells_own_pixels():
+    """Stride 2, window 8: cell (r, c) colours rows 3 + 2r and 4 + 2r, columns alike; the border stays grey."""
+    result = zoo.scan(zoo.build("nin_digits", padding="valid"), np.zeros((31, 21)))
+    scores = np.zeros_like(result.scores)
+    scores[2, 5, 7] = 100
+    result.scores[:] = scores
+    image = np.full((31, 21, 1), 80, np.uint8)
+    picture = result.overlay(image, class_index=7, opacity=1.0)
+    assert picture.shape == (31, 21, 3) and picture.dtype == np.uint8
+    strong = np.argwhere((picture != 80).any(-1) & (np.ptp(picture.astype(int), axis=-1) <= 2) & (picture[..., 0] > 100))
+    assert {tuple(position) for position in strong} == {(7, 13), (7, 14), (8, 13), (8, 14)}
+    assert (picture[:3] == 80).all() and (picture[:, :3] == 80).all() and (picture[27:] == 80).all()
+    winner = result.overlay(image)
+    assert (winner[7:9, 13:15] != 80).any() and (winner[15:, 3:11] == 80).all()
+    with pytest.raises(InputError, match="overlay"):
+        result.overlay(image[:-1])
