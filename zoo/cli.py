@@ -38,16 +38,16 @@ def zoo() -> None:
 def list_() -> None:
     """List the catalogue: every name that `zoo train` or `zoo.build` takes."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from zoo.catalogue import list_models, resolve
     from zoo.config import shipped_configs
 
-    table = Table("name", "family", "image", "classes", "stride", "zoo train")
+    table = Table(Column("name", no_wrap=True), "family", "image", "classes", "stride", "zoo train")
     trainable = shipped_configs()
     for name in list_models():
         model = resolve(name)
-        size = f"{model.image_size[0]} x {model.image_size[1]} x {model.channels}"
+        size = f"{model.image_size[0]}x{model.image_size[1]}x{model.channels}"
         row = (name, model.family, size, str(model.num_classes), str(model.total_stride))
         table.add_row(*row, "yes" if name in trainable else "")
     Console().print(table)

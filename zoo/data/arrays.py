@@ -101,7 +101,8 @@ def _images(images: np.ndarray, name: str) -> np.ndarray:
     if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
         raise InputError(f"{name}: received {images.dtype}; accepted: uint8, uint16 or float")
     if images.dtype.kind == "f":
-        images = images.astype(np.float32)
+        with np.errstate(over="ignore"):
+            images = images.astype(np.float32)
         if not np.isfinite(images).all():
             first = np.argwhere(~np.isfinite(images))[0, 0]
             raise InputError(f"{name}: image {first} has a pixel that is not finite in float32")
