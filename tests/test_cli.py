@@ -12,7 +12,7 @@ import zoo as package
 from zoo.cli import main
 from zoo.cli import train as train_command
 from zoo.cli import zoo as group
-from zoo.saving import Card, attach, card
+from zoo.saving import attach, card
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -71,7 +71,9 @@ def test_convert_scan_predict_export(capsys, model_file, image_file, tmp_path):
 
     code, out, _ = call(capsys, "predict", model_file, image_file, image_file, "--top", 2)
     lines = out.splitlines()
-    assert code == 0 and len(lines) == 2 and "%" in lines[0] and "40 x 30 pixels, cropped or padded to 8 x 8" in lines[0]
+    assert (
+        code == 0 and len(lines) == 2 and "%" in lines[0] and "40 x 30 pixels, cropped or padded to 8 x 8" in lines[0]
+    )
 
     code, out, _ = call(capsys, "export", fcn, "-o", tmp_path / "exported")
     assert code == 0 and (tmp_path / "exported" / "saved_model.pb").is_file()
@@ -143,5 +145,7 @@ def test_train_py_is_the_same_command():
     done = subprocess.run([sys.executable, ROOT / "train.py", "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Usage: train.py [OPTIONS] CONFIG [KEY=VALUE]...")
     assert train_command.name == "train"
-    wrong = subprocess.run([sys.executable, ROOT / "train.py", "gone.yaml"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [sys.executable, ROOT / "train.py", "gone.yaml"], capture_output=True, text=True, check=False
+    )
     assert wrong.returncode == 2 and wrong.stderr.startswith("train.py: config 'gone.yaml': no such file")

@@ -16,10 +16,10 @@ from PIL import Image
 from zoo.config import Config
 from zoo.data import Split, fit_image, load, make_scene, read_image
 from zoo.data import folder as folder_module
-from zoo.data.images import to_channels
 from zoo.data.splits import Part, hold_out
 from zoo.data.tfds import _allocate
 from zoo.errors import InputError
+from zoo.images import to_channels
 
 MODEL = {"family": "nin", "mlpconvs": [{"kernel": 3, "filters": [4]}]}
 TRAIN = {"epochs": 1, "optimizer": {"name": "sgd", "learning_rate": 0.1}}

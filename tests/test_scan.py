@@ -168,7 +168,9 @@ def test_the_overlay_colours_each_cells_own_pixels():
     image = np.full((31, 21, 1), 80, np.uint8)
     picture = result.overlay(image, class_index=7, opacity=1.0)
     assert picture.shape == (31, 21, 3) and picture.dtype == np.uint8
-    strong = np.argwhere((picture != 80).any(-1) & (np.ptp(picture.astype(int), axis=-1) <= 2) & (picture[..., 0] > 100))
+    strong = np.argwhere(
+        (picture != 80).any(-1) & (np.ptp(picture.astype(int), axis=-1) <= 2) & (picture[..., 0] > 100)
+    )
     assert {tuple(position) for position in strong} == {(7, 13), (7, 14), (8, 13), (8, 14)}
     assert (picture[:3] == 80).all() and (picture[:, :3] == 80).all() and (picture[27:] == 80).all()
     winner = result.overlay(image)

@@ -208,7 +208,9 @@ def test_a_stopped_run_goes_on_and_ends_bit_for_bit_as_if_it_had_not_stopped(fin
 
 
 def test_a_finished_run_says_so_and_changes_nothing(finished):
-    before = {path: os.stat(path).st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: os.stat(path).st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"
+    }
     output = finish(finished)
     assert "this run is finished" in output and "test accuracy" in output
     after = {path: os.stat(path).st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}

@@ -91,7 +91,7 @@ def predict_files(model: keras.Model, paths: Sequence[Path]) -> list[Answer]:
         raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
     about = card(model)
     size = about.image_size
-    fill = tuple(round(value) for value in about.preprocess.mean) if about.preprocess else 0
+    fill = about.preprocess.mean if about.preprocess else 0
     answers = []
     for path in paths:
         image = read_image(path, model.inputs[0].shape[-1])

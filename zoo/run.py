@@ -147,8 +147,7 @@ def _scene(model: keras.Model, dataset: Dataset, config: Config, folder: Path) -
     count = min(config.scene.count, len(dataset.test))
     chosen = np.random.default_rng(config.seed).choice(len(dataset.test), count, replace=False)
     images, labels = np.asarray(dataset.test.images[chosen]), dataset.test.labels[chosen]
-    background = tuple(round(value) for value in config.model.preprocess.mean)
-    scene = make_scene(images, labels, config.scene.size, count, background, config.seed)
+    scene = make_scene(images, labels, config.scene.size, count, config.model.preprocess.mean, config.seed)
     result, score_map = evaluate_scene(converted, model, scene, images)
     plots.overlay(score_map, scene.image, folder / "scene.png", scene=scene)
     if scene.image.dtype == np.uint8:

@@ -7,14 +7,14 @@ import numpy as np
 
 from zoo.config import Config
 from zoo.data import arrays, folder, tfds
-from zoo.data.images import fit_image as fit_image
-from zoo.data.images import read_image as read_image
 from zoo.data.scenes import Scene as Scene
 from zoo.data.scenes import make_scene as make_scene
 from zoo.data.splits import Dataset as Dataset
 from zoo.data.splits import Split as Split
 from zoo.data.splits import hold_out
 from zoo.errors import InputError
+from zoo.images import fit_image as fit_image
+from zoo.images import read_image as read_image
 
 _READERS = {"digits": arrays.read_digits, "npz": arrays.read_npz, "image_folder": folder.read_folder}
 

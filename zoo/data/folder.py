@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from zoo.config import Config
-from zoo.data.images import decode, fit_image, quiet, stored_dtype, to_channels
-from zoo.data.progress import track
 from zoo.data.splits import IN_MEMORY, Source, Split, check_classes
 from zoo.errors import InputError
+from zoo.images import decode, fit_image, quiet, stored_dtype, to_channels
+from zoo.progress import track
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _THREADS = 4

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.data.images import as_pixel
 from zoo.errors import InputError
+from zoo.images import as_pixel
 
 
 @dataclass(frozen=True)

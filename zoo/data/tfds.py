@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from zoo.config import Config
-from zoo.data.images import fit_image, to_channels
-from zoo.data.progress import track
 from zoo.data.splits import Fingerprint, Source, Split, check_classes
 from zoo.errors import InputError
+from zoo.images import fit_image, to_channels
+from zoo.progress import track
 
 _OWN_NAMES = ("digits", "npz", "image_folder")
 # Above this size, both splits together, decoded images are kept in a temporary file instead of memory.

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from rich.progress import track
 
 from zoo.dense.convert import convolutionalize
 from zoo.dense.geometry import Geometry, geometry
 from zoo.dense.score_map import ScoreMap
 from zoo.errors import InputError
 from zoo.images import read_image
+from zoo.progress import track
 from zoo.saving import class_names
 
 # Pixels a side up to which an image is scanned in one pass where no tile is asked for.
@@ -29,7 +29,7 @@ def scan(fcn: keras.Model, image: np.ndarray | str | Path, tile: int | None = No
             that the model was trained on: raw pixels.
         tile: side in pixels of the region that one tile answers for; what its cells see beyond it comes on top. The
             scores do not depend on it. Default: one pass up to 1,024 pixels a side, tiles of that size beyond.
-        progress: show a bar over the tiles.
+        progress: show a bar over the tiles, on a terminal.
 
     Raises:
         InputError: where the image has other channels than the model or no window fits, a tile is smaller than the
@@ -53,7 +53,7 @@ def scan(fcn: keras.Model, image: np.ndarray | str | Path, tile: int | None = No
         tile = max(image.shape[:2])
     scores = np.empty((rows, columns, fcn.output_shape[-1]), np.float32)
     parts = list(tiles(placed, tile or _ONE_PASS))
-    for part in track(parts, "scanning", disable=not progress or len(parts) == 1):
+    for part in track(parts, "scanning", len(parts)) if progress else parts:
         answer = keras.ops.convert_to_numpy(fcn(np.asarray(image[part.pixels], np.float32)[None], training=False))[0]
         scores[part.cells] = answer[part.inner]
     return ScoreMap(scores, placed, class_names(fcn), tuple(image.shape[:2]))

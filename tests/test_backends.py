@@ -1,0 +1,76 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import noise, randomize
+
+import zoo
+
+JAX_ALONE = """
+import sys
+from importlib.machinery import PathFinder
+class WithoutTensorFlow(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.startswith("tensorflow") else super().find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTensorFlow
+import numpy as np, zoo
+"""
+
+
+def run(code, folder):
+    """Run code in a process with the JAX backend and no TensorFlow."""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", JAX_ALONE + code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_jax_without_tensorflow_gives_the_same_scores(tmp_path):
+    pytest.importorskip("jax")
+    model = randomize(zoo.build("nin_mnist_bn"))
+    zoo.save(model, tmp_path / "model.keras")
+    image = noise(60, 50, 1)
+    np.save(tmp_path / "image.npy", image)
+    run(
+        "model = zoo.load('model.keras')\n"
+        "np.save('scores.npy', zoo.scan(zoo.convolutionalize(model), np.load('image.npy'), tile=24).scores)\n",
+        tmp_path,
+    )
+    wanted = zoo.scan(model, image).scores
+    assert np.abs(np.load(tmp_path / "scores.npy") - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+def test_jax_without_tensorflow_trains_and_resumes(tmp_path):
+    pytest.importorskip("jax")
+    run(
+        "from zoo.training import loop, checkpoint\n"
+        "overrides = ['train.epochs=2', 'train.checkpoint_every_steps=5', 'model.mlpconvs.1.dropout=0.1']\n"
+        "config = zoo.load_config('nin_digits', overrides)\n"
+        "zoo.run(config, 'whole')\n"
+        "keep = checkpoint.save\n"
+        "def stop(folder, trainer, progress):\n"
+        "    keep(folder, trainer, progress)\n"
+        "    if progress.step == 25: raise SystemExit\n"
+        "checkpoint.save = stop\n"
+        "try: zoo.run(config, 'cut')\n"
+        "except SystemExit: pass\n"
+        "checkpoint.save = keep\n"
+        "zoo.run(config, 'cut')\n"
+        "whole, cut = zoo.load('whole'), zoo.load('cut')\n"
+        "for a, b in zip(whole.weights, cut.weights): np.testing.assert_array_equal(np.asarray(a), np.asarray(b))\n",
+        tmp_path,
+    )
+    histories = [(tmp_path / name / "history.csv").read_text() for name in ("whole", "cut")]
+    assert histories[0] == histories[1]
+    environment = json.loads((tmp_path / "whole" / "environment.json").read_text())
+    assert environment["backend"] == "jax"
