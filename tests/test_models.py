@@ -15,7 +15,7 @@ def trainable(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
-# Published: NIN's released definition; He et al.'s code for the CIFAR nets; torchvision and others for ResNet-50 to 152.
+# Published: NIN's released definition; He et al.'s code for the CIFAR nets; torchvision for ResNet-50 to 152.
 @pytest.mark.parametrize(
     ("name", "count"),
     [
@@ -146,14 +146,17 @@ def test_resnet50_equals_keras_applications_with_its_weights():
     assert np.abs(given - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("name", SMALL)
+LARGE_ONES = [pytest.param(name, marks=pytest.mark.slow) for name in list_models() if name not in SMALL]
+
+
+@pytest.mark.parametrize("name", [*SMALL, *LARGE_ONES])
 def test_one_training_step_changes_every_trainable_weight(name):
     config = resolve(name)
     keras.utils.set_random_seed(0)
     model = zoo.build(name)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     before = [np.asarray(weight).copy() for weight in model.trainable_weights]
-    loss = model.train_on_batch(noise(8, *config.image_size, config.channels), np.arange(8) % config.num_classes)
+    loss = model.train_on_batch(noise(4, *config.image_size, config.channels), np.arange(4) % config.num_classes)
     assert np.isfinite(loss)
     unchanged = [
         weight.path
@@ -171,8 +174,11 @@ def test_weights_are_taken_whole_or_not_at_all(tmp_path):
     np.testing.assert_array_equal(np.asarray(copy(images)), np.asarray(source(images)))
     with pytest.raises(InputError, match=r"received shape \(1, 1, 128, 10\); accepted: \(1, 1, 128, 4\)"):
         zoo.build("nin_digits", weights=source, num_classes=4)
-    with pytest.raises(InputError, match="is missing"):
-        zoo.build("nin_mnist_bn", weights=source)
+    longer = [*resolve("nin_digits").model_dump()["mlpconvs"], {"kernel": 3, "filters": [128]}]
+    with pytest.raises(InputError, match="mlpconv3_conv1/kernel is missing"):
+        zoo.build("nin_digits", weights=source, mlpconvs=longer)
+    with pytest.raises(InputError, match="mlpconv3_conv1/kernel has no place"):
+        zoo.build("nin_digits", weights=zoo.build("nin_digits", mlpconvs=longer))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,3 @@
-import csv
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import keras
 import numpy as np
 import pytest
@@ -15,7 +7,6 @@ import zoo
 from zoo.config import load_config
 from zoo.config.experiment import Augment
 from zoo.data import Split
-from zoo.errors import InputError
 from zoo.training import checkpoint
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
@@ -157,119 +148,3 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path):
         with pytest.warns(UserWarning, match="step-000000003.npz is damaged"):
             progress, _ = checkpoint.restore(tmp_path, made)
         assert progress.step == 2
-
-
-COMMAND = [sys.executable, "-m", "zoo", "train", "nin_digits", "train.epochs=2", "train.checkpoint_every_steps=3"]
-
-
-def finish(folder, *extra):
-    done = subprocess.run([*COMMAND, "--workdir", str(folder), *extra], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    finish(folder)
-    return folder
-
-
-def weights(folder):
-    return [np.asarray(weight) for weight in zoo.load(folder).weights]
-
-
-def same_run(a, b):
-    for one, other in zip(weights(a), weights(b), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert (a / "history.csv").read_text() == (b / "history.csv").read_text()
-    reports = [json.loads((folder / "evaluation.json").read_text()) for folder in (a, b)]
-    for report in reports:
-        for key in ("scan_seconds", "crops_seconds"):
-            report["scene"].pop(key)
-    assert reports[0] == reports[1]
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_goes_on_and_ends_bit_for_bit_as_if_it_had_not_stopped(finished, tmp_path, how):
-    folder = tmp_path / "cut"
-    process = subprocess.Popen([*COMMAND, "--workdir", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    until = time.monotonic() + 120
-    while not list(folder.glob("checkpoints/step-*.npz")) and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(how)
-    output = process.communicate()[0].decode()
-    if how == signal.SIGINT:
-        assert process.returncode == 130 and "the same command continues" in output, output
-        assert (folder / "model.keras").is_file()
-    assert not (folder / "evaluation.json").exists()
-    assert "resuming from step" in finish(folder)
-    same_run(finished, folder)
-
-
-def test_a_finished_run_says_so_and_changes_nothing(finished):
-    before = {
-        path: os.stat(path).st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"
-    }
-    output = finish(finished)
-    assert "this run is finished" in output and "test accuracy" in output
-    after = {path: os.stat(path).st_mtime_ns for path in finished.rglob("*") if path.is_file() and path.name != ".lock"}
-    assert before == after
-
-
-def test_a_run_directory_holds_what_it_should(finished):
-    names = {path.name for path in finished.iterdir()}
-    assert {
-        "model.keras", "config.yaml", "evaluation.json", "environment.json", "history.csv", "curves.png",
-        "confusion.png", "filters.png", "scene.png", "scene_input.png", "checkpoints", "tensorboard",
-    } <= names  # fmt: skip
-    report = json.loads((finished / "evaluation.json").read_text())
-    assert {"accuracy", "loss", "n", "per_class_accuracy", "protocol", "weights", "scene_accuracy"} <= set(report)
-    assert report["n"] == 360 and 0 <= report["scene_accuracy"] <= 1 and report["weights"] == "last"
-    assert np.array(report["confusion"]).sum() == 360
-    with (finished / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["1", "2"] and "val_accuracy" in rows[0]
-    assert load_config(finished / "config.yaml") == load_config(
-        "nin_digits", ["train.epochs=2", "train.checkpoint_every_steps=3"]
-    )
-
-
-def test_another_config_in_the_same_directory_is_refused(finished):
-    with pytest.raises(InputError, match="train.epochs: 2 there, 3 asked for"):
-        zoo.run(load_config("nin_digits", ["train.epochs=3", "train.checkpoint_every_steps=3"]), finished)
-
-
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="not empty"):
-        zoo.run(load_config("nin_digits"), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_a_second_process_in_the_same_directory_is_refused(tmp_path):
-    from filelock import FileLock
-
-    config = load_config("nin_digits")
-    (tmp_path / "config.yaml").write_text(config.to_yaml())
-    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another process"):
-        zoo.run(config, tmp_path)
-
-
-def test_a_diverging_learning_rate_stops_with_a_clear_line(tmp_path):
-    config = load_config(
-        "nin_digits",
-        [
-            "train.epochs=3",
-            "train.optimizer={name: sgd, learning_rate: 1.0e+30}",
-            "train.warmup=0",
-            "model.normalization=none",
-        ],
-    )
-    with pytest.raises(InputError, match="training diverged: the loss is .* at step .*learning_rate"):
-        zoo.run(config, tmp_path / "run")
-
-
-def test_a_batch_larger_than_the_data_is_refused(tmp_path):
-    with pytest.raises(InputError, match="train.batch_size: received 5000; accepted: at most 1293"):
-        zoo.run(load_config("nin_digits", ["train.batch_size=5000"]), tmp_path / "run")

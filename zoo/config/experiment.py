@@ -69,7 +69,7 @@ class Augment(Schema):
 
 
 class TrainConfig(Schema):
-    """The recipe: the learning rate rises over the first `warmup` share of the steps, then falls as a cosine to zero."""
+    """The recipe: the learning rate rises over the first `warmup` share of the steps, then falls as a cosine to 0."""
 
     epochs: Positive
     batch_size: Positive = 128

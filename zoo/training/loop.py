@@ -24,7 +24,7 @@ from zoo.training.recipe import trainer as make_trainer
 def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) -> list[dict[str, float]]:
     """Train `model` in place, or go on from the newest checkpoint in `folder`.
 
-    Writes `checkpoints/`, `history.csv` and, where TensorFlow and TensorBoard are installed, `tensorboard/` into `folder`.
+    Writes `checkpoints/`, `history.csv` and, where TensorFlow and TensorBoard are there, `tensorboard/` to `folder`.
 
     Returns:
         The logs of every epoch: loss, accuracy, learning_rate and, with a validation split, val_loss, val_accuracy.
