@@ -1,5 +1,6 @@
 """Config to `keras.Model`."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,14 @@ from keras import layers
 
 from zoo import saving
 from zoo.catalogue import resolve
-from zoo.config import ModelConfig
-from zoo.config.models import InceptionConfig, NINConfig, Preprocess, ResNetConfig
+from zoo.config import ArchitectureConfig
+from zoo.config.architecture import Preprocess
 from zoo.errors import InputError
-from zoo.models import inception, nin, resnet
 from zoo.models.heads import head
-
-_FEATURE_MAPS = {NINConfig: nin.feature_map, InceptionConfig: inception.feature_map, ResNetConfig: resnet.feature_map}
 
 
 def build(
-    spec: str | Path | ModelConfig, weights: str | Path | keras.Model | None = None, **overrides: Any
+    spec: str | Path | ArchitectureConfig, weights: str | Path | keras.Model | None = None, **overrides: Any
 ) -> keras.Model:
     """Assemble a model: raw images (B, H, W, channels), uint8 or float, to logits (B, num_classes).
 
@@ -35,7 +33,7 @@ def build(
     config = resolve(spec, **overrides)
     inputs = keras.Input((*(config.image_size or (None, None)), config.channels), name="image")
     x = preprocess(inputs, config.preprocess)
-    x = _FEATURE_MAPS[type(config)](x, config)
+    x = importlib.import_module(config.builder or type(config).__module__).feature_map(x, config)
     outputs = head(x, config.head, config.num_classes)
     name = Path(spec).stem if isinstance(spec, str | Path) else config.family
     model = keras.Model(inputs, outputs, name=name)

@@ -14,7 +14,7 @@ import keras
 from pydantic import ValidationError
 
 from zoo.config.base import Schema, Size
-from zoo.config.models import Preprocess
+from zoo.config.architecture import Preprocess
 from zoo.errors import InputError
 
 _MEMBER = "zoo.json"

@@ -3,6 +3,7 @@
 Every default stands in these schemas and nowhere else; an unknown key is an error that names it.
 """
 
+from zoo.config.architecture import ArchitectureConfig as ArchitectureConfig
 from zoo.config.experiment import Config as Config
 from zoo.config.loading import find_config as find_config
 from zoo.config.loading import load_config as load_config

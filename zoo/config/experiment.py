@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from zoo.config.base import Positive, Rate, Schema, Size, problem
 from zoo.config.models import ModelConfig
@@ -99,7 +99,7 @@ class Config(Schema):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data: DataConfig
-    model: Annotated[ModelConfig, Field(discriminator="family")]
+    model: SerializeAsAny[ModelConfig]
     train: TrainConfig
     scene: SceneConfig = SceneConfig()
 

@@ -25,7 +25,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         InputError: naming the file, the key, the value received and what is accepted.
     """
     path = find_config(path)
-    data = _read_yaml(path)
+    data = read_yaml(path)
     data.setdefault("name", path.stem)
     for override in overrides:
         _override(data, override)
@@ -70,7 +70,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read_yaml(path: Path) -> dict:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file; a key given twice is an error.
+
+    Raises:
+        InputError: naming the file, where it cannot be read or is no mapping.
+    """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:

@@ -8,6 +8,12 @@ from pydantic import ValidationError
 
 def one_line(error: ValidationError, data: Any) -> str:
     """The first problem of a failed validation: key, what is wrong, value received."""
+    key, text = key_and_text(error, data)
+    return f"{key}: {text}" if key else text
+
+
+def key_and_text(error: ValidationError, data: Any) -> tuple[str, str]:
+    """The first problem's key, in dots from `data` down, and what is wrong there."""
     first, *others = error.errors(include_url=False)
     # Pydantic puts a union's tag into the location; only what the user wrote is a key.
     keys: list[str] = []
@@ -32,4 +38,4 @@ def one_line(error: ValidationError, data: Any) -> str:
     else:
         text = f"{text[0].lower()}{text[1:]}, received {first['input']!r}"
     more = f" (and {len(others)} more)" if others else ""
-    return (f"{'.'.join(keys)}: " if keys else "") + text + more
+    return ".".join(keys), text + more

@@ -2,18 +2,22 @@
 
 from keras import layers
 
-from zoo.config.models import ClassMapsHead, FlattenHead, PooledHead
+from zoo.config.architecture import ClassMapsHead, FlattenHead, PooledHead, PyramidHead
 from zoo.models.blocks import Tensor
 
 
-def head(x: Tensor, config: ClassMapsHead | PooledHead | FlattenHead, num_classes: int) -> Tensor:
+def head(x: Tensor, config: ClassMapsHead | PooledHead | FlattenHead | PyramidHead, num_classes: int) -> Tensor:
     """The head that `config` describes; its last layer is named `head_logits`."""
     return _HEADS[type(config)](x, config, num_classes)
 
 
 def _class_maps(x: Tensor, config: ClassMapsHead, num_classes: int) -> Tensor:
     """Network in Network, section 3.2: a map for each class, averaged over the image."""
+    if config.dropout:
+        x = layers.Dropout(config.dropout, name="head_dropout")(x)
     x = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", name="head_class_maps")(x)
+    if config.relu:
+        x = layers.ReLU(name="head_relu")(x)
     return layers.GlobalAveragePooling2D(dtype="float32", name="head_logits")(x)
 
 
@@ -34,4 +38,13 @@ def _flatten(x: Tensor, config: FlattenHead, num_classes: int) -> Tensor:
     return layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
 
 
-_HEADS = {ClassMapsHead: _class_maps, PooledHead: _pooled, FlattenHead: _flatten}
+def _pyramid(x: Tensor, config: PyramidHead, num_classes: int) -> Tensor:
+    pool = layers.AdaptiveMaxPooling2D if config.pool == "max" else layers.AdaptiveAveragePooling2D
+    bins = [layers.Flatten(name=f"head_bins{side}")(pool(side, name=f"head_pool{side}")(x)) for side in config.levels]
+    x = layers.Concatenate(name="head_pyramid")(bins) if len(bins) > 1 else bins[0]
+    if config.dropout:
+        x = layers.Dropout(config.dropout, name="head_dropout")(x)
+    return layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
+
+
+_HEADS = {ClassMapsHead: _class_maps, PooledHead: _pooled, FlattenHead: _flatten, PyramidHead: _pyramid}

@@ -1,33 +1,63 @@
-"""Inception (Szegedy et al. 2014, arXiv:1409.4842, table 1): a stem, then four-branch modules."""
+"""Inception (Szegedy et al. 2014, arXiv:1409.4842, and 2015, arXiv:1512.00567): modules of branches side by side."""
 
-from zoo.config.models import InceptionConfig
-from zoo.models.blocks import Tensor, conv, inception_module, pool
+from keras import layers
+
+from zoo.config.models import Branch, InceptionConfig, Layer, extent
+from zoo.models.blocks import Tensor, conv, pooling
 
 
-def stem(x: Tensor, config: InceptionConfig) -> Tensor:
-    """The plain convolutions and poolings before the first module."""
-    for index, row in enumerate(config.stem, start=1):
-        name = f"stem_conv{index}"
-        x = conv(
-            x,
-            row.filters,
-            row.kernel,
-            name,
-            stride=row.stride,
-            padding=config.padding,
-            normalization=config.normalization,
-        )
-        if row.pool:
-            x = pool(x, row.pool, config.padding, f"stem_pool{index}")
+def layer(x: Tensor, row: Layer, config: InceptionConfig, name: str) -> Tensor:
+    """One layer of a branch: (B, H, W, C) -> (B, H', W', filters), or C channels after a pooling."""
+    padding = "valid" if config.padding == "valid" else row.padding
+    if row.kind != "conv":
+        return pooling(x, row.kind, row.kernel, row.stride, padding, name)
+    return conv(
+        x,
+        row.filters,
+        row.kernel if row.kernel != (1, 1) else 1,
+        name,
+        stride=row.stride,
+        padding=padding,
+        normalization=config.normalization,
+        epsilon=config.norm_epsilon,
+    )
+
+
+def branch(x: Tensor, rows: Branch, config: InceptionConfig, name: str) -> Tensor:
+    """Layers one behind the other; those that stand side by side are concatenated."""
+    for index, step in enumerate(rows, start=1):
+        names = [f"{name}_{'conv' if row.kind == 'conv' else 'pool'}{index}" for row in step]
+        if len(step) > 1:
+            names = [f"{each}{letter}" for each, letter in zip(names, "abcdefgh", strict=False)]
+        sides = [layer(x, row, config, each) for row, each in zip(step, names, strict=True)]
+        x = sides[0] if len(sides) == 1 else layers.Concatenate(name=f"{name}_concat{index}")(sides)
     return x
+
+
+def module(x: Tensor, branches: tuple[Branch, ...], config: InceptionConfig, name: str) -> Tensor:
+    """Branches on one input, concatenated (Szegedy et al. 2014, figure 2b): (B, H, W, C) -> (B, H', W', sum).
+
+    With valid padding each branch's input is cropped to what it looks at about the centre of what the widest looks at,
+    so that all of them stay on the same pixels.
+    """
+    reach = [extent(rows) for rows in branches]
+    widest = [max(sides) for sides in zip(*reach, strict=True)]
+    results = []
+    for index, (rows, sides) in enumerate(zip(branches, reach, strict=True), start=1):
+        inner = x
+        crop = tuple((wide - side) // 2 for wide, side in zip(widest, sides, strict=True))
+        if config.padding == "valid" and any(crop):
+            inner = layers.Cropping2D(crop, name=f"{name}_branch{index}_crop")(x)
+        results.append(branch(inner, rows, config, f"{name}_branch{index}"))
+    return layers.Concatenate(name=f"{name}_concat")(results)
 
 
 def feature_map(x: Tensor, config: InceptionConfig) -> Tensor:
     """Stem and modules in the table's order: (B, H, W, C) -> (B, H', W', sum of the last module's branches)."""
-    x = stem(x, config)
+    x = branch(x, config.stem, config, "stem")
     for row in config.modules:
         name = f"inception{row.name}"
-        x = inception_module(x, row, name, padding=config.padding, normalization=config.normalization)
+        x = module(x, row.as_branches(config.kernel5), config, name)
         if row.pool:
-            x = pool(x, row.pool, config.padding, f"{name}_out_pool")
+            x = layer(x, row.pool[0], config, f"{name}_out_pool")
     return x

@@ -1,9 +1,9 @@
-"""Bottleneck ResNets: v1 and v1.5 (He et al. 2015, arXiv:1512.03385), v2 (He et al. 2016, arXiv:1603.05027)."""
+"""ResNets: v1 and v1.5 (He et al. 2015, arXiv:1512.03385), v2 (He et al. 2016, arXiv:1603.05027), and ResNeXt."""
 
 from keras import layers
 
 from zoo.config.models import ResNetConfig, ResNetStage
-from zoo.models.blocks import Tensor, bottleneck, bottleneck_v2, conv, convolution, norm_act
+from zoo.models.blocks import Tensor, basic, bottleneck, bottleneck_v2, conv, convolution, norm_act
 
 
 def stem(x: Tensor, config: ResNetConfig) -> Tensor:
@@ -13,8 +13,9 @@ def stem(x: Tensor, config: ResNetConfig) -> Tensor:
     in v2 it does not, as in the authors' and in Keras's nets a zero may then win a maximum at the border.
     """
     row = config.stem
-    if config.variant == "v2":
-        x = convolution(x, row.filters, row.kernel, "stem_conv", stride=row.stride)
+    if config.variant in ("v2", "v2_keras"):
+        use_bias = config.variant == "v2_keras"
+        x = convolution(x, row.filters, row.kernel, "stem_conv", stride=row.stride, use_bias=use_bias)
     else:
         x = conv(x, row.filters, row.kernel, "stem_conv", stride=row.stride, normalization="batch")
     if row.pool:
@@ -23,24 +24,38 @@ def stem(x: Tensor, config: ResNetConfig) -> Tensor:
     return x
 
 
-def stage(x: Tensor, row: ResNetStage, name: str, variant: str) -> Tensor:
-    """A row of the table: its first block strides, and projects the shortcut where shape or stride change."""
+def stage(
+    x: Tensor, row: ResNetStage, name: str, config: ResNetConfig, stride: int, dilations: tuple[int, int]
+) -> Tensor:
+    """A row of the table; one block strides (the first, in v2_keras the last), and a projection changes the channels.
+
+    `dilations` are those of the 3x3 convolutions before and after the place where the stride is or would have been.
+    """
+    strided = row.blocks if config.variant == "v2_keras" else 1
     for index in range(1, row.blocks + 1):
-        stride = row.stride if index == 1 else 1
-        project = stride != 1 or x.shape[-1] != row.filters
+        step = stride if index == strided else 1
+        project = index == 1 and (x.shape[-1] != row.filters or (strided == 1 and row.stride != 1))
         block = f"{name}_block{index}"
-        if variant == "v2":
-            x = bottleneck_v2(x, row.width, row.filters, block, stride=stride, project=project)
+        before, behind = dilations if index == 1 else (dilations[1],) * 2
+        if config.block == "basic":
+            x = basic(x, row.filters, block, stride=step, project=project, dilations=(before, behind))
+            continue
+        common = {"stride": step, "project": project, "groups": config.groups}
+        if config.variant in ("v2", "v2_keras"):
+            use_bias = config.variant == "v2_keras"
+            x = bottleneck_v2(x, row.width, row.filters, block, dilation=before, use_bias=use_bias, **common)
         else:
-            x = bottleneck(
-                x, row.width, row.filters, block, stride=stride, stride_in_3x3=variant == "v1_5", project=project
-            )
+            in_3x3 = config.variant == "v1_5"
+            dilation = before if in_3x3 else behind
+            x = bottleneck(x, row.width, row.filters, block, dilation=dilation, stride_in_3x3=in_3x3, **common)
     return x
 
 
 def feature_map(x: Tensor, config: ResNetConfig) -> Tensor:
     """Stem and stages: (B, H, W, C) -> (B, H', W', filters of the last stage); v2 ends in normalisation and ReLU."""
     x = stem(x, config)
-    for index, row in enumerate(config.stages, start=1):
-        x = stage(x, row, f"stage{index}", config.variant)
-    return norm_act(x, "post") if config.variant == "v2" else x
+    before = 1
+    for index, (row, (stride, dilation)) in enumerate(zip(config.stages, config.strides(), strict=True), start=1):
+        x = stage(x, row, f"stage{index}", config, stride, (before, dilation))
+        before = dilation
+    return norm_act(x, "post") if config.variant in ("v2", "v2_keras") else x
