@@ -5,53 +5,27 @@ from conftest import noise, randomize
 
 import zoo
 from zoo.catalogue import list_models, resolve
+from zoo.checks import CHECKS
 from zoo.errors import InputError
 
-LARGE = ("resnet50", "resnet101", "resnet152", "resnet164", "resnet50_v1_5", "resnet101_v1_5", "resnet152_v1_5")
-SMALL = [name for name in list_models() if not name.startswith(LARGE)]
-
-
-def trainable(model):
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-
-
-# Published: NIN's released definition; He et al.'s code for the CIFAR nets; torchvision for ResNet-50 to 152.
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        ("nin_cifar10", 966_986),
-        ("resnet164_v1_cifar10", 1_704_154),
-        ("resnet164_v2_cifar10", 1_703_258),
-        ("resnet50", 25_557_032),
-        ("resnet50_v1_5", 25_557_032),
-        ("resnet101", 44_549_160),
-        ("resnet152", 60_192_808),
-    ],
+# One of each kind of block runs every check by default; the others, whose blocks are the same, when asked for.
+DEFAULT = (
+    "nin_digits",
+    "nin_mnist_bn",
+    "nin_mnist_valid",
+    "nin_cifar10",
+    "inception_cifar10",
+    "resnet20_cifar10",
+    "resnet29_cifar10",
+    "squeezenet1_1",
 )
-def test_trainable_parameters_are_the_published_ones(name, count):
-    assert trainable(zoo.build(name)) == count
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in list_models() if name not in DEFAULT]
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_every_model_builds_at_its_size_and_at_any(name):
-    config = resolve(name)
-    model = zoo.build(name)
-    assert model.input_shape == (None, *config.image_size, config.channels)
-    assert model.output_shape == (None, config.num_classes)
-    assert model.layers[-1].name == "head_logits"
-    free = zoo.build(name, image_size=None)
-    assert free.input_shape == (None, None, None, config.channels)
-    assert [tuple(weight.shape) for weight in free.weights] == [tuple(weight.shape) for weight in model.weights]
-    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
-
-
-@pytest.mark.parametrize("name", list_models())
-def test_the_configs_arithmetic_gives_the_feature_map_that_is_built(name):
-    config = resolve(name)
-    for size in (config.image_size, (config.image_size[0] + 5, config.image_size[1] + 2)):
-        model = zoo.build(name, image_size=size)
-        before_head = next(layer for layer in model.layers if layer.name in ("head_class_maps", "head_pool"))
-        assert before_head.input.shape[1:3] == tuple(config.feature_map_size(side) for side in size)
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", [*DEFAULT, *OTHERS])
+def test_every_model_passes_the_checks(name, check):
+    check(name)
 
 
 @pytest.mark.parametrize("name", ["nin_mnist_bn", "inception_cifar10"])
@@ -63,16 +37,6 @@ def test_the_smallest_image_works_and_one_pixel_less_is_refused(name, padding):
     assert model(noise(1, least, least, config.channels)).shape == (1, 10)
     with pytest.raises(InputError, match=f"at least {least} pixels"):
         zoo.build(name, padding=padding, image_size=(least - 1, least))
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_uint8_and_float_images_give_the_same_finite_logits(name):
-    config = resolve(name)
-    model = randomize(zoo.build(name))
-    images = noise(2, *config.image_size, config.channels)
-    logits = np.asarray(model(images))
-    assert np.isfinite(logits).all() and logits.std() > 0
-    np.testing.assert_array_equal(logits, np.asarray(model(images.astype(np.uint8))))
 
 
 def test_preprocessing_is_inside_and_is_the_configs():
@@ -120,60 +84,15 @@ def test_the_stride_is_where_the_variant_has_it():
     assert v1["stage2_block2_conv1"] == v15["stage2_block2_conv2"] == 1
 
 
-def test_resnet50_equals_keras_applications_with_its_weights():
-    """The same function as a net that we did not write: weights by order of layers, preprocessing left out."""
-    theirs = randomize(keras.applications.ResNet50(weights=None, classifier_activation=None), seed=3)
-    ours = zoo.build("resnet50", preprocess={"mean": [0.0], "std": [1.0]})
-    suffixes = {"_1_conv": "_conv1", "_2_conv": "_conv2", "_3_conv": "_conv3", "_0_conv": "_shortcut"}
-    for layer in theirs.layers:
-        if not layer.weights or layer.name.endswith("_bn"):
-            continue
-        if layer.name == "predictions":
-            ours.get_layer("head_logits").set_weights(layer.get_weights())
-            continue
-        if layer.name == "conv1_conv":
-            name = "stem_conv"
-        else:
-            stage, block, rest = layer.name.split("_", 2)
-            name = f"stage{int(stage[4:]) - 1}_block{block[5:]}{suffixes['_' + rest]}"
-        kernel, bias = layer.get_weights()
-        gamma, beta, mean, variance = theirs.get_layer(layer.name.replace("_conv", "_bn")).get_weights()
-        ours.get_layer(name).set_weights([kernel])
-        # A bias before a normalisation folds into its mean.
-        ours.get_layer(f"{name}_norm").set_weights([gamma, beta, mean - bias, variance])
-    images = noise(1, 224, 224, 3) / 255
-    wanted, given = np.asarray(theirs(images)), np.asarray(ours(images))
-    assert np.abs(given - wanted).max() <= 1e-4 * np.abs(wanted).max()
-
-
-LARGE_ONES = [pytest.param(name, marks=pytest.mark.slow) for name in list_models() if name not in SMALL]
-
-
-@pytest.mark.parametrize("name", [*SMALL, *LARGE_ONES])
-def test_one_training_step_changes_every_trainable_weight(name):
-    config = resolve(name)
-    keras.utils.set_random_seed(0)
-    model = zoo.build(name)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    before = [np.asarray(weight).copy() for weight in model.trainable_weights]
-    loss = model.train_on_batch(noise(4, *config.image_size, config.channels), np.arange(4) % config.num_classes)
-    assert np.isfinite(loss)
-    unchanged = [
-        weight.path
-        for weight, old in zip(model.trainable_weights, before, strict=True)
-        if np.array_equal(np.asarray(weight), old)
-    ]
-    assert not unchanged
-
-
 def test_weights_are_taken_whole_or_not_at_all(tmp_path):
     source = randomize(zoo.build("nin_digits"))
     zoo.save(source, tmp_path / "digits.keras")
     copy = zoo.build("nin_digits", weights=tmp_path / "digits.keras")
     images = noise(2, 8, 8, 1)
     np.testing.assert_array_equal(np.asarray(copy(images)), np.asarray(source(images)))
-    with pytest.raises(InputError, match=r"received shape \(1, 1, 128, 10\); accepted: \(1, 1, 128, 4\)"):
-        zoo.build("nin_digits", weights=source, num_classes=4)
+    with pytest.raises(InputError, match=r"received shape \(3, 3, 1, 64\); accepted: \(5, 5, 1, 64\)"):
+        wider = [{**row, "kernel": 5} for row in resolve("nin_digits").model_dump()["mlpconvs"]]
+        zoo.build("nin_digits", weights=source, mlpconvs=wider)
     longer = [*resolve("nin_digits").model_dump()["mlpconvs"], {"kernel": 3, "filters": [128]}]
     with pytest.raises(InputError, match="mlpconv3_conv1/kernel is missing"):
         zoo.build("nin_digits", weights=source, mlpconvs=longer)
@@ -193,3 +112,98 @@ def test_weights_are_taken_whole_or_not_at_all(tmp_path):
 def test_bad_specs_are_refused(spec, overrides, text):
     with pytest.raises(InputError, match=text):
         zoo.build(spec, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("levels", "bins"), [((1, 2, 4), 21), ((1,), 1), ((3, 5), 34)], ids=["1, 2, 4", "one", "odd"]
+)
+@pytest.mark.parametrize("pool", ["max", "average"])
+def test_a_spatial_pyramid_gives_the_same_numbers_at_any_size(levels, bins, pool):
+    """He et al. 2014, section 2.2: levels 1, 2, 4 give 21 numbers a channel whatever the image's size."""
+    head = {"kind": "pyramid", "levels": levels, "pool": pool}
+    model = randomize(zoo.build("nin_mnist_bn", head=head, image_size=None))
+    assert model.get_layer("head_logits").kernel.shape == (bins * 128, 10)
+    before = keras.Model(model.input, model.get_layer("head_logits").input)
+    features = keras.Model(model.input, model.get_layer("mlpconv3_conv2_relu").output)
+    reduce = np.max if pool == "max" else np.mean
+    for height, width in ((28, 28), (37, 52)):
+        images = noise(1, height, width, 1)
+        assert model(images).shape == (1, 10)
+        found = np.asarray(before(images))[0]
+        maps = np.asarray(features(images))[0]
+        rows, columns = maps.shape[:2]
+        wanted = []
+        for side in levels:
+            for i in range(side):
+                for j in range(side):
+                    # bin i of n covers floor(i * rows / n) to ceil((i + 1) * rows / n)
+                    bin_rows = slice(i * rows // side, -(-(i + 1) * rows // side))
+                    bin_columns = slice(j * columns // side, -(-(j + 1) * columns // side))
+                    wanted.append(reduce(maps[bin_rows, bin_columns], axis=(0, 1)))
+        np.testing.assert_allclose(found, np.concatenate(wanted), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["v1", "v1_5", "v2"])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_a_dilated_resnet_subsampled_is_the_strided_one(variant, output_stride):
+    """With the same weights the last feature map, and 1x1 scores of it, at every (32 / output_stride)-th cell."""
+    stages = [
+        {"blocks": blocks, "width": 8, "filters": 16, "stride": stride} for blocks, stride in ((2, 1), (3, 2), (2, 2), (2, 2))
+    ]
+    stages = [{**row, "filters": 16 * 2**index} for index, row in enumerate(stages)]
+    common = {"variant": variant, "stages": stages, "head": {"kind": "class_maps"}, "num_classes": 5}
+    strided = randomize(zoo.build("resnet50", image_size=(192, 160), **common))
+    dilated = zoo.build("resnet50", image_size=(192, 160), output_stride=output_stride, weights=strided, **common)
+    images = noise(1, 192, 160, 3)
+    step = 32 // output_stride
+    assert zoo.geometry(dilated).stride == (output_stride, output_stride)
+    for layer in ("head_class_maps",):
+        for take in ("input", "output"):
+            coarse = np.asarray(keras.Model(strided.input, getattr(strided.get_layer(layer), take))(images))
+            fine = np.asarray(keras.Model(dilated.input, getattr(dilated.get_layer(layer), take))(images))
+            assert fine.shape[1:3] == (192 // output_stride, 160 // output_stride)
+            np.testing.assert_allclose(fine[:, ::step, ::step], coarse, rtol=1e-4, atol=1e-4 * np.abs(coarse).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_resnet50_dilated_subsampled_is_resnet50(output_stride):
+    strided = randomize(zoo.build("resnet50", head={"kind": "class_maps"}))
+    dilated = zoo.build("resnet50", head={"kind": "class_maps"}, output_stride=output_stride, weights=strided)
+    images, step = noise(1, 224, 224, 3), 32 // output_stride
+    maps = [
+        np.asarray(keras.Model(model.input, model.get_layer("head_class_maps").output)(images))
+        for model in (strided, dilated)
+    ]
+    assert np.abs(maps[1][:, ::step, ::step] - maps[0]).max() <= 1e-4 * np.abs(maps[0]).max()
+
+
+def test_an_architecture_of_the_users_own(tmp_path, monkeypatch):
+    """A file outside the package brings schema and layers; a config names it by import path."""
+    (tmp_path / "my_net.py").write_text(
+        "from typing import Literal\n"
+        "from zoo.config import ArchitectureConfig\n"
+        "class PlainConfig(ArchitectureConfig):\n"
+        "    family: Literal['my_net:PlainConfig']\n"
+        "    width: int\n"
+        "    def feature_map_size(self, size): return size // 2\n"
+        "    @property\n"
+        "    def total_stride(self): return 2\n"
+        "def feature_map(x, config):\n"
+        "    from keras import layers\n"
+        "    x = layers.Conv2D(config.width, 3, padding='same', activation='relu', name='conv')(x)\n"
+        "    return layers.MaxPooling2D(2, name='pool')(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "data: {name: digits}\n"
+        "model: {family: 'my_net:PlainConfig', width: 6, num_classes: 10, image_size: 8, channels: 1}\n"
+        "train: {epochs: 1, optimizer: {name: sgd, learning_rate: 0.1}}\n"
+    )
+    config = zoo.load_config(tmp_path / "mine.yaml")
+    (tmp_path / "resolved.yaml").write_text(config.to_yaml())
+    assert zoo.load_config(tmp_path / "resolved.yaml") == config
+    for check in CHECKS:
+        check(tmp_path / "mine.yaml")
+    with pytest.raises(InputError, match="model: unknown key 'with' .did you mean 'width'"):
+        zoo.load_config(tmp_path / "mine.yaml", ["model.with=3"])

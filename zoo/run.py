@@ -81,7 +81,7 @@ def _experiment(config: Config, folder: Path) -> Result:
     start(config.seed, config.train.deterministic)
     dataset = data.load(config)
     _write_json(folder / "environment.json", _environment(dataset))
-    model = build(config.model)
+    model = build(config.model, weights=config.train.weights)
     about = saving.card(model).model_copy(update={"class_names": dataset.class_names})
     saving.attach(model, about)
     held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""

@@ -3,9 +3,9 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from zoo.config.base import Positive, Rate, Schema, Size, problem
 
@@ -36,6 +36,10 @@ class Preprocess(Schema):
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[Annotated[float, Field(gt=0)], ...] = (255.0,)
+
+
+def _as_preprocess(value: Any) -> Any:
+    return Preprocess(mean=(0.0,), std=(1.0,)) if value == "none" else value
 
 
 class ClassMapsHead(Schema):
@@ -93,7 +97,7 @@ class ArchitectureConfig(Schema, ABC):
     num_classes: Annotated[int, Field(ge=2)]
     image_size: Size | None
     channels: Positive = 3
-    preprocess: Preprocess = Preprocess()
+    preprocess: Annotated[Preprocess, BeforeValidator(_as_preprocess)] = Preprocess()
     head: Head = PooledHead(kind="pooled")
 
     @abstractmethod

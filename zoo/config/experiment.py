@@ -1,11 +1,12 @@
 """The schema of one experiment: data, model, recipe, and the scene it is tried on."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from zoo.config.base import Positive, Rate, Schema, Size, problem
 from zoo.config.models import ModelConfig
@@ -61,6 +62,14 @@ class AdamW(Schema):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise problem(f"received {value!r}; accepted: a regular expression ({error})") from None
+    return value
+
+
 class Augment(Schema):
     """Random shifts of up to `shift` pixels (pad with the value that preprocessing maps to 0, then crop), and flips."""
 
@@ -69,7 +78,12 @@ class Augment(Schema):
 
 
 class TrainConfig(Schema):
-    """The recipe: the learning rate rises over the first `warmup` share of the steps, then falls as a cosine to 0."""
+    """The recipe: the learning rate rises over the first `warmup` share of the steps, then falls as a cosine to 0.
+
+    `weights`: what to begin from instead of random values, as `zoo.build` takes them (a run directory, a .keras file,
+    "keras"). `freeze`: a regular expression; layers whose names it matches from the start keep their weights, and their
+    normalisations their statistics: `stem|stage[12]`.
+    """
 
     epochs: Positive
     batch_size: Positive = 128
@@ -78,6 +92,8 @@ class TrainConfig(Schema):
     label_smoothing: Rate = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     augment: Augment = Augment()
+    weights: str | None = None
+    freeze: Annotated[str, AfterValidator(_pattern)] | None = None
     checkpoint_every_steps: Positive | None = None
     deterministic: bool = True
 

@@ -1,9 +1,12 @@
 """The recipe: optimizer, learning-rate schedule, loss, and augmentation inside the training step."""
 
+import re
+
 import keras
 from keras import ops
 
 from zoo.config.experiment import SGD, Augment, TrainConfig
+from zoo.errors import InputError
 
 
 def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -27,12 +30,31 @@ def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> 
     return made
 
 
+def freeze(model: keras.Model, pattern: str) -> list[str]:
+    """Keep the layers whose names match `pattern` from the start as they are; their names.
+
+    Raises:
+        InputError: where it matches no layer with weights, or all of them.
+    """
+    layers = [layer for layer in model.layers if layer.weights]
+    frozen = [layer for layer in layers if re.match(pattern, layer.name)]
+    if not frozen or len(frozen) == len(layers):
+        names = ", ".join(dict.fromkeys(layer.name.split("_")[0] for layer in layers))
+        which = "every layer" if frozen else "no layer"
+        raise InputError(f"train.freeze: received {pattern!r}, which matches {which}; names begin with {names}")
+    for layer in frozen:
+        layer.trainable = False
+    return [layer.name for layer in frozen]
+
+
 def trainer(model: keras.Model, config: TrainConfig, fill: tuple[float, ...], steps_per_epoch: int) -> keras.Model:
     """`model` behind its augmentation, compiled: raw images (B, H, W, C) and one-hot labels (B, K) to a loss.
 
     The weights are those of `model`; saving `model` saves no augmentation. `fill` is the raw value that preprocessing
     maps to zero.
     """
+    if config.freeze:
+        freeze(model, config.freeze)
     inputs = keras.Input(model.input_shape[1:], name="image")
     x = ShiftAndFlip(config.augment, fill)(inputs) if config.augment != Augment() else inputs
     training_model = keras.Model(inputs, model(x), name=f"{model.name}_trainer")

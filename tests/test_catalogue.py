@@ -1,0 +1,139 @@
+"""Every entry of the catalogue against its own printed numbers, and those against published ones."""
+
+import keras
+import pytest
+
+import zoo
+from zoo.catalogue import entries, list_models, resolve
+from zoo.errors import InputError
+
+# Shared facts: torchvision, keras.applications, the papers' code and imgclsmob; trainable parameters.
+PUBLISHED = {
+    "nin_cifar10": 966_986,
+    "googlenet": 6_624_904,
+    "googlenet_paper": 6_998_552,
+    "bn_inception": 11_285_224,
+    "inception_v3": 23_834_568,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnet50_v1_5": 25_557_032,
+    "resnext50_32x4d": 25_028_904,
+    "resnext29_16x64d_cifar10": 68_155_210,
+    "resnet20_cifar10": 272_474,
+    "resnet56_cifar10": 855_770,
+    "resnet110_cifar10": 1_730_714,
+    "resnet164_v1_cifar10": 1_704_154,
+    "resnet164_v2_cifar10": 1_703_258,
+    "resnet1001_v1_cifar10": 10_328_602,
+    "resnet1001_v2_cifar10": 10_327_706,
+    "squeezenet1_0": 1_248_424,
+    "squeezenet1_1": 1_235_496,
+}
+# Billions of multiply-adds of convolutions and Dense layers alone, without normalisation.
+PUBLISHED_GMACS = {
+    "nin_cifar10": 0.223,
+    "googlenet": 1.50,
+    "bn_inception": 2.05,
+    "resnet50": 3.88,
+    "resnet101": 7.60,
+    "resnet152": 11.32,
+    "resnet50_v1_5": 4.11,
+    "squeezenet1_0": 0.82,
+    "squeezenet1_1": 0.35,
+    "resnet20_cifar10": 0.0408,
+    "resnet56_cifar10": 0.1257,
+    "resnet110_cifar10": 0.2531,
+    "resnet164_v1_cifar10": 0.2476,
+    "resnet1001_v1_cifar10": 1.4910,
+}
+# Trainable and moving statistics together, as keras.applications prints them.
+KERAS_TOTALS = {"resnet50_v2": 25_613_800, "resnet101_v2": 44_675_560, "resnet152_v2": 60_380_648}
+# Of the last feature map: Araujo et al. 2019, and google-research/receptive_field.
+PUBLISHED_FIELDS = {
+    "resnet50": 483,
+    "resnet101": 1027,
+    "resnet152": 1507,
+    "resnet50_v1_5": 427,
+    "inception_v3": 1311,
+}
+DEEP = [pytest.param(name, marks=pytest.mark.slow) if "1001" in name else name for name in list_models()]
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_the_printed_numbers_are_those_of_the_built_model(name):
+    row, config = entries()[name], resolve(name)
+    model = zoo.build(name)
+    assert model.input_shape == (None, *config.image_size, config.channels)
+    assert model.output_shape == (None, config.num_classes)
+    assert model.layers[-1].name == "head_logits"
+    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+    described = zoo.describe(model)
+    assert described.trainable_params == row.params
+    assert round(described.macs / 1e9, 4) == row.gmacs
+    first_of_head = next(layer for layer in model.layers if layer.name.startswith("head_"))
+    body = keras.Model(model.input, first_of_head.input)
+    shape = zoo.geometry(body)
+    assert shape.receptive_field == (row.receptive_field,) * 2
+    assert shape.stride == (config.total_stride,) * 2
+    assert body.output_shape[1:3] == tuple(config.feature_map_size(side) for side in config.image_size)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_the_published_ones(name):
+    assert entries()[name].params == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", PUBLISHED_GMACS)
+def test_multiply_adds_are_the_published_ones_within_a_percent(name):
+    assert entries()[name].gmacs == pytest.approx(PUBLISHED_GMACS[name], rel=0.01)
+
+
+@pytest.mark.parametrize("name", PUBLISHED_FIELDS)
+def test_receptive_fields_are_the_published_ones(name):
+    assert entries()[name].receptive_field == PUBLISHED_FIELDS[name]
+
+
+@pytest.mark.parametrize("name", KERAS_TOTALS)
+def test_totals_are_those_of_keras(name):
+    assert zoo.build(name).count_params() == KERAS_TOTALS[name]
+
+
+def test_controls_name_a_twin_that_exists():
+    twins = {name: row.twin for name, row in entries().items() if row.twin}
+    assert {"inception_naive", "resnet20_cifar10", "resnet110_cifar10"} <= set(twins)
+    assert set(twins.values()) <= set(entries())
+    # What a bottleneck is for: fewer parameters and multiply-adds than its control of equal output.
+    naive, reduced = entries()["inception_naive"], entries()["googlenet_paper"]
+    assert naive.params > 5 * reduced.params and naive.gmacs > 5 * reduced.gmacs
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "text"),
+    [
+        ({"family": "vgg"}, "family", "'nin', 'inception', 'resnet', 'squeezenet', or package.module:Class"),
+        ({"family": "no.such.module:Net"}, "family", "cannot be imported"),
+        ({"family": "zoo.config:Config"}, "family", "derived from zoo.config.ArchitectureConfig"),
+        ({"modules": [{"name": "a", "branches": ["2x2 8"]}]}, "modules.0.branches.0.0.0", "odd sides"),
+        ({"modules": [{"name": "a", "branches": ["3x3"]}]}, "modules.0.branches.0.0", "'3x3'; accepted: 3x3 64"),
+        ({"modules": [{"name": "a", "conv1": 8}]}, "modules.0", "branches and a row"),
+        ({"modules": [{"name": "a", "branches": ["1x1 8"], "conv2": 8}]}, "modules.0", "unknown key 'conv2'"),
+    ],
+)
+def test_bad_tables_are_named(overrides, key, text):
+    with pytest.raises(InputError) as error:
+        zoo.build("inception_cifar10", **overrides)
+    assert f"model.{key}: " in str(error.value) and text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        ({"block": "basic"}, "stages.0.width: received 64; accepted: none in a basic block"),
+        ({"groups": 48}, "stages.0.width: received 64; accepted: a multiple of groups = 48"),
+        ({"output_stride": 4}, "output_stride: input should be 8, 16 or 32, received 4"),
+    ],
+)
+def test_impossible_resnets_are_named(overrides, text):
+    with pytest.raises(InputError, match=text):
+        zoo.build("resnet50", **overrides)
