@@ -11,6 +11,7 @@ from typing import Any
 _HOMES = {
     "build": "zoo.build",
     "convolutionalize": "zoo.dense.convert",
+    "describe": "zoo.describe",
     "evaluate": "zoo.evaluate",
     "export": "zoo.export",
     "geometry": "zoo.dense.geometry",

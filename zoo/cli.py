@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,34 @@ def list_() -> None:
         row = (name, model.family, size, str(model.num_classes), str(model.total_stride))
         table.add_row(*row, "yes" if name in trainable else "")
     Console().print(table)
+
+
+@zoo.command(
+    short_help="Print a model layer by layer.", epilog="Example: zoo describe keras:MobileNetV2 --format markdown"
+)
+@click.argument("spec")
+@click.option(
+    "--format", "format_", default="table", show_default=True, help="One of table, markdown, csv (rows alone), json."
+)
+@click.option(
+    "--image-size", type=int, nargs=2, metavar="H W", help="Count at this size. Default: the model's own, if it has one"
+)
+def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> None:
+    """Print every layer of SPEC: shape, kernel, parameters, multiply-adds, receptive field and total stride.
+
+    SPEC is a name from `zoo list`, a config, a .keras file, a run directory, or keras:NAME for a model of
+    keras.applications. A receptive field is "all" after a global pooling, and "?" after a layer whose reach is unknown.
+    """
+    with _quiet_start():
+        from rich.console import Console
+
+        from zoo.describe import FORMATS, describe, find_model
+        from zoo.errors import unknown
+    if format_ not in FORMATS:
+        raise InputError(unknown("format", format_, FORMATS))
+    with Console(stderr=True).status(f"describing {spec}"):
+        description = describe(find_model(spec), image_size or None)
+    click.echo(description.format(format_, width=shutil.get_terminal_size((100, 0)).columns), nl=False)
 
 
 @zoo.command(

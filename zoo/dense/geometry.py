@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from zoo.dense.head import head_collapses
-from zoo.dense.positions import Border, Everywhere, Move, Pointwise, Repeat, Slide, moves
+from zoo.dense.positions import GLOBAL_POOLINGS, Border, Everywhere, Move, Pointwise, Repeat, Slide, Unknown, moves
 from zoo.errors import InputError
 from zoo.graph import Graph, trace
 from zoo.saving import card
@@ -29,10 +29,14 @@ class _Program:
 
     def fold(self, start: object, combine: Callable, axis: int) -> object:
         """Carry a value along one axis from image to grid: `combine(move, values) -> value` at every step."""
+        return self.values(start, combine, axis)[self.grid]
+
+    def values(self, start: object, combine: Callable, axis: int) -> dict[int, object]:
+        """What `fold` carries, at every tensor on the way, by its key."""
         values = {self.image: start}
         for step_moves, inputs, output in self.steps:
             values[output] = combine(step_moves[axis], [values[key] for key in inputs])
-        return values[self.grid]
+        return values
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Geometry:
     def first_pixel(self) -> Ints:
         """Where the field of cell (0, 0) begins, negative where padding comes first; `image_size` is needed."""
         sides = enumerate(self.image_size)
-        return tuple(self._program.fold(_Span(0, 1, 1, side), _span, axis).start for axis, side in sides)
+        return tuple(self._program.fold(Span(0, 1, 1, side), _span, axis).start for axis, side in sides)
 
     @cached_property
     def _fields(self) -> list["_Term"]:
@@ -159,12 +163,12 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
     size = image_size if image_size is not None else training_size
     if size is not None and len(size) != program.axes:
         raise InputError(f"geometry: image_size {tuple(size)}; accepted: {program.axes} numbers")
-    spans = [program.fold(_Span(0, 1, 1, size[axis] if size else None), _span, axis) for axis in axes]
+    spans = [program.fold(Span(0, 1, 1, size[axis] if size else None), _span, axis) for axis in axes]
     reach = tuple(span.extent for span in spans)
     offset: Ints | None = tuple(span.start for span in spans)
     if window is not None:
         # A cell's crop lies where the crop itself, seen alone, would put its single cell.
-        trained = [program.fold(_Span(0, 1, 1, window[axis]), _span, axis) for axis in axes]
+        trained = [program.fold(Span(0, 1, 1, window[axis]), _span, axis) for axis in axes]
         offset = tuple(span.start - alone.start for span, alone in zip(spans, trained, strict=True))
     if image_size is None and _offset_depends_on_size(program):
         offset = None
@@ -178,8 +182,61 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
     )
 
 
-def _program(graph: Graph, training_size: Ints | None) -> _Program:
-    """The moves of the graph's first output; a head counts as the window that its conversion is."""
+def spans(graph: Graph, image_size: Ints | None = None) -> dict[int, tuple["Span", ...] | None]:
+    """What every tensor looks at along each axis, by its key: a head at the whole map; None where it is not known.
+
+    Raises:
+        InputError: for a model with several inputs.
+    """
+    program = _program(graph, None, as_it_stands=True)
+    sizes = image_size or (None,) * program.axes
+    along = [program.values(Span(0, 1, 1, size), _known_span, axis) for axis, size in enumerate(sizes)]
+    sides = {key: tuple(values[key] for values in along) for key in along[0]}
+    return {key: None if None in known else known for key, known in sides.items()}
+
+
+def smallest_image(graph: Graph, built: Ints | None = None, limit: int = 4096) -> Ints | None:
+    """The least equal sides at which every window fits and the maps that are merged have one size.
+
+    A head that flattens its map takes the size it was built for, `built`, and no other. None where a layer's reach is
+    not known, or no side up to `limit` fits.
+
+    Raises:
+        InputError: for a model with several inputs.
+    """
+    if any(not isinstance(graph.steps[index].layer, GLOBAL_POOLINGS) for index in head_collapses(graph)):
+        return built
+    program = _program(graph, None, as_it_stands=True)
+    if any(isinstance(move, Unknown) for step_moves, *_ in program.steps for move in step_moves):
+        return None
+    for side in range(1, limit + 1):
+        if all(0 not in program.values(side, _fitting_size, axis).values() for axis in range(program.axes)):
+            return (side,) * program.axes
+    return None
+
+
+def _fitting_size(move: Move, sizes: list[int | None]) -> int | None:
+    """Rows after a move, zero where it does not fit, None for a vector (it fits every size)."""
+    known = {size for size in sizes if size is not None}
+    if isinstance(move, Everywhere) or not known:
+        return 0 if known == {0} else None
+    return _size(move, list(known)) if len(known) == 1 and known != {0} else 0
+
+
+def _known_span(move: Move, spans: list["Span | None"]) -> "Span | None":
+    if isinstance(move, Unknown) or None in spans:
+        return None
+    try:
+        return _span(move, spans)
+    except InputError:  # upsampling to less than a pixel has no whole stride
+        return None
+
+
+def _program(graph: Graph, training_size: Ints | None, as_it_stands: bool = False) -> _Program:
+    """The moves of the graph's first output; a head counts as the window that its conversion is.
+
+    `as_it_stands`: a head looks everywhere, and a layer of unknown reach is kept as such.
+    """
     if len(graph.inputs) != 1:
         raise InputError(f"model {graph.model.name!r}: has {len(graph.inputs)} inputs; accepted: one image")
     axes = len(graph.model.inputs[0].shape) - 2
@@ -192,6 +249,8 @@ def _program(graph: Graph, training_size: Ints | None) -> _Program:
     for index, step in enumerate(graph.steps):
         if all(key in vectors for key in step.inputs):
             step_moves = (Pointwise(),) * axes
+        elif index in collapses and as_it_stands:
+            step_moves = (Everywhere(),) * axes
         elif index in collapses:
             if not sizes:
                 raise InputError(
@@ -199,7 +258,12 @@ def _program(graph: Graph, training_size: Ints | None) -> _Program:
                 )
             step_moves = tuple(Slide(side) for side in sizes[step.inputs[0]])
         else:
-            step_moves = moves(step, axes)
+            try:
+                step_moves = moves(step, axes)
+            except InputError:
+                if not as_it_stands:
+                    raise
+                step_moves = (Unknown(),) * axes
         if index in collapses or isinstance(step_moves[0], Everywhere) or set(step.inputs) <= vectors:
             vectors.update(step.outputs)
         for key in step.outputs:
@@ -227,7 +291,7 @@ def _size(move: Move, sizes: list[int]) -> int:
 
 
 @dataclass(frozen=True)
-class _Span:
+class Span:
     """Cell i of a map looks at pixels [start + i * stride, start + i * stride + extent); the map has `size` rows."""
 
     start: int
@@ -236,30 +300,30 @@ class _Span:
     size: int | None
 
 
-def _span(move: Move, spans: list[_Span]) -> _Span:
+def _span(move: Move, spans: list[Span]) -> Span:
     first = spans[0]
     size = None if any(span.size is None for span in spans) else _size(move, [span.size for span in spans])
     match move:
         case Slide():
             before = move.padding(first.size)[0] if first.size is not None else (move.extent - 1) // 2 * move.same
-            return _Span(
+            return Span(
                 first.start - before * first.stride,
                 first.extent + (move.extent - 1) * first.stride,
                 first.stride * move.stride,
                 size,
             )
         case Border():
-            return _Span(first.start - move.before * first.stride, first.extent, first.stride, size)
+            return Span(first.start - move.before * first.stride, first.extent, first.stride, size)
         case Repeat():
             if first.stride % move.times:
                 raise InputError(f"geometry: upsampling by {move.times} at stride {first.stride} has no whole stride")
-            return _Span(first.start, first.extent, first.stride // move.times, size)
+            return Span(first.start, first.extent, first.stride // move.times, size)
         case Everywhere():
-            return _Span(first.start, math.inf, 0, size)
+            return Span(first.start, math.inf, 0, size)
         case Pointwise():
             start = min(span.start for span in spans)
             end = max(span.start + span.extent for span in spans)
-            return _Span(start, end - start, max(span.stride for span in spans), size)
+            return Span(start, end - start, max(span.stride for span in spans), size)
 
 
 def _offset_depends_on_size(program: _Program) -> bool:

@@ -64,7 +64,11 @@ class Everywhere:
     """Every output looks at the whole map (global pooling inside the network)."""
 
 
-Move = Slide | Border | Repeat | Pointwise | Everywhere
+class Unknown:
+    """A layer that may look anywhere: what only describes a model goes on past it."""
+
+
+Move = Slide | Border | Repeat | Pointwise | Everywhere | Unknown
 
 _GLOBAL_AVERAGE = (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D)
 _GLOBAL_MAX = (layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D)
@@ -114,11 +118,16 @@ _POINTWISE_OPERATIONS = {
     "Absolute", "Add", "Clip", "Divide", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Maximum", "Minimum", "Multiply",
     "Negative", "Power", "Relu", "Relu6", "Sigmoid", "Silu", "Sqrt", "Square", "Subtract", "Tanh", "TrueDivide",
 }  # fmt: skip
+# Layers that keras.applications defines for ConvNeXt and Inception-ResNet: x * scale, and x + scale * y.
+_KERAS_SCALES = {"LayerScale", "CustomScaleLayer"}
 
 
 def is_pointwise(layer: keras.Operation) -> bool:
     """Whether `layer` treats every position by itself."""
-    return isinstance(layer, _POINTWISE + _MERGES) or type(layer).__name__ in _POINTWISE_OPERATIONS
+    kind = type(layer)
+    if kind.__name__ in _KERAS_SCALES:
+        return kind.__module__.startswith("keras.src.applications.")
+    return isinstance(layer, _POINTWISE + _MERGES) or kind.__name__ in _POINTWISE_OPERATIONS
 
 
 def moves(step: Step, axes: int) -> tuple[Move, ...]:
