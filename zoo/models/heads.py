@@ -39,8 +39,14 @@ def _flatten(x: Tensor, config: FlattenHead, num_classes: int) -> Tensor:
 
 
 def _pyramid(x: Tensor, config: PyramidHead, num_classes: int) -> Tensor:
-    pool = layers.AdaptiveMaxPooling2D if config.pool == "max" else layers.AdaptiveAveragePooling2D
-    bins = [layers.Flatten(name=f"head_bins{side}")(pool(side, name=f"head_pool{side}")(x)) for side in config.levels]
+    adaptive = layers.AdaptiveMaxPooling2D if config.pool == "max" else layers.AdaptiveAveragePooling2D
+    whole = layers.GlobalMaxPooling2D if config.pool == "max" else layers.GlobalAveragePooling2D
+    bins = []
+    for side in config.levels:
+        if side == 1:  # TensorFlow's kernel ends the process where one adaptive bin is the whole map
+            bins.append(whole(name="head_bins1")(x))
+        else:
+            bins.append(layers.Flatten(name=f"head_bins{side}")(adaptive(side, name=f"head_pool{side}")(x)))
     x = layers.Concatenate(name="head_pyramid")(bins) if len(bins) > 1 else bins[0]
     if config.dropout:
         x = layers.Dropout(config.dropout, name="head_dropout")(x)
