@@ -19,7 +19,7 @@ from zoo.dense.geometry import Span, smallest_image, spans
 from zoo.dense.head import head_collapses
 from zoo.dense.positions import is_pointwise
 from zoo.errors import InputError, unknown
-from zoo.graph import Graph, Step, trace
+from zoo.graph import Graph, Step, check_size, image_axes, shapes_at, trace
 from zoo.saving import card
 
 Format = Literal["table", "markdown", "csv", "json"]
@@ -229,12 +229,10 @@ def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> D
         InputError: for a subclassed model, or an `image_size` that a layer does not take.
     """
     graph = trace(model)
-    built = tuple(graph.model.inputs[0].shape[_image_axes(graph)])
+    built = tuple(graph.model.inputs[0].shape[image_axes(graph)])
     known = built if built and None not in built else card(model).image_size
-    size = tuple(image_size) if image_size is not None else known
-    if image_size is not None:
-        _check_size(graph, size, built)
-    shapes = _shapes(graph, size)
+    size = known if image_size is None else _checked_size(graph, image_size, built)
+    shapes = shapes_at(graph, size)
     one_image = len(graph.inputs) == 1 and len(built) > 0
     reaches = spans(graph, size) if one_image else {}
     seen: set[int] = set()
@@ -359,48 +357,16 @@ def _window_text(layer: keras.Operation) -> str:
     return _by((window,) if isinstance(window, int) else tuple(window)) if window else ""
 
 
-def _image_axes(graph: Graph) -> slice:
-    """Where height and width are in the shape of the image."""
-    first = any(getattr(step.layer, "data_format", None) == "channels_first" for step in graph.steps)
-    return slice(2, None) if first else slice(1, -1)
-
-
-def _check_size(graph: Graph, size: tuple[int, ...], built: Shape) -> None:
-    if len(graph.inputs) != 1 or len(size) != len(built) or min(size, default=0) < 1:
-        raise InputError(f"image_size: received {size}; accepted: {len(built)} numbers above 0, for a single image")
+def _checked_size(graph: Graph, image_size: tuple[int, ...], built: Shape) -> tuple[int, ...]:
+    if len(graph.inputs) != 1 or not built:
+        raise InputError(
+            f"image_size: received {image_size}; accepted: none, for model {graph.model.name!r} takes no single image"
+        )
+    size = check_size(image_size, len(built))
     flattens = any(isinstance(graph.steps[index].layer, layers.Flatten) for index in head_collapses(graph))
     if flattens and None not in built and size != built:
         raise InputError(f"image_size: received {size}; accepted: {built}, for this model flattens its map")
-
-
-def _shapes(graph: Graph, size: tuple[int, ...] | None) -> dict[int, Shape]:
-    """The shape of every tensor without the batch, for an image of `size`; None where that leaves it open.
-
-    Raises:
-        InputError: naming the first layer that does not take that size.
-    """
-    sources = graph.model.inputs
-    shapes = {key: tuple(tensor.shape[1:]) for key, tensor in zip(graph.inputs, sources, strict=True)}
-    for step in graph.steps:
-        shapes |= {key: tuple(made.shape[1:]) for key, made in zip(step.outputs, step.node.outputs, strict=True)}
-    axes = _image_axes(graph)
-    if size is None or (tuple(sources[0].shape[axes]) == size and not any(None in shape for shape in shapes.values())):
-        return shapes
-    probe = [1, *sources[0].shape[1:]]
-    probe[axes] = size
-    values = {graph.inputs[0]: keras.KerasTensor(probe, dtype=sources[0].dtype)}
-    values |= dict(zip(graph.inputs[1:], sources[1:], strict=True))
-    for step in graph.steps:
-        args, kwargs = step.refill(values)
-        try:
-            made = keras.tree.flatten(step.layer.compute_output_spec(*args, **kwargs))
-        except (ValueError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"image_size: received {size}; layer {step.path!r} does not take it: {reason}") from None
-        if any(side is not None and side < 1 for tensor in made for side in tensor.shape):
-            raise InputError(f"image_size: received {size}; nothing is left of it at layer {step.path!r}")
-        values |= dict(zip(step.outputs, made, strict=True))
-    return {key: tuple(tensor.shape[1:]) for key, tensor in values.items()}
+    return size
 
 
 def _row_dict(row: Row) -> dict[str, Any]:

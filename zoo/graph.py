@@ -3,6 +3,7 @@
 Describing, tracing geometry and converting all walk this list, so that they agree on what a model does.
 """
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -57,8 +58,11 @@ def functional(model: keras.Model) -> keras.Model:
     """The functional form of a Functional or Sequential model.
 
     Raises:
-        InputError: for a subclassed model, whose graph Keras does not keep, or a Sequential one that is not built.
+        InputError: for a subclassed model, whose graph Keras does not keep, a Sequential one that is not built, or what
+            is no model.
     """
+    if not isinstance(model, keras.Model):
+        raise InputError(f"model: accepted: a Keras model, received {type(model).__name__}")
     if isinstance(model, keras.Sequential):
         if not model.built or getattr(model, "_functional", None) is None:
             raise InputError(f"model {model.name!r}: not built; give it an Input, or call it once")
@@ -113,3 +117,77 @@ def _needed(steps: list[Step], outputs: tuple[int, ...]) -> tuple[Step, ...]:
             needed |= set(step.inputs)
             kept.append(step)
     return tuple(reversed(kept))
+
+
+def check_one_image(graph: Graph, axes: int = 2) -> None:
+    """See that the model takes one image with `axes` spatial axes.
+
+    Raises:
+        InputError: for several inputs, a vector, or another number of axes.
+    """
+    shapes = [tuple(tensor.shape[1:]) for tensor in graph.model.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != axes + 1:
+        form = "(height, width, channels)" if axes == 2 else f"{axes} axes and channels"
+        received = " and ".join(str(shape) for shape in shapes)
+        raise InputError(f"model {graph.model.name!r}: takes {received}; accepted: one image, {form}")
+
+
+def check_one_output(model: keras.Model) -> None:
+    """See that the model has one output.
+
+    Raises:
+        InputError: where it has several.
+    """
+    if len(model.outputs) != 1:
+        raise InputError(f"model {model.name!r}: has {len(model.outputs)} outputs; accepted: one, a vector of classes")
+
+
+def check_size(size: Any, axes: int) -> tuple[int, ...]:
+    """An `image_size` as whole numbers, one for each of `axes` axes.
+
+    Raises:
+        InputError: for anything but `axes` whole numbers above 0.
+    """
+    try:
+        sides = tuple(operator.index(side) for side in size)
+    except TypeError:
+        sides = ()
+    if len(sides) != axes or min(sides, default=0) < 1:
+        raise InputError(f"image_size: received {size}; accepted: {axes} numbers above 0")
+    return sides
+
+
+def image_axes(graph: Graph) -> slice:
+    """Where height and width are in the shape of the image."""
+    first = any(getattr(step.layer, "data_format", None) == "channels_first" for step in graph.steps)
+    return slice(2, None) if first else slice(1, -1)
+
+
+def shapes_at(graph: Graph, size: tuple[int, ...] | None) -> dict[int, tuple[int | None, ...]]:
+    """The shape of every tensor without the batch, for an image of `size`; None where that leaves it open.
+
+    Raises:
+        InputError: naming the first layer that does not take that size.
+    """
+    sources = graph.model.inputs
+    shapes = {key: tuple(tensor.shape[1:]) for key, tensor in zip(graph.inputs, sources, strict=True)}
+    for step in graph.steps:
+        shapes |= {key: tuple(made.shape[1:]) for key, made in zip(step.outputs, step.node.outputs, strict=True)}
+    axes = image_axes(graph)
+    if size is None or (tuple(sources[0].shape[axes]) == size and not any(None in shape for shape in shapes.values())):
+        return shapes
+    probe = [1, *sources[0].shape[1:]]
+    probe[axes] = size
+    values = {graph.inputs[0]: keras.KerasTensor(probe, dtype=sources[0].dtype)}
+    values |= dict(zip(graph.inputs[1:], sources[1:], strict=True))
+    for step in graph.steps:
+        args, kwargs = step.refill(values)
+        try:
+            made = keras.tree.flatten(step.layer.compute_output_spec(*args, **kwargs))
+        except (ValueError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"image_size: received {size}; layer {step.path!r} does not take it: {reason}") from None
+        if any(side is not None and side < 1 for tensor in made for side in tensor.shape):
+            raise InputError(f"image_size: received {size}; nothing is left of it at layer {step.path!r}")
+        values |= dict(zip(step.outputs, made, strict=True))
+    return {key: tuple(tensor.shape[1:]) for key, tensor in values.items()}

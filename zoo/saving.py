@@ -5,17 +5,20 @@ card stays with the file wherever it is moved.
 """
 
 import contextlib
+import errno
 import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import keras
 from pydantic import ValidationError
 
-from zoo.config.base import Schema, Size
 from zoo.config.architecture import Preprocess
+from zoo.config.base import Schema, Size
 from zoo.errors import InputError
+from zoo.graph import check_one_output
 
 _MEMBER = "zoo.json"
 
@@ -23,15 +26,19 @@ _MEMBER = "zoo.json"
 class Card(Schema):
     """What travels with a model.
 
-    `image_size`: [height, width] in pixels that the model was trained at. `preprocess`: what the model itself does to
-    raw pixels, for the reader; nobody has to do it again. `window`: the side of the crop that one cell of a converted
-    model answers for; null where the model is not converted.
+    `image_size`: [height, width] in pixels that the model was trained at. `dtype`: the type of the samples of the
+    images that it was trained on; null where not known. `preprocess`: what the model itself does to raw pixels, for
+    the reader; nobody has to do it again. `pooling`: how the head was converted, to a map of scores ("window") or to
+    one answer for an image of any size ("global"); null where the model is not converted. `window`: the sides of the
+    crop that one cell of such a map answers for.
     """
 
     version: int = 1
     class_names: tuple[str, ...] = ()
     image_size: Size | None = None
+    dtype: Literal["uint8", "uint16", "float32"] | None = None
     preprocess: Preprocess | None = None
+    pooling: Literal["window", "global"] | None = None
     window: Size | None = None
 
 
@@ -47,19 +54,54 @@ def attach(model: keras.Model, card: Card) -> keras.Model:
 
 
 def class_names(model: keras.Model) -> tuple[str, ...]:
-    """The names of the classes, or their numbers where the model's file has no names."""
-    return card(model).class_names or tuple(str(index) for index in range(model.output_shape[-1]))
+    """The names of the classes, or their numbers where the model's file has no names; a single output is class 1's.
+
+    Raises:
+        InputError: for a model with several outputs.
+    """
+    check_one_output(model)
+    units = model.output_shape[-1]
+    return card(model).class_names or (tuple(str(index) for index in range(units)) if units > 1 else ("1",))
+
+
+def check_output(path: str | Path, what: str = "output", ending: str = "", folder: bool = False) -> Path:
+    """See, before any work, that a file (or a `folder` of files) can be written at `path`, and return it.
+
+    Raises:
+        InputError: beginning with `what`, for another ending, or where something of the other kind is in the way.
+    """
+    path = Path(path)
+    if not path.name.endswith(ending):
+        raise InputError(f"{what} {str(path)!r}: accepted: a name that ends in {ending}")
+    if path.exists() and path.is_dir() != folder:
+        received, accepted = ("a file", "a folder") if folder else ("a folder", "the path of a file")
+        raise InputError(f"{what} {str(path)!r}: is {received}; accepted: {accepted}")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{what} {str(path)!r}: {str(above)!r} is a file; accepted: a folder to write into")
+    return path
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end; after an error neither is touched nor left over."""
-    path = Path(path)
+    """A temporary path beside `path`, renamed to it at the end; after an error neither is touched nor left over.
+
+    Raises:
+        InputError: where `path` is a folder, or lies below a file.
+        OSError: naming `path`, where it cannot be written.
+    """
+    path = check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary), temporary):
+            raise
+        # Writers of arrays and archives name the temporary file, or none at all.
+        cause = error.strerror or " ".join(str(error).split())
+        raise OSError(error.errno or errno.EIO, cause, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,11 +110,9 @@ def save(model: keras.Model, path: str | Path) -> Path:
     """Write `model` and its card to a .keras file, whole or not at all.
 
     Raises:
-        InputError: where `path` does not end in .keras.
+        InputError: where `path` does not end in .keras, or something else is in its way.
     """
-    path = Path(path)
-    if path.suffix != ".keras":
-        raise InputError(f"model file {str(path)!r}: accepted: a name that ends in .keras")
+    path = check_output(path, "model file", ".keras")
     with replacing(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
