@@ -114,9 +114,7 @@ def test_bad_specs_are_refused(spec, overrides, text):
         zoo.build(spec, **overrides)
 
 
-@pytest.mark.parametrize(
-    ("levels", "bins"), [((1, 2, 4), 21), ((1,), 1), ((3, 5), 34)], ids=["1, 2, 4", "one", "odd"]
-)
+@pytest.mark.parametrize(("levels", "bins"), [((1, 2, 4), 21), ((1,), 1), ((3, 5), 34)], ids=["1, 2, 4", "one", "odd"])
 @pytest.mark.parametrize("pool", ["max", "average"])
 def test_a_spatial_pyramid_gives_the_same_numbers_at_any_size(levels, bins, pool):
     """He et al. 2014, section 2.2: levels 1, 2, 4 give 21 numbers a channel whatever the image's size."""
@@ -148,7 +146,8 @@ def test_a_spatial_pyramid_gives_the_same_numbers_at_any_size(levels, bins, pool
 def test_a_dilated_resnet_subsampled_is_the_strided_one(variant, output_stride):
     """With the same weights the last feature map, and 1x1 scores of it, at every (32 / output_stride)-th cell."""
     stages = [
-        {"blocks": blocks, "width": 8, "filters": 16, "stride": stride} for blocks, stride in ((2, 1), (3, 2), (2, 2), (2, 2))
+        {"blocks": blocks, "width": 8, "filters": 16, "stride": stride}
+        for blocks, stride in ((2, 1), (3, 2), (2, 2), (2, 2))
     ]
     stages = [{**row, "filters": 16 * 2**index} for index, row in enumerate(stages)]
     common = {"variant": variant, "stages": stages, "head": {"kind": "class_maps"}, "num_classes": 5}

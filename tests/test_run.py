@@ -89,6 +89,59 @@ def test_a_run_directory_holds_what_it_should(finished):
     )
 
 
+def test_changed_data_are_refused_and_a_refused_start_leaves_nothing(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
+    arrays = {"x_train": images, "y_train": np.arange(40) % 10, "x_test": images, "y_test": np.arange(40) % 10}
+    np.savez(tmp_path / "data.npz", **arrays)
+    common = ["data.name=npz", f"data.dir={tmp_path / 'data.npz'}", "train.epochs=1", "train.batch_size=20"]
+    config = load_config("nin_digits", [*common, "scene.count=4"])
+    folder = tmp_path / "run"
+    with pytest.raises(InputError, match="accepted: 0 to 6"):
+        zoo.run(load_config("nin_digits", [*common, "model.num_classes=7"]), folder)
+    assert not folder.exists()
+    zoo.run(config, folder)
+    (folder / "evaluation.json").unlink()
+    arrays["y_train"] = arrays["y_train"][::-1]
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(InputError, match="the data have changed"):
+        zoo.run(config, folder)
+
+
+def test_an_interrupted_last_step_still_has_its_epochs_history(tmp_path):
+    """A signal in the only step of an epoch waits for its validation and its row."""
+    command = [*COMMAND[:-2], "train.epochs=3", "train.batch_size=1293", "--workdir", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if line.startswith("Epoch 1/3"):
+            process.send_signal(signal.SIGINT)
+            break
+    output = process.stdout.read()
+    assert process.wait() == 130 and "interrupted at step 1;" in output, output
+    process.stdout.close()
+    with (tmp_path / "run" / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_a_run_killed_between_epochs_logs_what_the_whole_one_logs(tmp_path):
+    """The newest checkpoint is the end of epoch 1: its metrics do not leak into epoch 2."""
+    command = [*COMMAND[:-2], "train.epochs=2", "--workdir"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*command, str(whole)], capture_output=True, check=True)
+    process = subprocess.Popen([*command, str(cut)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not (cut / "history.csv").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    done = subprocess.run([*command, str(cut)], capture_output=True, text=True, check=True)
+    assert f"resuming from step {1293 // 64}" in done.stdout
+    same_run(whole, cut)
+
+
 def test_another_config_in_the_same_directory_is_refused(finished):
     with pytest.raises(InputError, match="train.epochs: 2 there, 3 asked for"):
         zoo.run(load_config("nin_digits", ["train.epochs=3", "train.checkpoint_every_steps=3"]), finished)

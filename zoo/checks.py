@@ -1,8 +1,8 @@
 """Checks that every architecture passes, ours and a user's own.
 
-    @pytest.mark.parametrize("check", zoo.checks.CHECKS)
-    def test_my_net(check):
-        check("my_config.yaml")
+@pytest.mark.parametrize("check", zoo.checks.CHECKS)
+def test_my_net(check):
+check("my_config.yaml")
 """
 
 from pathlib import Path

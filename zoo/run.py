@@ -11,13 +11,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import yaml
 from filelock import FileLock, Timeout
 from PIL import Image
 
 from zoo import data, plots, saving
 from zoo.build import build
 from zoo.config import Config
+from zoo.config.loading import read_yaml
 from zoo.data import Dataset, make_scene
 from zoo.dense.convert import convolutionalize
 from zoo.errors import InputError, Interrupted
@@ -63,24 +63,27 @@ def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) 
     folder = Path(workdir) if workdir is not None else Path("runs") / f"{config.name}-{config.digest}"
     if fresh:
         folder = _numbered(folder)
-    _claim(folder, config)
+    _prepare(folder)
     lock = FileLock(folder / ".lock")
     try:
         with lock.acquire(timeout=0):
-            finished = folder / "evaluation.json"
-            if finished.is_file():
-                result = Result(folder, json.loads(finished.read_text()))
+            _claim(folder, config)
+            if (folder / "evaluation.json").is_file():
+                result = Result(folder, _read_json(folder / "evaluation.json"))
                 print(f"this run is finished (--fresh trains anew)\n{result.summary()}", flush=True)
                 return result
             return _experiment(config, folder)
     except Timeout:
         raise InputError(f"run directory {str(folder)!r}: another process is training in it") from None
+    except InputError:
+        _withdraw(folder)
+        raise
 
 
 def _experiment(config: Config, folder: Path) -> Result:
     start(config.seed, config.train.deterministic)
     dataset = data.load(config)
-    _write_json(folder / "environment.json", _environment(dataset))
+    _record_environment(folder / "environment.json", dataset)
     model = build(config.model, weights=config.train.weights)
     about = saving.card(model).model_copy(update={"class_names": dataset.class_names})
     saving.attach(model, about)
@@ -127,7 +130,7 @@ def redraw(folder: Path) -> list[Path]:
     if not (folder / "evaluation.json").is_file():
         raise InputError(f"run directory {str(folder)!r}: not finished; the command that trains it goes on")
     model = saving.load(folder)
-    report = json.loads((folder / "evaluation.json").read_text())
+    report = _read_json(folder / "evaluation.json")
     with (folder / "history.csv").open(newline="") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     return _draw(model, history, report["confusion"], saving.class_names(model), folder)
@@ -157,19 +160,46 @@ def _scene(model: keras.Model, dataset: Dataset, config: Config, folder: Path) -
     return result
 
 
+def _prepare(folder: Path) -> None:
+    """Make the directory, unless it holds something that is no run."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"run directory {str(folder)!r}: is a file; accepted: a new or empty directory")
+    if (
+        folder.is_dir()
+        and not (folder / "config.yaml").is_file()
+        and any(path.name != ".lock" for path in folder.iterdir())
+    ):
+        raise InputError(f"run directory {str(folder)!r}: is not empty and no run; accepted: a new or empty directory")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"run directory {str(folder)!r}: a part of its path is a file") from None
+
+
 def _claim(folder: Path, config: Config) -> None:
-    """Make the directory this config's, or see that it already is."""
+    """Make the directory this config's, or see that it already is; one in which nothing was trained is anyone's."""
     path = folder / "config.yaml"
-    if path.is_file():
-        before = yaml.safe_load(path.read_text())
-        difference = _first_difference(before, config.model_dump(mode="json"))
+    if path.is_file() and _began(folder):
+        difference = _first_difference(read_yaml(path), config.model_dump(mode="json"))
         if difference:
             raise InputError(f"run directory {str(folder)!r}: holds another config's run: {difference}")
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"run directory {str(folder)!r}: is not empty and no run; accepted: a new or empty directory")
+    (folder / "environment.json").unlink(missing_ok=True)
     with saving.replacing(path) as temporary:
         temporary.write_text(config.to_yaml())
+
+
+def _began(folder: Path) -> bool:
+    return (folder / "checkpoints").is_dir() or (folder / "evaluation.json").is_file()
+
+
+def _withdraw(folder: Path) -> None:
+    """Leave nothing of a run that was refused before it began."""
+    if not _began(folder):
+        for name in ("config.yaml", "environment.json", ".lock"):
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _first_difference(before: Any, now: Any, key: str = "") -> str:
@@ -192,8 +222,16 @@ def _numbered(folder: Path) -> Path:
     return candidate
 
 
+def _record_environment(path: Path, dataset: Dataset) -> None:
+    """Write down what the run runs on; a run whose data have changed since it began is refused."""
+    if path.is_file() and _read_json(path).get("data_fingerprint") != dataset.fingerprint:
+        raise InputError(
+            f"run directory {str(path.parent)!r}: the data have changed since this run began; use a new one"
+        )
+    _write_json(path, _environment(dataset))
+
+
 def _environment(dataset: Dataset) -> dict[str, Any]:
-    """What the run ran on."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -210,6 +248,14 @@ def _environment(dataset: Dataset) -> dict[str, Any]:
         "data": dataset.name,
         "data_fingerprint": dataset.fingerprint,
     }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; an InputError that names it where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); without it the command that trains the run goes on") from None
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Weights from elsewhere: run directories, keras.applications, and PyTorch state dicts by a map of names.
 
-Every source is brought to our names first (`stage2_block1_conv3/kernel`), then assigned whole: an array that is missing,
-has no place or another shape is an error that names it.
+Every source is brought to our names first (`stage2_block1_conv3/kernel`), then assigned whole: an array that is
+missing, has no place or another shape is an error that names it.
 """
 
 import re
@@ -60,8 +60,8 @@ def of_keras(spec: object, weights: str | Path | keras.Model) -> tuple[keras.Mod
     except Exception as error:
         cause = " ".join(str(error).split())[:200]
         raise InputError(
-            f"weights {str(weights)!r}: keras.applications.{name} cannot take them ({cause}); a weights file that is at "
-            "hand is accepted by its path"
+            f"weights {str(weights)!r}: keras.applications.{name} cannot take them ({cause}); a weights file "
+            "that is at hand is accepted by its path"
         ) from None
 
 
@@ -193,10 +193,10 @@ def from_torch(state: Mapping[str, Any], config: ArchitectureConfig) -> Arrays:
         module, _, part = key.rpartition(".")
         if part == "num_batches_tracked" or (patterns is _TORCH_GOOGLENET and re.match(r"aux[12]\.", key)):
             continue
-        found = next(((re.fullmatch(pattern, module), name) for pattern, name in patterns if re.fullmatch(pattern, module)), None)
-        if found is None:
+        matches = ((re.fullmatch(pattern, module), name) for pattern, name in patterns)
+        ours = next((name(match) for match, name in matches if match), None)
+        if ours is None:
             raise InputError(f"weights: {key} has no place in this net")
-        ours = found[1](found[0])
         array = np.asarray(value)
         if ours.endswith("_norm"):
             if part not in _TORCH_NORM:
@@ -223,7 +223,8 @@ def assign(model: keras.Model, arrays: Arrays) -> None:
     """
     wanted = {weight.path: weight for weight in model.weights}
     heads = [
-        {path: tuple(value.shape) for path, value in side.items() if path.startswith("head_")} for side in (wanted, arrays)
+        {path: tuple(value.shape) for path, value in side.items() if path.startswith("head_")}
+        for side in (wanted, arrays)
     ]
     if heads[0] != heads[1]:
         wanted = {path: weight for path, weight in wanted.items() if path not in heads[0]}

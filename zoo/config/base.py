@@ -26,6 +26,9 @@ class Schema(BaseModel):
             for key in data:
                 if key not in cls.model_fields:
                     raise problem(unknown("key", key, cls.model_fields))
+                # Pydantic would take them for 1 and 0.
+                if isinstance(data[key], bool) and cls.model_fields[key].annotation is not bool:
+                    raise problem(f"received {data[key]}; accepted: no yes or no, but a value", key)
         return data
 
 
@@ -39,13 +42,7 @@ def _odd(value: int) -> int:
     return value
 
 
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise problem(f"received {value}; accepted: a whole number")
-    return value
-
-
-Positive = Annotated[int, Field(ge=1), BeforeValidator(_no_bool)]
+Positive = Annotated[int, Field(ge=1)]
 Kernel = Annotated[Positive, AfterValidator(_odd)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(_as_pair)]

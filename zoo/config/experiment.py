@@ -1,6 +1,7 @@
 """The schema of one experiment: data, model, recipe, and the scene it is tried on."""
 
 import hashlib
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,7 +29,7 @@ class DataConfig(Schema):
     """
 
     name: str
-    dir: Path | None = None
+    dir: Annotated[Path, AfterValidator(Path.absolute)] | None = None
     validation: Annotated[float, Field(ge=0)] = 0.1
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
     resize: bool = False
@@ -98,6 +99,12 @@ class TrainConfig(Schema):
     deterministic: bool = True
 
 
+def scene_grid(count: int) -> tuple[int, int]:
+    """Rows and columns of cells for `count` pasted images, as square as it goes."""
+    columns = math.ceil(math.sqrt(count))
+    return math.ceil(count / columns), columns
+
+
 class SceneConfig(Schema):
     """The large image that a finished run is tried on: `count` test images at random places of a canvas.
 
@@ -124,6 +131,14 @@ class Config(Schema):
         if self.model.image_size is None:
             text = "received null; training needs [height, width]"
             raise problem(text, "model.image_size")
+        least = [side * cells for side, cells in zip(self.model.image_size, scene_grid(self.scene.count), strict=True)]
+        if self.scene.size and any(side < need for side, need in zip(self.scene.size, least, strict=True)):
+            height, width = self.model.image_size
+            text = (
+                f"received {list(self.scene.size)}; accepted for {self.scene.count} images of {height} x {width}: at "
+                f"least {least}, or null"
+            )
+            raise problem(text, "scene.size")
         if self.data.name in KNOWN_DATA:
             channels, classes = KNOWN_DATA[self.data.name]
             for key, wanted in (("num_classes", classes), ("channels", channels)):

@@ -80,7 +80,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config {path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise InputError(f"config {path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise InputError(f"config {path}: expected keys and values, received {type(data).__name__}")
@@ -93,7 +93,7 @@ def _override(data: dict, override: str) -> None:
         raise InputError(f"override {override!r}: accepted form: key.path=value, such as train.epochs=1")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise InputError(f"override {override!r}: the value {text!r} is not valid YAML") from None
     *parents, last = key.split(".")
     node: Any = data

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from zoo.config.architecture import ArchitectureConfig, ClassMapsHead, Head, Padding, PathConfig, Window, after
 from zoo.config.base import Kernel, Positive, Rate, Schema, problem
 from zoo.config.messages import key_and_text
-from zoo.errors import InputError, unknown
+from zoo.errors import InputError
 
 
 class Pool(Schema):
@@ -157,7 +157,9 @@ class InceptionModule(Schema):
     def _check_row(self) -> "InceptionModule":
         row = (self.conv1, self.conv3, self.conv5)
         if bool(self.branches) == any(row) or (any(row) and not all(row)):
-            raise problem("received neither or both of branches and a row of conv1, conv3, conv5; accepted: one of them")
+            raise problem(
+                "received neither or both of branches and a row of conv1, conv3, conv5; accepted: one of them"
+            )
         return self
 
     def as_branches(self, kernel5: int) -> tuple[Branch, ...]:
@@ -261,7 +263,9 @@ class ResNetConfig(PathConfig):
                 wanted = "none in a basic block" if self.block == "basic" else "a number, in a bottleneck"
                 raise problem(f"received {row.width}; accepted: {wanted}", f"stages.{index}.width")
             if row.width and row.width % self.groups:
-                raise problem(f"received {row.width}; accepted: a multiple of groups = {self.groups}", f"stages.{index}.width")
+                raise problem(
+                    f"received {row.width}; accepted: a multiple of groups = {self.groups}", f"stages.{index}.width"
+                )
         if self.block == "basic" and self.variant != "v1":
             raise problem(f"received {self.variant!r}; accepted for basic blocks: 'v1'", "variant")
         if self.output_stride and self.variant == "v2_keras":

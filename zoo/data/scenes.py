@@ -1,11 +1,11 @@
 """Scenes: large images made of small ones at known places."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.config.experiment import scene_grid
 from zoo.errors import InputError
 from zoo.images import as_pixel
 
@@ -50,8 +50,7 @@ def make_scene(
     if not 1 <= count <= len(images):
         raise InputError(f"scene.count: received {count}; accepted: 1 to {len(images)} images")
     height, width, channels = images.shape[1:]
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
+    rows, columns = scene_grid(count)
     size = (2 * height * rows, 2 * width * columns) if size is None else tuple(size)
     if size[0] < height * rows or size[1] < width * columns:
         raise InputError(

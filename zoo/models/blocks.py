@@ -100,9 +100,9 @@ def pool(x: Tensor, row: Pool, padding: Padding, name: str) -> Tensor:
 def pooling(x: Tensor, kind: str, size: int | tuple[int, int], stride: int, padding: Padding, name: str) -> Tensor:
     """Maximum or average over windows: (B, H, W, C) -> (B, H', W', C).
 
-    Where padded, a stride rounds the output size up (Caffe's rule) by stride - 1 rows and columns of zeros at the bottom
-    and right. `x` comes from a ReLU, so that a zero never wins a maximum. A border average counts the added zeros,
-    where Caffe does not.
+    Where padded, a stride rounds the output size up (Caffe's rule) by stride - 1 rows and columns of zeros at the
+    bottom and right. `x` comes from a ReLU, so that a zero never wins a maximum. A border average counts the added
+    zeros, where Caffe does not.
     """
     if padding == "same" and stride > 1:
         x = layers.ZeroPadding2D(((0, stride - 1), (0, stride - 1)), name=f"{name}_pad")(x)

@@ -51,7 +51,7 @@ def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) ->
     validation = None
     if dataset.validation is not None:
         validation = EvaluationBatches(dataset.validation, config.model.num_classes, recipe.batch_size)
-    keeper = _Keeper(folder, progress, metrics, recipe.checkpoint_every_steps)
+    keeper = _Keeper(folder, progress, metrics if progress.step % steps else [], steps, recipe.checkpoint_every_steps)
     with _deferred_signals(keeper):
         while progress.step < recipe.epochs * steps:
             epoch, done = divmod(progress.step, steps)
@@ -82,11 +82,14 @@ def _build_state(trainer: keras.Model, num_classes: int) -> None:
 
 
 class _Keeper(keras.callbacks.Callback):
-    """Counts steps, saves checkpoints and history, and stops at a diverged loss or a signal."""
+    """Counts steps, saves checkpoints and history, and stops at a diverged loss or a signal.
 
-    def __init__(self, folder: Path, progress: Progress, metrics: list, every: int | None):
+    An epoch's last step is saved with the epoch's row of history, after validation, or not at all.
+    """
+
+    def __init__(self, folder: Path, progress: Progress, metrics: list, steps: int, every: int | None):
         super().__init__()
-        self.folder, self.progress, self.metrics, self.every = folder, progress, metrics, every
+        self.folder, self.progress, self.metrics, self.steps, self.every = folder, progress, metrics, steps, every
         self.stop_asked = False
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -103,9 +106,9 @@ class _Keeper(keras.callbacks.Callback):
                 f"kept in {self.folder / 'checkpoints'}; try a lower train.optimizer.learning_rate, longer "
                 "train.warmup, or train.clip_norm, and check the data for NaN"
             )
-        if self.stop_asked:
-            self._save()
-            raise Interrupted(f"interrupted at step {self.progress.step}; the same command continues from there")
+        if self.progress.step % self.steps == 0:
+            return
+        self._stop_if_asked()
         if self.every and self.progress.step % self.every == 0:
             self._save()
 
@@ -118,6 +121,12 @@ class _Keeper(keras.callbacks.Callback):
             writer = csv.DictWriter(file, fieldnames=list(self.progress.history[0]))
             writer.writeheader()
             writer.writerows(self.progress.history)
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.stop_asked:
+            self._save()
+            raise Interrupted(f"interrupted at step {self.progress.step}; the same command continues from there")
 
     def _save(self) -> None:
         checkpoint.save(self.folder / "checkpoints", self.model, self.progress)
