@@ -99,6 +99,13 @@ def test_totals_are_those_of_keras(name):
     assert zoo.build(name).count_params() == KERAS_TOTALS[name]
 
 
+def test_auxiliary_heads_of_googlenet_as_torchvision_counts_them():
+    model = zoo.build("googlenet", auxiliary=["4a", "4d"])
+    assert sum(int(weight.numpy().size) for weight in model.trainable_weights) == 13_004_888
+    with pytest.raises(InputError, match="auxiliary: unknown module '4z'"):
+        zoo.build("googlenet", auxiliary=["4z"])
+
+
 def test_controls_name_a_twin_that_exists():
     twins = {name: row.twin for name, row in entries().items() if row.twin}
     assert {"inception_naive", "resnet20_cifar10", "resnet110_cifar10"} <= set(twins)

@@ -107,6 +107,18 @@ def test_changed_data_are_refused_and_a_refused_start_leaves_nothing(tmp_path):
         zoo.run(config, folder)
 
 
+def test_fine_tuning_keeps_the_backbone_and_saves_the_logits_alone(finished, tmp_path):
+    """Another head on a run's weights, the first stage frozen; the saved model is not frozen."""
+    overrides = [f"train.weights={finished}", "train.freeze=mlpconv1", "model.head={kind: pooled}", "train.epochs=1"]
+    tuned = zoo.run(load_config("nin_digits", overrides), tmp_path / "tuned")
+    a, b = (zoo.load(folder) for folder in (finished, tuned.folder))
+    for layer in b.layers:
+        if layer.name.startswith("mlpconv1") and layer.weights:
+            for old, new in zip(a.get_layer(layer.name).weights, layer.weights, strict=True):
+                np.testing.assert_array_equal(np.asarray(old), np.asarray(new))
+    assert b.trainable_weights and all(layer.trainable for layer in b.layers)
+
+
 def test_an_interrupted_last_step_still_has_its_epochs_history(tmp_path):
     """A signal in the only step of an epoch waits for its validation and its row."""
     command = [*COMMAND[:-2], "train.epochs=3", "train.batch_size=1293", "--workdir", str(tmp_path / "run")]

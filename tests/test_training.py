@@ -7,6 +7,7 @@ import zoo
 from zoo.config import load_config
 from zoo.config.experiment import Augment
 from zoo.data import Split
+from zoo.errors import InputError
 from zoo.training import checkpoint
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
@@ -148,3 +149,45 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path):
         with pytest.warns(UserWarning, match="step-000000003.npz is damaged"):
             progress, _ = checkpoint.restore(tmp_path, made)
         assert progress.step == 2
+
+
+def test_frozen_layers_keep_weights_and_statistics():
+    config = load_config("nin_digits", ["train.freeze=mlpconv1"])
+    model = zoo.build(config.model)
+    training_model = trainer(model, config.train, (0.0,), 10)
+    before = {weight.path: np.array(weight) for weight in model.weights}
+    for _ in range(3):
+        training_model.train_on_batch(noise(8, 8, 8, 1), np.eye(10, dtype=np.float32)[:8])
+    for weight in model.weights:
+        same = np.array_equal(np.asarray(weight), before[weight.path])
+        assert same == weight.path.startswith("mlpconv1"), weight.path
+
+
+@pytest.mark.parametrize("pattern", ["stage1", ".*"])
+def test_a_pattern_that_freezes_nothing_or_everything_is_refused(pattern):
+    config = load_config("nin_digits", [f"train.freeze={pattern}"])
+    with pytest.raises(InputError, match="train.freeze: .*names begin with mlpconv1, mlpconv2, head"):
+        trainer(zoo.build(config.model), config.train, (0.0,), 10)
+
+
+def test_auxiliary_heads_add_their_discounted_losses_in_training_only():
+    config = load_config("inception_cifar10", ["model.auxiliary=[3b, 4b]"])
+    model = zoo.build(config.model)
+    assert [tuple(output.shape) for output in model.outputs] == [(None, 10)] * 3
+    training_model = trainer(model, config.train, (0.0,), 10)
+    generator = np.random.default_rng(0)
+    outputs = [generator.normal(size=(4, 10)).astype(np.float32) for _ in range(3)]
+    labels = np.eye(10, dtype=np.float32)[[3, 1, 4, 1]]
+    smooth = labels * 0.9 + 0.01
+
+    def entropy(logits):
+        return -(smooth * (logits - np.log(np.exp(logits).sum(-1, keepdims=True)))).sum(-1).mean()
+
+    losses = [
+        float(training_model.compute_loss(None, labels, outputs, training=training)) for training in (True, False)
+    ]
+    wanted = [entropy(outputs[0]) + 0.3 * (entropy(outputs[1]) + entropy(outputs[2])), entropy(outputs[0])]
+    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
+    before = np.array(model.get_layer("aux2_logits").kernel)
+    training_model.train_on_batch(noise(4, 32, 32, 3), labels)
+    assert not np.array_equal(before, np.asarray(model.get_layer("aux2_logits").kernel))

@@ -12,6 +12,8 @@ from zoo import saving
 from zoo.catalogue import resolve
 from zoo.config import ArchitectureConfig
 from zoo.config.architecture import Preprocess
+from zoo.config.models import InceptionConfig
+from zoo.models import inception
 from zoo.models.heads import head
 from zoo.weights import assign, from_keras, from_torch, is_of_keras, of_keras, of_model
 
@@ -22,6 +24,7 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
     """Assemble a model: raw images (B, H, W, channels), uint8 or float, to logits (B, num_classes).
 
     Preprocessing is inside the model. H and W are the config's `image_size`; with `image_size=None` they stay open.
+    With auxiliary heads the outputs are a list, the logits first, which alone are kept at the end of a training.
 
     Args:
         spec: a catalogue name, the path of a config, or a model section.
@@ -46,6 +49,8 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
     outputs = head(x, config.head, config.num_classes)
     name = Path(spec).stem if isinstance(spec, str | Path) else config.family
     model = keras.Model(inputs, outputs, name=name)
+    if isinstance(config, InceptionConfig) and config.auxiliary:
+        model = keras.Model(inputs, [outputs, *inception.auxiliary_heads(model, config)], name=name)
     if source is not None:
         assign(model, from_keras(source, config, flip_colours))
     elif isinstance(weights, Mapping):

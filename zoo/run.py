@@ -96,8 +96,9 @@ def _experiment(config: Config, folder: Path) -> Result:
     try:
         history = train(model, dataset, config, folder)
     except Interrupted:
-        saving.save(model, folder / "model.keras")
+        saving.save(_without_auxiliary(model), folder / "model.keras")
         raise
+    model = _without_auxiliary(model)
     saving.save(model, folder / "model.keras")
 
     evaluation = evaluate(model, dataset.test, dataset.class_names)
@@ -118,6 +119,13 @@ def _experiment(config: Config, folder: Path) -> Result:
     result = Result(folder, report)
     print(result.summary(), flush=True)
     return result
+
+
+def _without_auxiliary(model: keras.Model) -> keras.Model:
+    """The model with its first output alone; auxiliary heads serve training only."""
+    if len(model.outputs) == 1:
+        return model
+    return saving.attach(keras.Model(model.input, model.outputs[0], name=model.name), saving.card(model))
 
 
 def redraw(folder: Path) -> list[Path]:

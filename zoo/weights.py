@@ -174,6 +174,9 @@ _TORCH_GOOGLENET: list[tuple[str, Callable[[re.Match], str]]] = [
         r"inception(\w\w)\.branch([234])\.([01])\.(conv|bn)",
         lambda m: f"inception{m[1]}_branch{m[2]}_conv{int(m[3]) + 1}{_unit(m[4])}",
     ),
+    (r"aux(\d)\.conv\.(conv|bn)", lambda m: f"aux{m[1]}_conv{_unit(m[2])}"),
+    (r"aux(\d)\.fc1", lambda m: f"aux{m[1]}_dense"),
+    (r"aux(\d)\.fc2", lambda m: f"aux{m[1]}_logits"),
     (r"fc", lambda m: "head_logits"),
 ]
 _TORCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -182,7 +185,8 @@ _TORCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
 def from_torch(state: Mapping[str, Any], config: ArchitectureConfig) -> Arrays:
     """The arrays of a torchvision-style state dict under our names; values are NumPy arrays or convert to them.
 
-    ResNet v1.5, ResNeXt and GoogLeNet. Counters of batches and GoogLeNet's auxiliary heads are left out.
+    ResNet v1.5, ResNeXt and GoogLeNet. Counters of batches are left out, and GoogLeNet's auxiliary heads where the
+    model has none.
 
     Raises:
         InputError: for a name that has no place.
@@ -191,7 +195,7 @@ def from_torch(state: Mapping[str, Any], config: ArchitectureConfig) -> Arrays:
     arrays: Arrays = {}
     for key, value in state.items():
         module, _, part = key.rpartition(".")
-        if part == "num_batches_tracked" or (patterns is _TORCH_GOOGLENET and re.match(r"aux[12]\.", key)):
+        if part == "num_batches_tracked" or (key.startswith("aux") and not getattr(config, "auxiliary", True)):
             continue
         matches = ((re.fullmatch(pattern, module), name) for pattern, name in patterns)
         ours = next((name(match) for match, name in matches if match), None)
@@ -202,6 +206,10 @@ def from_torch(state: Mapping[str, Any], config: ArchitectureConfig) -> Arrays:
             if part not in _TORCH_NORM:
                 raise InputError(f"weights: {key} has no place in a normalisation")
             arrays[f"{ours}/{_TORCH_NORM[part]}"] = array
+        elif re.fullmatch(r"aux\d_dense", ours) and array.ndim == 2:
+            # PyTorch flattens channels first, to 128 x 4 x 4.
+            kernel = array.T.reshape(128, 4, 4, -1).transpose(1, 2, 0, 3)
+            arrays[f"{ours}/kernel"] = kernel.reshape(array.T.shape)
         elif array.ndim == 4:
             arrays[f"{ours}/kernel"] = array.transpose(2, 3, 1, 0)
         else:
@@ -223,7 +231,7 @@ def assign(model: keras.Model, arrays: Arrays) -> None:
     """
     wanted = {weight.path: weight for weight in model.weights}
     heads = [
-        {path: tuple(value.shape) for path, value in side.items() if path.startswith("head_")}
+        {path: tuple(value.shape) for path, value in side.items() if path.startswith(("head_", "aux"))}
         for side in (wanted, arrays)
     ]
     if heads[0] != heads[1]:

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from zoo.config.architecture import ArchitectureConfig, ClassMapsHead, Head, Padding, PathConfig, Window, after
 from zoo.config.base import Kernel, Positive, Rate, Schema, problem
 from zoo.config.messages import key_and_text
-from zoo.errors import InputError
+from zoo.errors import InputError, unknown
 
 
 class Pool(Schema):
@@ -178,7 +178,8 @@ class InceptionModule(Schema):
 class InceptionConfig(ArchitectureConfig):
     """Inception: a stem, then modules of branches with 1x1 reductions (Szegedy et al. 2014, table 1; 2015).
 
-    `kernel5`: the side of the convolution in the column 5x5 of table 1, 3 in torchvision's GoogLeNet.
+    `kernel5`: the side of the convolution in the column 5x5 of table 1, 3 in torchvision's GoogLeNet. `auxiliary`: the
+    modules whose outputs have a classifier of their own in training (4a and 4d in the paper, section 5).
     """
 
     builder: ClassVar[str] = "zoo.models.inception"
@@ -190,6 +191,17 @@ class InceptionConfig(ArchitectureConfig):
     kernel5: Literal[3, 5] = 5
     stem: Branch
     modules: Annotated[tuple[InceptionModule, ...], Field(min_length=1)]
+    auxiliary: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_auxiliary(self) -> "InceptionConfig":
+        names = [row.name for row in self.modules]
+        for name in self.auxiliary:
+            if name not in names:
+                raise problem(unknown("module", name, names), "auxiliary")
+        if self.auxiliary and self.image_size is None:
+            raise problem("received null; auxiliary heads need the training size as [height, width]", "image_size")
+        return self
 
     def feature_map_size(self, size: int) -> int:
         """Rows of the last feature map; with valid padding the branch that looks furthest decides."""

@@ -1,5 +1,6 @@
 """Inception (Szegedy et al. 2014, arXiv:1409.4842, and 2015, arXiv:1512.00567): modules of branches side by side."""
 
+import keras
 from keras import layers
 
 from zoo.config.models import Branch, InceptionConfig, Layer, extent
@@ -50,6 +51,26 @@ def module(x: Tensor, branches: tuple[Branch, ...], config: InceptionConfig, nam
             inner = layers.Cropping2D(crop, name=f"{name}_branch{index}_crop")(x)
         results.append(branch(inner, rows, config, f"{name}_branch{index}"))
     return layers.Concatenate(name=f"{name}_concat")(results)
+
+
+def auxiliary_heads(model: keras.Model, config: InceptionConfig) -> list[Tensor]:
+    """Logits (B, classes) from inside the net, for training (Szegedy et al. 2014, section 5).
+
+    5x5 average pooling at stride 3, a 1x1 convolution to 128 channels, Dense 1024, Dropout 70 %, Dense.
+    """
+    outputs = []
+    for index, name in enumerate(config.auxiliary, start=1):
+        x = model.get_layer(f"inception{name}_concat").output
+        x = layers.AveragePooling2D(
+            5, 3, padding="same" if min(x.shape[1:3]) < 5 else "valid", name=f"aux{index}_pool"
+        )(x)
+        epsilon = config.norm_epsilon
+        x = conv(x, 128, 1, f"aux{index}_conv", normalization=config.normalization, epsilon=epsilon)
+        x = layers.Flatten(name=f"aux{index}_flatten")(x)
+        x = layers.Dense(1024, activation="relu", kernel_initializer="he_normal", name=f"aux{index}_dense")(x)
+        x = layers.Dropout(0.7, name=f"aux{index}_dropout")(x)
+        outputs.append(layers.Dense(config.num_classes, dtype="float32", name=f"aux{index}_logits")(x))
+    return outputs
 
 
 def feature_map(x: Tensor, config: InceptionConfig) -> Tensor:

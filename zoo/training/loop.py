@@ -69,7 +69,8 @@ def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) ->
                 callbacks=[keeper, *_tensorboard(folder)],
                 verbose=1 if sys.stdout.isatty() else 2,
             )
-    model.trainable = True  # what was frozen here is not frozen for who trains it next
+    for layer in model.layers:
+        layer.trainable = True  # what was frozen here is not frozen for who trains it next
     return progress.history
 
 

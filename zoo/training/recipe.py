@@ -8,6 +8,9 @@ from keras import ops
 from zoo.config.experiment import SGD, Augment, TrainConfig
 from zoo.errors import InputError
 
+# Szegedy et al. 2014, section 5: the discount of the auxiliary classifiers' losses.
+_AUXILIARY_WEIGHT = 0.3
+
 
 def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """SGD with momentum or AdamW under warm-up and cosine; weight decay spares biases and normalisations."""
@@ -57,13 +60,28 @@ def trainer(model: keras.Model, config: TrainConfig, fill: tuple[float, ...], st
         freeze(model, config.freeze)
     inputs = keras.Input(model.input_shape[1:], name="image")
     x = ShiftAndFlip(config.augment, fill)(inputs) if config.augment != Augment() else inputs
-    training_model = keras.Model(inputs, model(x), name=f"{model.name}_trainer")
+    training_model = _Trainer(inputs, model(x), name=f"{model.name}_trainer")
     training_model.compile(
         optimizer=optimizer(config, model, steps_per_epoch),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
     )
     return training_model
+
+
+class _Trainer(keras.Model):
+    """A model whose loss counts auxiliary outputs, behind the first, in training; metrics see the first alone."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        main, *auxiliary = y_pred if isinstance(y_pred, list) else [y_pred]
+        loss = super().compute_loss(x, y, main, sample_weight, training)
+        if training:
+            for logits in auxiliary:
+                loss = loss + _AUXILIARY_WEIGHT * super().compute_loss(x, y, logits, sample_weight, training)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, y, y_pred[0] if isinstance(y_pred, list) else y_pred, sample_weight)
 
 
 class ShiftAndFlip(keras.layers.Layer):
