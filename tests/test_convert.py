@@ -12,6 +12,7 @@ from keras import layers
 
 import zoo
 from zoo.dense.compare import relative_error
+from zoo.dense.outputs import outputs_are
 from zoo.errors import InputError
 from zoo.saving import card
 
@@ -264,3 +265,135 @@ def test_keras_vgg_and_mobilenet_heads(padding):
         images = noise(1, size, size, 3)
         assert relative_error(np.asarray(fcn(images))[:, 0, 0], np.asarray(model(images))) <= 1e-5
         assert np.asarray(fcn(noise(1, 96, 128, 3))).shape == (1, 2, 3, 7)
+
+
+SATURATED = {
+    "dense softmax": lambda x: layers.Dense(4, activation="softmax")(layers.Flatten()(x)),
+    "softmax layer": lambda x: layers.Softmax()(layers.Dense(4)(layers.Flatten()(x))),
+    "activation": lambda x: layers.Activation("softmax")(layers.Dense(4)(layers.GlobalMaxPooling2D()(x))),
+    "operation": lambda x: keras.ops.sigmoid(layers.Dense(4)(layers.GlobalMaxPooling2D()(x))),
+    "one sigmoid": lambda x: layers.Dense(1, activation="sigmoid")(layers.Flatten()(x)),
+    "mobilenet": lambda x: layers.Reshape((4,))(
+        layers.Conv2D(4, 1, activation="softmax")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    ),
+}
+
+
+@pytest.mark.parametrize("head", SATURATED)
+def test_a_saturated_activation_hides_no_fault_and_small_probabilities_raise_no_alarm(head):
+    """Scores in the thousands: every softmax is 0 or 1 to the last bit, whatever the kernel."""
+    model = stack(SATURATED[head])
+    fcn = zoo.convolutionalize(model)
+    report = zoo.verify(model, fcn)
+    assert report.same_at_training_size and report.crops_max_error <= 1e-5
+    for weight in fcn.weights[-2:]:
+        weight.assign(np.asarray(weight) * 1.01)
+    wrong = zoo.verify(model, fcn)
+    assert wrong.max_error_at_training_size > 1e-3 and wrong.crops_max_error > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [(SATURATED[name], "sigmoid" if name in ("operation", "one sigmoid") else "probabilities") for name in SATURATED]
+    + [
+        (HEADS["flatten"], "logits"),
+        (lambda x: layers.Dense(4)(layers.Softmax()(layers.GlobalMaxPooling2D()(x))), "logits"),
+        (lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1, activation="softmax")(x)), "probabilities"),
+        (lambda x: layers.Activation("linear")(layers.Dense(4, "softmax")(layers.Flatten()(x))), "probabilities"),
+    ],
+)
+def test_what_the_outputs_are_is_read_from_the_graph_and_kept_by_the_conversion(head, kind):
+    model = stack(head)
+    assert outputs_are(model) == outputs_are(zoo.convolutionalize(model)) == kind
+
+
+def two_inputs():
+    images = [keras.Input((8, 8, 1)), keras.Input((8, 8, 1))]
+    return keras.Model(images, layers.Dense(2)(layers.Flatten()(layers.Add()(images))))
+
+
+def on_a_vector():
+    return keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+
+
+def on_a_sequence():
+    return keras.Sequential([keras.Input((40, 3)), layers.Conv1D(4, 3), layers.Flatten(), layers.Dense(2)])
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [(two_inputs, r"\(8, 8, 1\) and \(8, 8, 1\)"), (on_a_vector, r"\(4,\)"), (on_a_sequence, r"\(40, 3\)")],
+)
+def test_what_takes_no_single_image_is_refused(make, text):
+    for attempt in (zoo.convolutionalize, lambda model: zoo.scan(model, np.zeros((30, 30)))):
+        with pytest.raises(InputError, match=f"takes {text}; accepted: one image, .height, width, channels"):
+            attempt(make())
+    with pytest.raises(InputError, match="accepted: a Keras model, received str"):
+        zoo.convolutionalize("model.keras")
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (lambda x: layers.Dense(2)(layers.Flatten(data_format="channels_first", name="odd")(x)), "odd"),
+        (lambda x: layers.Dense(2)(layers.GlobalMaxPooling2D(data_format="channels_first", name="odd")(x)), "odd"),
+        (lambda x: layers.Dense(2)(layers.Flatten()(layers.PReLU(name="slopes")(x))), "slopes"),
+    ],
+)
+def test_axes_mistaken_for_channels_and_weights_of_every_position_are_refused_by_name(head, name):
+    for attempt in (zoo.convolutionalize, zoo.geometry):
+        with pytest.raises(InputError, match=f"'{name}'"):
+            attempt(stack(head))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda x: layers.Dense(2)(layers.Flatten()(layers.PReLU(shared_axes=[1, 2])(x))),
+        lambda x: layers.Dense(2)(layers.PReLU()(layers.Dense(6)(layers.Flatten()(x)))),
+        lambda x: layers.Conv2D(2, 1)(layers.PReLU()(layers.GlobalMaxPooling2D(keepdims=True)(x))),
+    ],
+)
+def test_slopes_shared_by_all_positions_are_converted(head):
+    model = stack(head)
+    report = zoo.verify(model, zoo.convolutionalize(model))
+    assert report.same_at_training_size and report.same_as_crops
+
+
+@pytest.mark.parametrize("size", [(2, 2), (-3, 0), (9,), 8, (9.5, 9), "9x"])
+def test_training_sizes_that_cannot_be(size):
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3, name="conv")(image)
+    model = keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(InputError, match="'conv'" if size == (2, 2) else "image_size: received .*accepted: 2 numbers"):
+        zoo.convolutionalize(model, image_size=size)
+
+
+def test_one_answer_for_any_size_is_not_converted_again():
+    fcn = zoo.convolutionalize(stack(HEADS["average"]), pooling="global")
+    assert card(fcn).pooling == "global" and card(fcn).window is None
+    for attempt in (zoo.convolutionalize, lambda model: zoo.scan(model, noise(30, 30, 3))):
+        with pytest.raises(InputError, match="one answer for an image of any size"):
+            attempt(fcn)
+    with pytest.raises(InputError, match="pooling='global'"):
+        zoo.verify(stack(HEADS["average"]), fcn)
+    assert card(zoo.convolutionalize(stack(HEADS["average"]))).pooling == "window"
+
+
+def test_a_body_of_fixed_size_comes_back_open():
+    image = keras.Input((12, 10, 3))
+    body = randomize(keras.Model(image, layers.Conv2D(4, 3, 2)(image)))
+    opened = zoo.convolutionalize(body)
+    assert opened.input_shape == (None, None, None, 3) and body.input_shape == (None, 12, 10, 3)
+    assert zoo.scan(body, noise(31, 20, 3)).scores.shape == (15, 9, 4)
+
+
+def test_verify_refuses_what_is_no_conversion_of_the_model():
+    model = stack(HEADS["flatten"])
+    others = [model, zoo.convolutionalize(stack(HEADS["flatten"], size=(14, 10))), zoo.build("nin_digits")]
+    others += [zoo.convolutionalize(stack(HEADS["two heads merged"]))]
+    for other in others:
+        with pytest.raises(InputError, match="is no conversion of"):
+            zoo.verify(model, other)
+    with pytest.raises(InputError, match="2 inputs|one image"):
+        zoo.verify(two_inputs(), model)

@@ -229,3 +229,18 @@ def test_a_layer_of_unknown_reach_is_named():
     model = keras.Model(image, layers.Permute((2, 1, 3), name="turned")(image))
     with pytest.raises(InputError, match="'turned' .*reach"):
         zoo.geometry(model)
+
+
+@pytest.mark.parametrize("size", [31, (31, 2.5), (0, 8), "ab"])
+def test_sizes_that_are_none_are_refused(size):
+    with pytest.raises(InputError, match="image_size: received .*; accepted: 2 numbers above 0"):
+        zoo.geometry(zoo.build("nin_digits"), size)
+
+
+def test_which_images_every_layer_fits():
+    """A 3x3 and a 2x2 window at stride 2, then two padded rows: a grid of its own on nothing."""
+    image = keras.Input((None, None, 1))
+    x = layers.ZeroPadding2D(1)(layers.MaxPooling2D(2)(layers.Conv2D(1, 3)(image)))
+    shape = zoo.geometry(keras.Model(image, x))
+    assert shape.fits(4, 9) and not shape.fits(3, 9) and not shape.fits(9, 2)
+    assert shape.grid_shape(3, 4) == (2, 3)

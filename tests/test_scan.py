@@ -12,7 +12,8 @@ import zoo
 from zoo.dense.compare import relative_error
 from zoo.dense.scan import tiles
 from zoo.errors import InputError
-from zoo.saving import Card, attach
+from zoo.evaluate import predict_files
+from zoo.saving import Card, attach, card, class_names
 
 # Under SAME padding in strided layers too: Keras's own pads an odd and an even size differently.
 NETS = {
@@ -25,7 +26,7 @@ NETS = {
 }
 
 MODULE = {"name": "a", "conv1": 4, "reduce3": 3, "conv3": 4, "reduce5": 2, "conv5": 3, "pool_proj": 2}
-MODULE |= {"pool": {"kind": "max", "size": 3, "stride": 2}}
+MODULE |= {"pool": "max 3x3/2"}
 MODULE_2 = {**MODULE, "name": "b"}
 STAGES = [{"blocks": 2, "width": 4, "filters": 16}, {"blocks": 1, "width": 8, "filters": 32, "stride": 2}]
 
@@ -177,3 +178,101 @@ def test_the_overlay_colours_each_cells_own_pixels():
     assert (winner[7:9, 13:15] != 80).any() and (winner[15:, 3:11] == 80).all()
     with pytest.raises(InputError, match="overlay"):
         result.overlay(image[:-1])
+
+
+@pytest.mark.parametrize(("trained", "other"), [("uint8", "uint16"), ("uint16", "uint8"), ("float32", "uint8")])
+def test_samples_of_another_type_are_refused(tmp_path, trained, other):
+    model = randomize(zoo.build("nin_digits"))
+    attach(model, card(model).model_copy(update={"dtype": trained}))
+    fcn = zoo.convolutionalize(model)
+    image = noise(30, 20, 1)
+    for type_ in (trained, np.float32):
+        np.testing.assert_array_equal(zoo.scan(fcn, image.astype(type_)).scores, zoo.scan(fcn, image).scores)
+    np.save(tmp_path / "image.npy", image.astype(other))
+    for source in (image.astype(other), tmp_path / "image.npy"):
+        with pytest.raises(InputError, match=f"received {other} samples; accepted: {trained}"):
+            zoo.scan(fcn, source)
+    with pytest.raises(InputError, match=f"received {other} samples; accepted: {trained}"):
+        list(predict_files(model, [tmp_path / "image.npy"]))
+    np.save(tmp_path / "image.npy", image.astype(trained))
+    (answer,) = predict_files(model, [tmp_path / "image.npy"])
+    assert answer.probabilities.shape == (10,)
+
+
+@pytest.mark.parametrize("image", [np.full((30, 30), np.nan), np.full((30, 30), 1j), np.full((30, 30), "a")])
+def test_values_that_are_no_pixels_are_refused(image):
+    with pytest.raises(InputError, match="image: received (values that are not finite|complex128|<U1)"):
+        zoo.scan(zoo.build("nin_digits"), image)
+
+
+@pytest.mark.parametrize("tile", [2.5, "x", True])
+def test_tiles_that_are_no_number_are_refused(tile):
+    with pytest.raises(InputError, match=f"tile: received {tile!r}; accepted: a whole number"):
+        zoo.scan(zoo.build("nin_digits"), noise(30, 30), tile=tile)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_of_a_model_that_gives_them_are_its_scores(tmp_path, activation):
+    image = keras.Input((8, 8, 1))
+    x = layers.Flatten()(layers.Rescaling(1 / 255)(layers.Conv2D(4, 3)(image)))
+    model = randomize(keras.Model(image, layers.Dense(3, activation=activation)(x)))
+    result = zoo.scan(model, noise(20, 20, 1))
+    np.testing.assert_array_equal(result.probabilities, result.scores)
+    np.save(tmp_path / "image.npy", noise(12, 9))
+    # No card: the size is that of the model's input.
+    (answer,) = predict_files(model, [tmp_path / "image.npy"])
+    crop = noise(12, 9)[None, 2:10, :8, None]
+    np.testing.assert_allclose(answer.probabilities, np.asarray(model(crop))[0], rtol=1e-5)
+    assert "12 x 9 pixels, cropped or padded to 8 x 8" in answer.note
+
+
+def test_a_single_output_is_a_sigmoid_or_refused(tmp_path):
+    np.save(tmp_path / "image.npy", noise(8, 8))
+    image = keras.Input((8, 8, 1))
+    for activation in ("sigmoid", "linear"):
+        x = layers.Flatten()(layers.Rescaling(1 / 255)(image))
+        model = randomize(keras.Model(image, layers.Dense(1, activation=activation)(x)))
+        if activation == "sigmoid":
+            (answer,) = predict_files(model, [tmp_path / "image.npy"])
+            assert answer.probabilities == pytest.approx(np.asarray(model(noise(1, 8, 8, 1)[..., :1]))[0], rel=1e-5)
+            assert class_names(model) == ("1",)
+        else:
+            with pytest.raises(InputError, match="single output; accepted: one a class, or a single sigmoid"):
+                list(predict_files(model, [tmp_path / "image.npy"]))
+
+
+def test_one_answer_for_any_size_takes_images_whole(tmp_path):
+    source = randomize(zoo.build("nin_digits", padding="valid"))
+    model = zoo.convolutionalize(source, pooling="global")
+    np.save(tmp_path / "image.npy", noise(31, 20))
+    (answer,) = predict_files(model, [tmp_path / "image.npy"])
+    wanted = np.asarray(keras.ops.softmax(model(noise(31, 20)[None, ..., None])))[0, 0, 0]
+    assert answer.note == ""
+    np.testing.assert_allclose(answer.probabilities, wanted, rtol=1e-4, atol=1e-6)
+    np.save(tmp_path / "small.npy", noise(3, 3))
+    with pytest.raises(InputError, match=r"small.npy: image_size: received \(3, 3\); .*layer"):
+        list(predict_files(model, [tmp_path / "small.npy"]))
+
+
+def test_a_net_without_a_window_takes_every_image_that_its_layers_fit():
+    """Halved twice and joined again: multiples of four, far below the receptive field too."""
+    image = keras.Input((None, None, 1))
+    x = layers.Conv2D(2, 9, padding="same")(image)
+    deep = layers.UpSampling2D(4)(layers.MaxPooling2D(2)(layers.MaxPooling2D(2)(x)))
+    model = randomize(keras.Model(image, layers.Concatenate()([deep, x])))
+    assert zoo.scan(model, noise(8, 8)).scores.shape == (8, 8, 4)
+    with pytest.raises(InputError, match="received 10 x 8 pixels; accepted: sides that every layer fits, from 4 x 4"):
+        zoo.scan(model, noise(10, 8))
+
+
+def test_several_outputs_are_refused():
+    image = keras.Input((8, 8, 1))
+    x = layers.Flatten()(image)
+    model = keras.Model(image, [layers.Dense(2)(x), layers.Dense(3)(x)])
+    for attempt in (
+        lambda: zoo.scan(model, noise(20, 20)),
+        lambda: list(predict_files(model, [])),
+        lambda: class_names(model),
+    ):
+        with pytest.raises(InputError, match="has 2 outputs; accepted: one"):
+            attempt()

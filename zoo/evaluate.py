@@ -1,7 +1,7 @@
 """What a model reaches: on test images, and on a large scene made of them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,10 +10,13 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from zoo.data import Scene, Split
+from zoo.dense.outputs import outputs_are, to_probabilities
+from zoo.dense.pixels import read_pixels
 from zoo.dense.scan import scan
-from zoo.dense.score_map import ScoreMap, softmax
+from zoo.dense.score_map import ScoreMap
 from zoo.errors import InputError
-from zoo.images import fit_image, read_image
+from zoo.graph import Graph, check_one_output, shapes_at, trace
+from zoo.images import fit_image
 from zoo.saving import card
 
 _BATCH = 256
@@ -39,7 +42,7 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> Evaluation:
-    """Accuracy, loss and confusion of a classifier with logits (B, K) on a split.
+    """Accuracy, loss and confusion of a classifier with scores (B, K) on a split.
 
     Raises:
         InputError: where the model has another number of outputs than there are classes.
@@ -48,7 +51,7 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
         raise InputError(f"model: has {model.output_shape[-1]} outputs; accepted for this data: {len(class_names)}")
     logits = predict(model, split.images)
     labels = np.asarray(split.labels)
-    chosen = softmax(logits)[np.arange(len(labels)), labels]
+    chosen = to_probabilities(logits, outputs_are(model))[np.arange(len(labels)), labels]
     counts = confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
     totals, right = counts.sum(1), counts.diagonal()
     return Evaluation(
@@ -64,7 +67,7 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
 
 
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Logits of raw images, batch by batch: (n, H, W, C) -> (n, K) float32."""
+    """What a classifier gives for raw images, logits as a rule, batch by batch: (n, H, W, C) -> (n, K) float32."""
     answers = []
     for start in range(0, len(images), _BATCH):
         batch = np.asarray(images[start : start + _BATCH], np.float32)
@@ -74,33 +77,57 @@ def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Answer:
-    """The probabilities (K,) of one image file, and what had to be done to the image first."""
+    """The probabilities (K,) of one image file, and what had to be done to the image first.
+
+    They sum to 1, unless each is a sigmoid by itself; that of a single output is the probability of class 1.
+    """
 
     path: Path
     probabilities: np.ndarray
     note: str
 
 
-def predict_files(model: keras.Model, paths: Sequence[Path]) -> list[Answer]:
-    """Classify image files; one of another size than the model's is cropped or padded about its centre.
+def predict_files(model: keras.Model, paths: Sequence[Path]) -> Iterator[Answer]:
+    """Classify image files, one after another; those of another size than the model's are cropped or padded.
+
+    Rows and columns are cut off or added about the centre. A model with one answer for an image of any size takes every
+    image whole.
 
     Raises:
-        InputError: for a file that cannot be read, or a converted model, which gives a map instead of an answer.
+        InputError: for a file that cannot be read, or whose samples are of another type than those that the model was
+            trained on; a converted model, which gives a map instead of an answer; or what is no classifier of images.
     """
-    if len(model.output_shape) != 2:
-        raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
+    graph, outputs = trace(model), outputs_are(model)
+    check_one_output(model)
     about = card(model)
-    size = about.image_size
+    if len(model.output_shape) != 2 and about.pooling != "global":
+        raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
+    if model.output_shape[-1] == 1 and outputs == "logits":
+        raise InputError(f"model {model.name!r}: has a single output; accepted: one a class, or a single sigmoid")
+    size = None if about.pooling == "global" else about.image_size or _built_size(model)
     fill = about.preprocess.mean if about.preprocess else 0
-    answers = []
     for path in paths:
-        image = read_image(path, model.inputs[0].shape[-1])
-        note = ""
+        image, note = read_pixels(model, path), ""
         if size is not None and image.shape[:2] != size:
             note = f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}"
             image = fit_image(image, size, fill=fill)
-        answers.append(Answer(Path(path), softmax(predict(model, image[None]))[0], note))
-    return answers
+        if size is None:
+            _check_fit(graph, image, path)
+        yield Answer(Path(path), to_probabilities(predict(model, image[None]), outputs)[0], note)
+
+
+def _built_size(model: keras.Model) -> tuple[int, int] | None:
+    """The height and width that a model's input has, None where it leaves them open."""
+    built = tuple(model.inputs[0].shape[1:-1])
+    return None if None in built else built
+
+
+def _check_fit(graph: Graph, image: np.ndarray, path: Path) -> None:
+    """See that every layer of a model that leaves the size open takes the image."""
+    try:
+        shapes_at(graph, image.shape[:2])
+    except InputError as error:
+        raise InputError(f"image {path}: {error}") from None
 
 
 @dataclass(frozen=True)

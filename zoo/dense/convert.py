@@ -12,9 +12,10 @@ from keras import layers
 
 from zoo.dense.compare import relative_error
 from zoo.dense.head import head_collapses, refuse_unknown_reach
+from zoo.dense.outputs import scores_before
 from zoo.dense.positions import GLOBAL_POOLINGS, is_pointwise
 from zoo.errors import InputError
-from zoo.graph import Graph, Step, trace
+from zoo.graph import Graph, Step, check_one_image, check_size, shapes_at, trace
 from zoo.saving import Card, attach, card
 
 Pooling = Literal["window", "global"]
@@ -32,24 +33,33 @@ def convolutionalize(
 
     Args:
         model: a Functional or Sequential classifier with one image input. A fully-convolutional model comes back as
-            it is.
+            it is, or anew with height and width free where its input fixes them.
         image_size: (height, width) that the model was trained at, needed where its input leaves them open.
         pooling: "window" pools over windows of the training size, so that every cell answers for one such window;
             "global" pools over the whole image, whatever its size, to one cell.
 
     Raises:
-        InputError: naming the layer, where the head cannot be slid, or the training size is not known.
+        InputError: naming the layer, where the head cannot be slid; where the training size is not known, or a layer
+            does not take it; or for a model that was converted with pooling="global" before.
     """
     if pooling not in ("window", "global"):
         raise InputError(f"pooling: received {pooling!r}; accepted: 'window', 'global'")
     graph = trace(model)
+    check_one_image(graph)
+    if card(model).pooling == "global":
+        raise InputError(
+            f"model {model.name!r}: was converted with pooling='global', so it gives one answer for an image of any "
+            "size and no map; `zoo predict` takes it, accepted here: its source"
+        )
     collapses = head_collapses(graph)
     refuse_unknown_reach(graph, collapses)
-    if not collapses:
+    if not collapses and None in model.inputs[0].shape[1:-1]:
         return model
     size = _training_size(model, image_size)
     converted = _Conversion(graph, collapses, size, pooling).run()
-    about = {**card(model).model_dump(), "image_size": size, "window": size if pooling == "window" else None}
+    about = card(model).model_dump()
+    if collapses:
+        about |= {"image_size": size, "pooling": pooling, "window": size if pooling == "window" else None}
     attach(converted, Card.model_validate(about))
     error = error_at_training_size(model, converted, size)
     if not error <= _TOLERANCE:
@@ -63,30 +73,43 @@ def convolutionalize(
 def error_at_training_size(
     model: keras.Model, converted: keras.Model, size: tuple[int, int], images: np.ndarray | None = None
 ) -> float:
-    """The largest relative error of the single cell against the source's outputs, on `images` or two random ones."""
+    """The largest relative error of the single cell against the source's outputs, on `images` or two random ones.
+
+    A softmax or sigmoid at the end is left out on both sides (see `scores_before`).
+
+    Raises:
+        InputError: where `converted` gives something else than one cell for each of the source's outputs.
+    """
     if images is None:
         channels = model.inputs[0].shape[-1]
         images = np.random.default_rng(0).integers(0, 256, (2, *size, channels)).astype(np.float32)
     errors = []
-    outputs = zip(keras.tree.flatten(model(images)), keras.tree.flatten(converted(images)), strict=True)
-    for wanted, given in ((keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b)) for a, b in outputs):
+    outputs, cells = scores_before(model, images), scores_before(converted, images)
+    if [wanted.size for wanted in outputs] != [given.size for given in cells]:
+        shapes = [", ".join(str(scores.shape[1:]) for scores in each) for each in (cells, outputs)]
+        raise InputError(
+            f"model {converted.name!r}: gives {shapes[0]} at {size}; accepted: a conversion of {model.name!r}, "
+            f"one cell for {shapes[1]}"
+        )
+    for wanted, given in zip(outputs, cells, strict=True):
         errors.append(relative_error(given.reshape(wanted.shape), wanted))
     return max(errors)
 
 
 def _training_size(model: keras.Model, image_size: tuple[int, int] | None) -> tuple[int, int]:
     built = tuple(model.inputs[0].shape[1:-1])
+    given = None if image_size is None else check_size(image_size, len(built))
     if None not in built:
-        if image_size is not None and tuple(image_size) != built:
-            raise InputError(f"image_size: received {tuple(image_size)}; accepted for this model: {built}, or none")
+        if given is not None and given != built:
+            raise InputError(f"image_size: received {given}; accepted for this model: {built}, or none")
         return built
-    known = image_size if image_size is not None else card(model).image_size
+    known = given or card(model).image_size
     if known is None:
         raise InputError(
             f"model {model.name!r}: its input leaves height and width open; give the training size as "
             "image_size=(height, width)"
         )
-    return tuple(known)
+    return known
 
 
 class _Conversion:
@@ -99,11 +122,11 @@ class _Conversion:
     def __init__(self, graph: Graph, collapses: frozenset[int], size: tuple[int, int], pooling: Pooling):
         self.graph, self.collapses, self.size, self.pooling = graph, collapses, size, pooling
         self.tensors: dict[int, keras.KerasTensor] = {}
-        self.map_shapes = _map_shapes(graph, size)
+        self.map_shapes = shapes_at(graph, size)
         self.cells: set[int] = set()
         self.flat: dict[int, tuple[int, int, int]] = {}
         self.made: dict[tuple, layers.Layer] = {}
-        self.placed: dict[int, list[tuple[layers.Layer, tuple[int, int, int] | None]]] = {}
+        self.placed: dict[int, list[layers.Layer]] = {}
         self.names: set[str] = set()
 
     def run(self) -> keras.Model:
@@ -164,6 +187,8 @@ class _Conversion:
             return
         elif isinstance(layer, layers.BatchNormalization) and not flat:
             made = self._clone(step, axis=-1)
+        elif isinstance(layer, layers.PReLU) and not flat:
+            made = self._clone(step, shared_axes=[1, 2])
         elif isinstance(layer, layers.Conv2D) and set(layer.kernel_size) == {1} and not flat:
             made = self._clone(step)
         elif is_pointwise(layer) and (not flat or _is_elementwise(layer)):
@@ -192,7 +217,7 @@ class _Conversion:
                 name=self._name(step),
                 **config,
             )
-            self.placed.setdefault(id(layer), []).append((self.made[key], flat))
+            self.placed.setdefault(id(layer), []).append(self.made[key])
         return self.made[key]
 
     def _clone(self, step: Step, **changes: object) -> layers.Layer | keras.Operation:
@@ -206,7 +231,7 @@ class _Conversion:
         if key not in self.made:
             config = {**layer.get_config(), **changes, "name": self._name(step)}
             self.made[key] = type(layer).from_config(config)
-            self.placed.setdefault(id(layer), []).append((self.made[key], None))
+            self.placed.setdefault(id(layer), []).append(self.made[key])
         return self.made[key]
 
     def _call(self, step: Step, layer: layers.Layer | keras.Operation) -> None:
@@ -223,32 +248,14 @@ class _Conversion:
         return name
 
     def _place_weights(self) -> None:
-        """Copy every weight of every layer; one that has no place is an error."""
+        """Copy every weight of every layer, a vector's in the shape that they have at every cell."""
         for step in self.graph.steps:
             layer = step.layer
             if not getattr(layer, "weights", ()):
                 continue
-            for made, flat in self.placed.pop(id(layer), []):
-                values = layer.get_weights()
-                if isinstance(layer, layers.Dense) and isinstance(made, layers.Conv2D):
-                    shape = flat or (1, 1, values[0].shape[0])
-                    values[0] = values[0].reshape(*shape, layer.units)
-                made.set_weights(values)
-
-
-def _map_shapes(graph: Graph, size: tuple[int, int]) -> dict[int, tuple[int, int, int]]:
-    """(rows, columns, channels) of every map that a head begins with, at the training size."""
-    shapes = {key: step.output_shape for step in graph.steps for key in step.outputs}
-    shapes[graph.inputs[0]] = (None, *size, graph.model.inputs[0].shape[-1])
-    if None in graph.model.inputs[0].shape[1:]:
-        probe = keras.KerasTensor((1, *size, graph.model.inputs[0].shape[-1]), dtype=graph.model.inputs[0].dtype)
-        values = {graph.inputs[0]: probe}
-        for step in graph.steps:
-            args, kwargs = step.refill(values)
-            outputs = keras.tree.flatten(step.layer.compute_output_spec(*args, **kwargs))
-            values |= dict(zip(step.outputs, outputs, strict=True))
-            shapes |= {key: tuple(tensor.shape) for key, tensor in zip(step.outputs, outputs, strict=True)}
-    return {key: tuple(shape[1:]) for key, shape in shapes.items() if len(shape) == 4}
+            for made in self.placed.pop(id(layer), []):
+                pairs = zip(layer.get_weights(), made.weights, strict=True)
+                made.set_weights([value.reshape(weight.shape) for value, weight in pairs])
 
 
 def _is_elementwise(layer: keras.Operation) -> bool:

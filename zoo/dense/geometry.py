@@ -9,9 +9,20 @@ import keras
 import numpy as np
 
 from zoo.dense.head import head_collapses
-from zoo.dense.positions import GLOBAL_POOLINGS, Border, Everywhere, Move, Pointwise, Repeat, Slide, Unknown, moves
+from zoo.dense.positions import (
+    GLOBAL_POOLINGS,
+    Border,
+    Everywhere,
+    Move,
+    Pointwise,
+    Repeat,
+    Slide,
+    Unknown,
+    moves,
+    refuse_channels_first,
+)
 from zoo.errors import InputError
-from zoo.graph import Graph, trace
+from zoo.graph import Graph, check_one_image, check_size, trace
 from zoo.saving import card
 
 Ints = tuple[int, ...]
@@ -30,6 +41,10 @@ class _Program:
     def fold(self, start: object, combine: Callable, axis: int) -> object:
         """Carry a value along one axis from image to grid: `combine(move, values) -> value` at every step."""
         return self.values(start, combine, axis)[self.grid]
+
+    def fits(self, *size: int) -> bool:
+        """Whether every window fits into an image of that size, and maps that are merged have one size."""
+        return all(0 not in self.values(side, _fitting_size, axis).values() for axis, side in enumerate(size))
 
     def values(self, start: object, combine: Callable, axis: int) -> dict[int, object]:
         """What `fold` carries, at every tensor on the way, by its key."""
@@ -59,6 +74,11 @@ class Geometry:
         """Rows and columns of the grid for an image of height and width `size`; zero where no window fits."""
         self._check_axes("image size", size)
         return tuple(max(self._program.fold(side, _size, axis), 0) for axis, side in enumerate(size))
+
+    def fits(self, *size: int) -> bool:
+        """Whether every layer takes an image of height and width `size`: windows fit, merged maps have one size."""
+        self._check_axes("image size", size)
+        return self._program.fits(*size)
 
     def cell_box(self, *cell: int) -> Ints:
         """The crop that a cell stands for, as (top, left, bottom, right), half-open, not clipped at the image."""
@@ -150,34 +170,35 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
             a stride makes it depend on the size.
 
     Raises:
-        InputError: naming a layer whose reach is not known, or where a classifier's training size is not.
+        InputError: naming a layer whose reach is not known; where a classifier's training size is not, or the model
+            takes something else than one image.
     """
     graph = trace(model)
+    axes = max(len(graph.model.inputs[0].shape) - 2, 1)
+    check_one_image(graph, axes)
+    size = None if image_size is None else check_size(image_size, axes)
     training_size = card(model).image_size
     if training_size is None and None not in graph.model.inputs[0].shape[1:-1]:
         training_size = tuple(graph.model.inputs[0].shape[1:-1])
     has_head = bool(head_collapses(graph))
     program = _program(graph, training_size)
     window = card(model).window or (training_size if has_head else None)
-    axes = range(program.axes)
-    size = image_size if image_size is not None else training_size
-    if size is not None and len(size) != program.axes:
-        raise InputError(f"geometry: image_size {tuple(size)}; accepted: {program.axes} numbers")
-    spans = [program.fold(Span(0, 1, 1, size[axis] if size else None), _span, axis) for axis in axes]
+    sides = size or training_size or (None,) * axes
+    spans = [program.fold(Span(0, 1, 1, side), _span, axis) for axis, side in enumerate(sides)]
     reach = tuple(span.extent for span in spans)
     offset: Ints | None = tuple(span.start for span in spans)
     if window is not None:
         # A cell's crop lies where the crop itself, seen alone, would put its single cell.
-        trained = [program.fold(Span(0, 1, 1, window[axis]), _span, axis) for axis in axes]
+        trained = [program.fold(Span(0, 1, 1, side), _span, axis) for axis, side in enumerate(window)]
         offset = tuple(span.start - alone.start for span, alone in zip(spans, trained, strict=True))
-    if image_size is None and _offset_depends_on_size(program):
+    if size is None and _offset_depends_on_size(program):
         offset = None
     return Geometry(
         receptive_field=reach,
         stride=tuple(span.stride for span in spans),
         window=tuple(window) if window is not None else reach,
         offset=offset,
-        image_size=tuple(image_size) if image_size is not None else None,
+        image_size=size,
         _program=program,
     )
 
@@ -210,7 +231,7 @@ def smallest_image(graph: Graph, built: Ints | None = None, limit: int = 4096) -
     if any(isinstance(move, Unknown) for step_moves, *_ in program.steps for move in step_moves):
         return None
     for side in range(1, limit + 1):
-        if all(0 not in program.values(side, _fitting_size, axis).values() for axis in range(program.axes)):
+        if program.fits(*(side,) * program.axes):
             return (side,) * program.axes
     return None
 
@@ -252,6 +273,7 @@ def _program(graph: Graph, training_size: Ints | None, as_it_stands: bool = Fals
         elif index in collapses and as_it_stands:
             step_moves = (Everywhere(),) * axes
         elif index in collapses:
+            refuse_channels_first(step)
             if not sizes:
                 raise InputError(
                     f"model {graph.model.name!r}: its training size is not known; convert it with image_size first"

@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from zoo.dense.positions import GLOBAL_POOLINGS, moves
+from zoo.dense.positions import GLOBAL_POOLINGS, moves, refuse_channels_first
 from zoo.graph import Graph, Step
 
 _COLLAPSES = (*GLOBAL_POOLINGS, layers.Flatten, layers.Reshape)
@@ -35,12 +35,15 @@ def refuse_unknown_reach(graph: Graph, collapses: frozenset[int]) -> None:
     """See that every layer on a map is one whose reach over positions is known.
 
     Raises:
-        InputError: naming the layer (attention, Permute, recurrent, Lambda) that could not be slid.
+        InputError: naming the layer (attention, Permute, recurrent, Lambda, channels first) that could not be slid.
     """
     axes = len(graph.model.inputs[0].shape) - 2
     vectors: set[int] = set()
     for index, step in enumerate(graph.steps):
-        if index in collapses or isinstance(step.layer, GLOBAL_POOLINGS) or set(step.inputs) <= vectors:
+        if set(step.inputs) <= vectors:
+            vectors.update(step.outputs)
+        elif index in collapses or isinstance(step.layer, GLOBAL_POOLINGS):
+            refuse_channels_first(step)
             vectors.update(step.outputs)
         else:
             moves(step, axes)

@@ -137,8 +137,7 @@ def moves(step: Step, axes: int) -> tuple[Move, ...]:
         InputError: naming the layer, where it is none whose reach is known.
     """
     layer = step.layer
-    if getattr(layer, "data_format", None) == "channels_first" and not is_pointwise(layer):
-        raise InputError(f"layer {step.path!r}: data_format is channels_first; accepted: channels_last")
+    refuse_channels_first(step)
     if isinstance(layer, _CONVOLUTIONS):
         return _slides(step, layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding, axes)
     if isinstance(layer, _POOLINGS):
@@ -156,8 +155,19 @@ def moves(step: Step, axes: int) -> tuple[Move, ...]:
         return (Everywhere(),) * axes
     if is_pointwise(layer):
         _refuse_spatial_axis(step)
+        _refuse_spatial_weights(step)
         return (Pointwise(),) * axes
     raise InputError(f"layer {step.path!r} ({type(layer).__name__}): its reach over positions is not known")
+
+
+def refuse_channels_first(step: Step) -> None:
+    """See that a layer takes the last axis of a map for its channels.
+
+    Raises:
+        InputError: naming the layer.
+    """
+    if getattr(step.layer, "data_format", None) == "channels_first" and not is_pointwise(step.layer):
+        raise InputError(f"layer {step.path!r}: data_format is channels_first; accepted: channels_last")
 
 
 def _slides(step: Step, kernel, strides, dilation, padding: str, axes: int) -> tuple[Slide, ...]:
@@ -180,3 +190,12 @@ def _refuse_spatial_axis(step: Step) -> None:
     for each in axis if isinstance(axis, list | tuple) else (axis,):
         if each % rank != rank - 1 and rank > 2:
             raise InputError(f"layer {step.path!r}: works along axis {each}; accepted: the channels, axis {rank - 1}")
+
+
+def _refuse_spatial_weights(step: Step) -> None:
+    """A slope of its own at every position belongs to maps of one size alone."""
+    if isinstance(step.layer, layers.PReLU) and any(side != 1 for side in step.layer.alpha.shape[:-1]):
+        raise InputError(
+            f"layer {step.path!r}: has weights of its own at every position, {tuple(step.layer.alpha.shape)}; "
+            "accepted: PReLU with shared_axes=[1, 2]"
+        )

@@ -9,12 +9,14 @@ import keras
 import numpy as np
 
 from zoo.dense.convert import convolutionalize
-from zoo.dense.geometry import Geometry, geometry
+from zoo.dense.geometry import Geometry, geometry, smallest_image
+from zoo.dense.outputs import outputs_are
+from zoo.dense.pixels import check_pixels, read_pixels
 from zoo.dense.score_map import ScoreMap
 from zoo.errors import InputError
-from zoo.images import read_image
+from zoo.graph import check_one_output, trace
 from zoo.progress import track
-from zoo.saving import class_names
+from zoo.saving import card, class_names
 
 # Pixels a side up to which an image is scanned in one pass where no tile is asked for.
 _ONE_PASS = 1024
@@ -26,27 +28,23 @@ def scan(fcn: keras.Model, image: np.ndarray | str | Path, tile: int | None = No
     Args:
         fcn: a converted model; a classifier is converted first.
         image: an array (H, W) or (H, W, C), anything with a shape that is read by slices, or a file. Values are those
-            that the model was trained on: raw pixels.
+            that the model was trained on: raw pixels, of the same type or as floats.
         tile: side in pixels of the region that one tile answers for; what its cells see beyond it comes on top. The
             scores do not depend on it. Default: one pass up to 1,024 pixels a side, tiles of that size beyond.
         progress: show a bar over the tiles, on a terminal.
 
     Raises:
-        InputError: where the image has other channels than the model or no window fits, a tile is smaller than the
-            stride, or tiles are asked of a model whose cells depend on the whole image.
+        InputError: where the image has other channels or samples than the model's images, values that are not finite,
+            or no window fits; a tile is smaller than the stride, or tiles are asked of a model whose cells depend on
+            the whole image; or the model gives no map: several outputs, or one answer for an image of any size.
     """
+    check_one_output(fcn)
     fcn = convolutionalize(fcn)
-    channels = fcn.inputs[0].shape[-1]
-    image = read_image(image, channels) if isinstance(image, str | Path) else _as_image(image, channels)
+    image = read_pixels(fcn, image) if isinstance(image, str | Path) else check_pixels(fcn, image)
     placed = geometry(fcn, image.shape[:2])
+    _check_fit(fcn, placed)
+    _check_tile(tile, max(placed.stride))
     rows, columns = placed.grid_shape(*image.shape[:2])
-    if min(rows, columns) == 0 or any(side < least for side, least in zip(image.shape, placed.window, strict=False)):
-        raise InputError(
-            f"image: received {image.shape[0]} x {image.shape[1]} pixels; accepted: at least one window of "
-            f"{placed.window[0]} x {placed.window[1]}"
-        )
-    if tile is not None and tile < max(placed.stride):
-        raise InputError(f"tile: received {tile} pixels; accepted: at least one stride, {max(placed.stride)}")
     if not placed.bounded:
         if tile is not None:
             raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")
@@ -54,9 +52,11 @@ def scan(fcn: keras.Model, image: np.ndarray | str | Path, tile: int | None = No
     scores = np.empty((rows, columns, fcn.output_shape[-1]), np.float32)
     parts = list(tiles(placed, tile or _ONE_PASS))
     for part in track(parts, "scanning", len(parts)) if progress else parts:
-        answer = keras.ops.convert_to_numpy(fcn(np.asarray(image[part.pixels], np.float32)[None], training=False))[0]
-        scores[part.cells] = answer[part.inner]
-    return ScoreMap(scores, placed, class_names(fcn), tuple(image.shape[:2]))
+        pixels = np.asarray(image[part.pixels], np.float32)
+        if not np.isfinite(pixels).all():
+            raise InputError("image: received values that are not finite; accepted: numbers")
+        scores[part.cells] = keras.ops.convert_to_numpy(fcn(pixels[None], training=False))[0][part.inner]
+    return ScoreMap(scores, placed, class_names(fcn), tuple(image.shape[:2]), outputs_are(fcn))
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,21 @@ def tiles(placed: Geometry, tile: int) -> Iterator[Tile]:
         yield Tile(*zip(*parts, strict=True))
 
 
-def _as_image(image: np.ndarray, channels: int) -> np.ndarray:
-    shape = getattr(image, "shape", None)
-    if shape is None or len(shape) not in (2, 3):
-        raise InputError(f"image: received {type(image).__name__} of shape {shape}; accepted: (H, W) or (H, W, C)")
-    if len(shape) == 2 and channels == 1:
-        return np.asarray(image)[..., None]
-    if shape[2:] != (channels,):
-        raise InputError(f"image: received shape {tuple(shape)}; accepted: (H, W, {channels})")
-    return image
+def _check_fit(fcn: keras.Model, placed: Geometry) -> None:
+    """See that at least one window lies in the image, and every layer takes it."""
+    height, width = placed.image_size
+    window = card(fcn).window
+    if window is not None and (height < window[0] or width < window[1]):
+        accepted = f"at least one window of {window[0]} x {window[1]}"
+    elif not placed.fits(height, width):
+        least = smallest_image(trace(fcn))
+        accepted = f"sides that every layer fits, from {least[0]} x {least[1]} on" if least else "a larger one"
+    else:
+        return
+    raise InputError(f"image: received {height} x {width} pixels; accepted: {accepted}")
+
+
+def _check_tile(tile: object, stride: int) -> None:
+    is_number = isinstance(tile, int | np.integer) and not isinstance(tile, bool)
+    if tile is not None and not (is_number and tile >= stride):
+        raise InputError(f"tile: received {tile!r}; accepted: a whole number of pixels, at least one stride, {stride}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.dense.geometry import Geometry
+from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.saving import replacing
 
@@ -15,18 +16,20 @@ from zoo.saving import replacing
 class ScoreMap:
     """Scores (rows, cols, classes) of a large image; cell (row, col) answers for `geometry.cell_box(row, col)`.
 
-    The scores are what the model gives, logits for the zoo's own. `image_size` is (height, width) in pixels.
+    The scores are what the model gives, logits for the zoo's own; `outputs` says what they are. `image_size` is
+    (height, width) in pixels.
     """
 
     scores: np.ndarray
     geometry: Geometry
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
+    outputs: Outputs = "logits"
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Softmax over the classes, cell by cell: (rows, cols, classes)."""
-        return softmax(self.scores)
+        """Softmax over the classes, cell by cell, or the scores where they are probabilities: (rows, cols, classes)."""
+        return to_probabilities(self.scores, self.outputs)
 
     def save(self, folder: str | Path) -> Path:
         """Write `scores.npz` (scores, class_names) and `geometry.json` into `folder`."""
@@ -102,12 +105,6 @@ class ScoreMap:
         weight = (strength[where] * known * opacity)[..., None]
         grey = to_grey(image)[..., None] * np.ones(3)
         return np.round(grey * (1 - weight) + 255 * colours[where] * weight).astype(np.uint8)
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64: (..., K) -> (..., K)."""
-    shifted = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:

@@ -9,7 +9,10 @@ import numpy as np
 from zoo.dense.compare import relative_error
 from zoo.dense.convert import error_at_training_size
 from zoo.dense.geometry import geometry
+from zoo.dense.outputs import scores_before
 from zoo.errors import InputError
+from zoo.graph import check_one_image, check_one_output, trace
+from zoo.saving import card
 
 # The largest relative difference that counts as the same function in float32.
 EXACT = 1e-5
@@ -19,7 +22,7 @@ _SIDE = 6
 
 @dataclass(frozen=True)
 class Verification:
-    """What a conversion keeps; errors are max|a - b| / max|b|.
+    """What a conversion keeps; errors are max|a - b| / max|b|, of what a softmax or sigmoid at the end is given.
 
     `max_error_at_training_size`: the single cell against the source model. `crops`, `crops_max_error`,
     `crops_argmax_agreement`: the cells of a larger image, each against the source model on the cell's own crop.
@@ -84,13 +87,22 @@ def verify(model: keras.Model, fcn: keras.Model, image: np.ndarray | None = None
         image: (h, w, C), at least one window in size; default: noise that gives 6 x 6 cells.
 
     Raises:
-        InputError: where `fcn` has no window of training size, or the image is smaller than it.
+        InputError: where `fcn` is no conversion of `model` with windows, a model has several outputs or takes
+            something else than one image, or the image is smaller than the window.
     """
-    if len(model.outputs) != 1:
-        raise InputError(f"model {model.name!r}: has {len(model.outputs)} outputs; accepted: one, a vector of classes")
+    for each in (model, fcn):
+        check_one_image(trace(each))
+        check_one_output(each)
+    if card(fcn).pooling == "global":
+        raise InputError(f"model {fcn.name!r}: was converted with pooling='global'; accepted: pooling over windows")
     shape = geometry(fcn)
     window, stride = shape.window, shape.stride
-    channels = fcn.inputs[0].shape[-1]
+    *built, channels = model.inputs[0].shape[1:]
+    same_ends = (fcn.inputs[0].shape[-1], fcn.output_shape[-1]) == (channels, model.output_shape[-1])
+    if len(fcn.output_shape) != 4 or not same_ends or (None not in built and tuple(built) != window):
+        raise InputError(
+            f"model {fcn.name!r}: is no conversion of {model.name!r}; accepted: what convolutionalize gave"
+        )
     generator = np.random.default_rng(0)
     if image is None:
         size = [side + (_SIDE - 1) * step for side, step in zip(window, stride, strict=True)]
@@ -98,7 +110,7 @@ def verify(model: keras.Model, fcn: keras.Model, image: np.ndarray | None = None
     if any(side < least for side, least in zip(image.shape, window, strict=False)):
         raise InputError(f"image: received {image.shape[:2]}; accepted: at least the window {window}")
     placed = geometry(fcn, image.shape[:2])
-    scores = keras.ops.convert_to_numpy(fcn(image[None], training=False))[0]
+    scores = scores_before(fcn, image[None])[0][0]
     boxes = [placed.cell_box(*cell) for cell in product(*map(range, scores.shape[:2]))]
     inside = [
         index
@@ -107,8 +119,7 @@ def verify(model: keras.Model, fcn: keras.Model, image: np.ndarray | None = None
     ]
     chosen = generator.permutation(inside)[: _SIDE**2]
     crops = np.stack([image[top:bottom, left:right] for top, left, bottom, right in (boxes[index] for index in chosen)])
-    wanted = np.concatenate([keras.ops.convert_to_numpy(model(crop[None], training=False)) for crop in crops])
-    wanted = wanted.reshape(len(chosen), -1)
+    wanted = np.stack([scores_before(model, crop[None])[0].reshape(-1) for crop in crops])
     given = scores.reshape(-1, scores.shape[-1])[chosen]
     return Verification(
         max_error_at_training_size=error_at_training_size(model, fcn, window),
