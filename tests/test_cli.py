@@ -1,17 +1,25 @@
+import builtins
+import importlib.util
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from conftest import randomize
 from PIL import Image
 
 import zoo as package
+from zoo.catalogue import entries
 from zoo.cli import main
 from zoo.cli import train as train_command
 from zoo.cli import zoo as group
+from zoo.dense import convert
 from zoo.saving import attach, card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,10 +53,29 @@ def test_every_command_has_help_with_an_example(capsys, name):
     assert code == 0 and "Example: zoo" in out and "Usage:" in out
 
 
-def test_list_names_every_model(capsys):
-    code, out, _ = call(capsys, "list")
-    assert code == 0
-    assert all(name in out for name in package.list_models())
+def test_list_prints_the_catalogues_numbers_uncut_and_without_a_backend():
+    code = (
+        "import sys; from zoo.cli import main\n"
+        "try: main(['list'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "COLUMNS": "40"}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert list(lines) == ["name", *entries()]
+    for name, entry in entries().items():
+        numbers = [f"{entry.params / 1e6:.3f}", f"{entry.gmacs:.4f}", str(entry.receptive_field)]
+        assert lines[name].split()[3:6] == numbers and lines[name].endswith(entry.paper)
+    assert lines["resnet50"].split()[:6] == ["resnet50", "224x224x3", "1000", "25.557", "3.8580", "483"]
+
+
+def test_list_compares_each_control_with_its_twin(capsys):
+    code, out, _ = call(capsys, "list", "--compare")
+    controls = [name for name, entry in entries().items() if entry.twin]
+    assert code == 0 and [line.split()[0] for line in out.splitlines()[1:]] == controls
+    (naive,) = (line.split() for line in out.splitlines() if line.startswith("inception_naive"))
+    assert (naive[0], naive[3], *naive[-2:]) == ("inception_naive", "googlenet_paper", "13.94", "7.94")
 
 
 def test_convert_scan_predict_export(capsys, model_file, image_file, tmp_path):
@@ -79,10 +106,150 @@ def test_convert_scan_predict_export(capsys, model_file, image_file, tmp_path):
     assert code == 0 and (tmp_path / "exported" / "saved_model.pb").is_file()
 
 
-def test_global_pooling_by_command(capsys, model_file, tmp_path):
+def test_global_pooling_by_command(capsys, model_file, image_file, tmp_path):
     code, out, _ = call(capsys, "convert", model_file, "-o", tmp_path / "all.keras", "--pooling", "global")
     assert code == 0 and "one answer" in out
     assert package.load(tmp_path / "all.keras").input_shape == (None, None, None, 1)
+    code, out, _ = call(capsys, "predict", tmp_path / "all.keras", image_file)
+    assert code == 0 and "%" in out and "cropped" not in out
+    for arguments in (["scan", "all.keras", image_file, "-o", "out"], ["convert", "all.keras", "-o", "again.keras"]):
+        code, _, err = call(capsys, *(tmp_path / each if each == "all.keras" else each for each in arguments))
+        assert code == 2 and "one answer for an image of any size" in err and err.count("\n") == 1
+
+
+def test_global_pooling_is_written_only_where_it_equals_its_source(capsys, monkeypatch, model_file, tmp_path):
+    monkeypatch.setattr(convert, "error_at_training_size", lambda *_: 2e-5)
+    with pytest.raises(RuntimeError, match="nothing was written"):
+        main(["convert", str(model_file), "-o", str(tmp_path / "all.keras"), "--pooling", "global"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "gone", "-o", "afile/o.keras"],
+        ["scan", "gone", "gone.png", "-o", "afile"],
+        ["scan", "gone", "gone.png", "-o", "afile/out"],
+        ["export", "gone", "-o", "afile/x"],
+        ["evaluate", "RUN", "-o", "RUN"],
+    ],
+)
+def test_a_wrong_output_is_told_before_any_work(capsys, monkeypatch, tmp_path, arguments):
+    """The models do not exist: whoever looked for them first would say so."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").touch()
+    (tmp_path / "RUN").mkdir()
+    shutil.copy(ROOT / "configs" / "nin_digits.yaml", tmp_path / "RUN" / "config.yaml")
+    code, _, err = call(capsys, *arguments)
+    assert code == 2 and err.count("\n") == 1, err
+    assert "accepted: a folder" in err or "is a folder; accepted: the path of a file" in err
+    assert ".keras'" not in err or "afile" in err
+
+
+def test_overrides_and_options_stand_before_the_config_too(capsys):
+    wrong = "train.epoch=1"
+    for order in ([wrong, "nin_digits"], ["--fresh", wrong, "nin_digits"], ["nin_digits", wrong]):
+        code, _, err = call(capsys, "train", *order)
+        assert code == 2 and "did you mean 'epochs'" in err
+    code, _, err = call(capsys, "train", "train.epochs=1")
+    assert code == 2 and "Missing argument 'CONFIG'" in err
+
+
+def test_good_images_are_answered_before_a_bad_one_stops(capsys, model_file, image_file):
+    code, out, err = call(capsys, "predict", model_file, image_file, "gone.png")
+    assert code == 2 and out.count("\n") == 1 and "image.png" in out and "gone.png" in err
+
+
+def plain(tmp_path, name):
+    """Models that somebody else made: no card."""
+    image = keras.Input((8, 8, 1))
+    vector = keras.layers.Flatten()(image)
+    other = keras.Input((8, 8, 1))
+    open_image = keras.Input((None, None, 1))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(3, 3, name="conv")(open_image))
+    made = {
+        "fixed": lambda: keras.Model(image, keras.layers.Dense(3)(vector)),
+        "two inputs": lambda: keras.Model(
+            [image, other], keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Add()([image, other])))
+        ),
+        "two outputs": lambda: keras.Model(image, [keras.layers.Dense(3)(vector), keras.layers.Dense(2)(vector)]),
+        "vector": lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]),
+        "open": lambda: keras.Model(open_image, pooled),
+    }
+    return package.save(made[name](), tmp_path / "plain.keras")
+
+
+@pytest.mark.parametrize(
+    ("name", "commands", "text"),
+    [
+        ("two inputs", ("predict", "scan", "convert"), "accepted: one image"),
+        ("vector", ("predict", "scan", "convert"), "accepted: one image"),
+        ("two outputs", ("predict", "scan", "convert"), "has 2 outputs; accepted: one"),
+        ("open", ("convert 2 2",), "'conv'"),
+        ("open", ("convert -3 0",), "received (-3, 0); accepted: 2 numbers above 0"),
+    ],
+)
+def test_what_a_foreign_model_cannot_do_is_one_line(capsys, monkeypatch, image_file, tmp_path, name, commands, text):
+    monkeypatch.chdir(tmp_path)
+    path = plain(tmp_path, name)
+    for command in commands:
+        command, *size = command.split()
+        rest = {"predict": [image_file], "scan": [image_file, "-o", "out"], "convert": ["-o", "fcn.keras"]}[command]
+        rest += ["--image-size", *size] if size else []
+        code, _, err = call(capsys, command, path, *rest)
+        assert code == 2 and text in err and err.count("\n") == 1, err
+        assert not (tmp_path / "fcn.keras").exists() and not (tmp_path / "out").exists()
+
+
+def test_a_foreign_model_is_described_and_predicts_at_the_size_of_its_input(capsys, image_file, tmp_path):
+    code, out, _ = call(capsys, "predict", plain(tmp_path, "fixed"), image_file)
+    assert code == 0 and "40 x 30 pixels, cropped or padded to 8 x 8" in out
+    for name in ("two inputs", "two outputs", "vector", "open"):
+        code, out, err = call(capsys, "describe", plain(tmp_path, name))
+        assert code == 0 and "parameters" in out, err
+    code, _, err = call(capsys, "describe", plain(tmp_path, "two inputs"), "--image-size", 9, 9)
+    assert code == 2 and "takes no single image" in err
+
+
+def test_another_backend_than_is_there_is_one_line(capsys, monkeypatch, model_file, image_file):
+    for name in ("theano", "torch"):
+        monkeypatch.setenv("KERAS_BACKEND", name)
+        if name == "torch" and importlib.util.find_spec("torch"):
+            continue
+        code, _, err = call(capsys, "predict", model_file, image_file)
+        assert code == 2 and err.startswith(f"zoo: KERAS_BACKEND: received {name!r}; accepted here: tensorflow")
+
+
+def test_the_log_of_tensorflow_is_not_shown_under_another_backend(model_file, tmp_path):
+    pytest.importorskip("jax")
+    np.save(tmp_path / "image.npy", np.zeros((20, 20), np.uint8))
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    for rest in (["scan", str(model_file), "image.npy", "-o", "out"], ["export", str(model_file), "-o", "exported"]):
+        command = [sys.executable, "-m", "zoo", *rest]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and "wrote" in done.stdout, done.stderr
+        assert "oneDNN" not in done.stderr and "I0000" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("error", [ImportError, None])
+def test_ctrl_c_during_an_import_is_an_interruption(capsys, monkeypatch, error):
+    """TensorFlow's extension modules turn the interrupt into an ImportError, or lose it."""
+
+    def stop(name, *rest):
+        if name == "zoo.run":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                if error is not None:
+                    raise error("initialization failed") from None
+        return real(name, *rest)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", stop)
+    monkeypatch.setattr("zoo.cli.signal.default_int_handler", signal.getsignal(signal.SIGINT))
+    code, _, err = call(capsys, "train", "nin_digits", "--workdir", "unused")
+    assert (code, err.strip()) == (130, "zoo: interrupted")
 
 
 @pytest.mark.parametrize(

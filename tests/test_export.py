@@ -1,3 +1,5 @@
+import errno
+import resource
 import subprocess
 import sys
 
@@ -8,7 +10,7 @@ from conftest import noise, randomize
 import zoo
 from zoo.dense.compare import relative_error
 from zoo.errors import InputError
-from zoo.saving import class_names
+from zoo.saving import check_output, class_names, replacing
 
 SIZES = [(28, 28), (45, 60), (101, 33)]
 
@@ -103,6 +105,57 @@ def test_nothing_is_overwritten(fcn, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="exists already"):
         zoo.export(fcn, tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", ["afile/out", "afile/deeper/out"])
+def test_a_path_below_a_file_is_refused_before_any_work(fcn, tmp_path, place):
+    (tmp_path / "afile").write_text("kept")
+    for attempt in (zoo.export, lambda model, path: zoo.save(model, path.with_suffix(".keras"))):
+        with pytest.raises(InputError, match=r"afile.* is a file; accepted: a folder to write into"):
+            attempt(fcn, tmp_path / place)
+    assert [path.name for path in tmp_path.rglob("*")] == ["afile"]
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "text"),
+    [
+        ("folder", {}, "'.*folder': is a folder; accepted: the path of a file"),
+        ("afile", {"folder": True}, "'.*afile': is a file; accepted: a folder"),
+        ("x.h5", {"ending": ".keras"}, "accepted: a name that ends in .keras"),
+    ],
+)
+def test_what_is_in_the_way_of_an_output_is_named(tmp_path, path, options, text):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "afile").touch()
+    with pytest.raises(InputError, match=text):
+        check_output(tmp_path / path, **options)
+    if not options:
+        with pytest.raises(InputError, match=text), replacing(tmp_path / path):
+            pass
+    assert check_output(tmp_path / "new" / "out.keras", ending=".keras") == tmp_path / "new" / "out.keras"
+
+
+def test_a_failed_write_names_the_file_and_leaves_nothing(tmp_path):
+    path = tmp_path / "report.json"
+    with pytest.raises(OSError, match="No space left") as failed, replacing(path) as file:
+        file.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+    assert failed.value.filename == str(path)
+    with pytest.raises(OSError, match="write failed.*report.json'"), replacing(path):
+        raise OSError("Can't write data (file write failed)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_os_error_that_names_the_path(fcn, tmp_path):
+    """A limit on the size of files stands in for the disk; TensorFlow has errors of its own for it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="TensorFlow cannot write it .*out'"):
+            zoo.export(fcn, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

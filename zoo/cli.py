@@ -1,9 +1,11 @@
 """The commands `zoo ...`: parse, call, print. What takes long to import is imported where it is used."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ import click
 from zoo.errors import InputError, Interrupted
 
 _FILE = click.Path(path_type=Path)
+_BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
 
 
 class _Group(click.Group):
@@ -35,23 +38,54 @@ def zoo() -> None:
     """
 
 
-@zoo.command("list", short_help="List the catalogue.", epilog="Example: zoo list")
-def list_() -> None:
-    """List the catalogue: every name that `zoo train` or `zoo.build` takes."""
-    from rich.console import Console
-    from rich.table import Column, Table
+@zoo.command("list", short_help="List the catalogue.", epilog="Example: zoo list --compare")
+@click.option("--compare", is_flag=True, help="Set each control beside its bottleneck twin.")
+def list_(compare: bool) -> None:
+    """List the catalogue: every name that `zoo.build` takes, and which ones `zoo train` takes.
 
-    from zoo.catalogue import list_models, resolve
+    Parameters are the trainable ones, GMACs billions of multiply-adds of one image, and the field is the receptive
+    field of the last feature map in pixels.
+    """
+    table = _comparison() if compare else _catalogue()
+    columns = []
+    for column in zip(*table, strict=True):
+        width, is_number = max(map(len, column)), column[1].replace(".", "").isdigit()
+        columns.append([text.rjust(width) if is_number else text.ljust(width) for text in column])
+    for row in zip(*columns, strict=True):
+        click.echo("  ".join(row).rstrip())
+
+
+def _catalogue() -> list[tuple[str, ...]]:
+    from zoo.catalogue import entries, resolve
     from zoo.config import shipped_configs
 
-    table = Table(Column("name", no_wrap=True), "family", "image", "classes", "stride", "zoo train")
     trainable = shipped_configs()
-    for name in list_models():
+    table = [("name", "image", "classes", "params (M)", "GMACs", "field", "stride", "zoo train", "paper")]
+    for name, entry in entries().items():
         model = resolve(name)
         size = f"{model.image_size[0]}x{model.image_size[1]}x{model.channels}"
-        row = (name, model.family, size, str(model.num_classes), str(model.total_stride))
-        table.add_row(*row, "yes" if name in trainable else "")
-    Console().print(table)
+        numbers = (f"{entry.params / 1e6:.3f}", f"{entry.gmacs:.4f}", str(entry.receptive_field))
+        known = "yes" if name in trainable else ""
+        table.append((name, size, str(model.num_classes), *numbers, str(model.total_stride), known, entry.paper))
+    return table
+
+
+def _comparison() -> list[tuple[str, ...]]:
+    from zoo.catalogue import entries
+
+    rows = entries()
+    table = [
+        ("control", "params (M)", "GMACs", "bottleneck twin", "params (M)", "GMACs", "params ratio", "GMACs ratio")
+    ]
+    for name, entry in rows.items():
+        if entry.twin is None:
+            continue
+        cells = []
+        for each, row in ((name, entry), (entry.twin, rows[entry.twin])):
+            cells += [each, f"{row.params / 1e6:.3f}", f"{row.gmacs:.4f}"]
+        ratios = (entry.params / rows[entry.twin].params, entry.gmacs / rows[entry.twin].gmacs)
+        table.append((*cells, *(f"{ratio:.2f}" for ratio in ratios)))
+    return table
 
 
 @zoo.command(
@@ -86,17 +120,21 @@ def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> Non
     short_help="Train, evaluate, convert, scan a scene, draw.",
     epilog="Example: zoo train nin_mnist_bn train.epochs=2 --workdir runs/quick",
 )
-@click.argument("config")
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("arguments", nargs=-1, metavar="CONFIG [KEY=VALUE]...")
 @click.option("--workdir", type=_FILE, help="The run directory. Default: runs/<config name>-<digest of the config>.")
 @click.option("--fresh", is_flag=True, help="Train anew in a numbered directory, where the run exists already.")
-def train(config: str, overrides: tuple[str, ...], workdir: Path | None, fresh: bool) -> None:
+def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool) -> None:
     """Train CONFIG, evaluate it, convert its head, scan a scene, draw pictures.
 
-    The same command goes on where an unfinished run stopped. Options and overrides stand in any order.
+    The same command goes on where an unfinished run stopped. Options, CONFIG and overrides stand in any order.
     """
     from zoo.config import load_config
 
+    config = next((each for each in arguments if "=" not in each or Path(each).is_file()), None)
+    if config is None:
+        raise click.MissingParameter(param_type="argument", param_hint="'CONFIG'")
+    overrides = list(arguments)
+    overrides.remove(config)
     resolved = load_config(config, overrides)
     with _quiet_start():
         from zoo.run import run
@@ -112,6 +150,8 @@ def evaluate(run: Path, output: Path | None) -> None:
     with _quiet_start():
         from zoo import data, saving
         from zoo.evaluate import evaluate as measure
+    if output is not None:
+        saving.check_output(output)
     model = saving.load(run)
     dataset = data.load(config)
     result = measure(model, dataset.test, dataset.class_names)
@@ -130,6 +170,7 @@ def predict(model: Path, images: tuple[Path, ...], top: int) -> None:
     """Print the likeliest classes of each IMAGE with their probabilities.
 
     An image of another size than the model's is cropped or padded about its centre, never scaled, and a line says so.
+    A model converted with --pooling global takes every image whole.
     """
     with _quiet_start():
         from zoo import saving
@@ -157,23 +198,33 @@ def convert(model: Path, output: Path, image_size: tuple[int, int] | None, pooli
     """
     with _quiet_start():
         from zoo import saving
-        from zoo.dense.convert import convolutionalize
-        from zoo.dense.verify import verify
+        from zoo.dense.convert import convolutionalize, error_at_training_size
+        from zoo.dense.verify import EXACT, verify
+        from zoo.graph import check_one_output
+    saving.check_output(output, "model file", ".keras")
+    report_file = saving.check_output(output.with_suffix(".verification.json"))
     source = saving.load(model)
+    check_one_output(source)
     converted = convolutionalize(source, image_size or None, pooling)
-    if converted is source:
-        raise InputError(f"model {str(model)!r}: has no head left to convert; it takes images of any size already")
+    if converted is source or saving.card(converted).pooling is None:
+        raise InputError(f"model {str(model)!r}: has no head left to convert; `zoo scan` takes it as it is")
     if pooling == "global":
+        error = error_at_training_size(source, converted, saving.card(converted).image_size)
+        _demand_equality(error <= EXACT)
         saving.save(converted, output)
-        click.echo(f"wrote {output}: one answer for an image of any size; equal to the source at its training size")
+        click.echo(f"wrote {output}: one answer for an image of any size; relative error {error:.1e} at training size")
         return
     report = verify(source, converted)
     click.echo(report.table())
-    if not report.same_at_training_size:
-        raise RuntimeError("the converted model differs from its source at the training size; nothing was written")
+    _demand_equality(report.same_at_training_size)
     saving.save(converted, output)
-    _write_json(output.with_suffix(".verification.json"), report.to_dict())
-    click.echo(f"wrote {output} and {output.with_suffix('.verification.json')}")
+    _write_json(report_file, report.to_dict())
+    click.echo(f"wrote {output} and {report_file}")
+
+
+def _demand_equality(equal: bool) -> None:
+    if not equal:
+        raise RuntimeError("the converted model differs from its source at the training size; nothing was written")
 
 
 @zoo.command(
@@ -192,14 +243,15 @@ def scan(model: Path, image: Path, output: Path, tile: int | None, class_name: s
     """
     with _quiet_start():
         from zoo import plots, saving
+        from zoo.dense.pixels import read_pixels
         from zoo.dense.scan import scan as slide
         from zoo.errors import unknown
-        from zoo.images import read_image
+    saving.check_output(output, folder=True)
     network = saving.load(model)
     names = saving.class_names(network)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
-    pixels = read_image(image, network.inputs[0].shape[-1])
+    pixels = read_pixels(network, image)
     scores = slide(network, pixels, tile, progress=True)
     scores.save(output)
     plots.overlay(scores, pixels, output / "overlay.png", None if class_name is None else names.index(class_name))
@@ -230,7 +282,9 @@ def export(model: Path, output: Path, format_: str) -> None:
     """
     with _quiet_start():
         from zoo import saving
+        from zoo.export import check_export
         from zoo.export import export as write
+    check_export(output, format_)
     click.echo(f"wrote {write(saving.load(model), output, format_)}")
 
 
@@ -262,6 +316,45 @@ def _write_json(path: Path, content: dict) -> None:
 
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
+    """Import what takes long: without TensorFlow's start-up log, ready for Ctrl-C, on a backend that is there."""
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend and (backend not in _BACKENDS or importlib.util.find_spec(backend) is None):
+        there = ", ".join(name for name in _BACKENDS if importlib.util.find_spec(name))
+        raise InputError(f"KERAS_BACKEND: received {backend!r}; accepted here: {there}")
+    with _interruptible(), _hidden_log():
+        yield
+        # Keras reads and writes models with TensorFlow at hand where it is installed, under any backend.
+        if "keras" in sys.modules and importlib.util.find_spec("tensorflow"):
+            importlib.import_module("tensorflow")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Make Ctrl-C a KeyboardInterrupt, whatever the module whose import it stops makes of it."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    except Exception:
+        if not asked:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if asked:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _hidden_log() -> Iterator[None]:
     """Hide what TensorFlow's C++ start-up writes about this machine, unless the user has set its log level."""
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
