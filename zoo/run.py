@@ -85,7 +85,8 @@ def _experiment(config: Config, folder: Path) -> Result:
     dataset = data.load(config)
     _record_environment(folder / "environment.json", dataset)
     model = build(config.model, weights=config.train.weights)
-    about = saving.card(model).model_copy(update={"class_names": dataset.class_names})
+    pixels = np.dtype(dataset.train.images.dtype).name
+    about = saving.card(model).model_copy(update={"class_names": dataset.class_names, "dtype": pixels})
     saving.attach(model, about)
     held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""
     print(
