@@ -12,7 +12,7 @@ from zoo import saving
 from zoo.catalogue import resolve
 from zoo.config import ArchitectureConfig
 from zoo.config.architecture import Preprocess
-from zoo.config.models import InceptionConfig
+from zoo.config.inception import InceptionConfig
 from zoo.models import inception
 from zoo.models.heads import head
 from zoo.weights import assign, from_keras, from_torch, is_of_keras, of_keras, of_model

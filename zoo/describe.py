@@ -15,9 +15,9 @@ from keras import layers
 from zoo import saving
 from zoo.build import build
 from zoo.catalogue import list_models
-from zoo.dense.geometry import Span, smallest_image, spans
 from zoo.dense.head import head_collapses
 from zoo.dense.positions import is_pointwise
+from zoo.dense.program import Span, smallest_image, spans
 from zoo.errors import InputError, unknown
 from zoo.graph import Graph, Step, check_size, image_axes, shapes_at, trace
 from zoo.saving import card

@@ -85,8 +85,10 @@ def _experiment(config: Config, folder: Path) -> Result:
     dataset = data.load(config)
     _record_environment(folder / "environment.json", dataset)
     model = build(config.model, weights=config.train.weights)
+    about = saving.card(model).model_dump()
     pixels = np.dtype(dataset.train.images.dtype).name
-    about = saving.card(model).model_copy(update={"class_names": dataset.class_names, "dtype": pixels})
+    about |= {"class_names": dataset.class_names, "dtype": pixels if pixels in ("uint8", "uint16", "float32") else None}
+    about = saving.Card.model_validate(about)
     saving.attach(model, about)
     held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""
     print(

@@ -14,7 +14,7 @@ import numpy as np
 
 from zoo import saving
 from zoo.config.architecture import ArchitectureConfig, Preprocess
-from zoo.config.models import Branch, InceptionConfig
+from zoo.config.inception import Branch, InceptionConfig
 from zoo.errors import InputError
 
 Arrays = dict[str, np.ndarray]

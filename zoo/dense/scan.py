@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from zoo.dense.convert import convolutionalize
-from zoo.dense.geometry import Geometry, geometry, smallest_image
+from zoo.dense.geometry import Geometry, geometry
 from zoo.dense.outputs import outputs_are
 from zoo.dense.pixels import check_pixels, read_pixels
+from zoo.dense.program import smallest_image
 from zoo.dense.score_map import ScoreMap
 from zoo.errors import InputError
 from zoo.graph import check_one_output, trace

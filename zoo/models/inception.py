@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from zoo.config.models import Branch, InceptionConfig, Layer, extent
+from zoo.config.inception import Branch, InceptionConfig, Layer, extent
 from zoo.models.blocks import Tensor, conv, pooling
 
 

@@ -1,0 +1,178 @@
+"""Inception's schema: branches written as the papers' figures read, and GoogLeNet's table 1."""
+
+import math
+import re
+from itertools import accumulate
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from zoo.config.architecture import ArchitectureConfig, Padding, Window, after
+from zoo.config.base import Positive, Schema, problem
+from zoo.errors import unknown
+
+
+class Layer(Schema):
+    """One layer of an Inception branch, written `3x3 64`, `3x3/2 96 valid`, `1x7 128`, `max 3x3/2`, `average 3x3`.
+
+    Rows x columns, the stride behind a slash, then the filters of a convolution; `valid` where it has no padding in a
+    padded network. Layers joined by `+` stand side by side on the same input, and are concatenated.
+    """
+
+    kind: Literal["conv", "max", "average"]
+    kernel: tuple[Positive, Positive]
+    stride: Positive = 1
+    filters: Positive | None = None
+    padding: Padding = "same"
+
+    @model_validator(mode="after")
+    def _check_kernel(self) -> "Layer":
+        if self.kind == "conv" and not all(side % 2 for side in self.kernel):
+            raise problem(f"received {self.kernel}; accepted: odd sides, so that padding is symmetric")
+        return self
+
+    @property
+    def row_window(self) -> Window:
+        """The window along the rows, as a padded network has it."""
+        kernel = self.kernel[0]
+        padded = 0 if self.padding == "valid" else kernel - 1
+        if self.kind != "conv" and self.stride > 1 and padded:
+            padded = self.stride - 1  # a pooling's size is rounded up
+        return Window(kernel, self.stride, padded)
+
+
+_LAYER = re.compile(r"(?:(max|average) )?(\d+)x(\d+)(?:/(\d+))?(?: (\d+))?( valid)?")
+Step = tuple[Layer, ...]
+
+
+def _as_step(value: Any) -> Any:
+    """`1x3 384 + 3x1 384` to the layers that stand side by side."""
+    if not isinstance(value, str):
+        return value
+    layers = []
+    for text in value.split(" + "):
+        found = _LAYER.fullmatch(text.strip())
+        if found is None or (found[1] is None) == (found[5] is None):
+            raise problem(f"received {text!r}; accepted: 3x3 64, 3x3/2 96 valid, 1x7 128, max 3x3/2, average 3x3")
+        kind, rows, columns, stride, filters, valid = found.groups()
+        layers.append(
+            {
+                "kind": kind or "conv",
+                "kernel": (int(rows), int(columns)),
+                "stride": int(stride or 1),
+                "filters": int(filters) if filters else None,
+                "padding": "valid" if valid else "same",
+            }
+        )
+    return layers
+
+
+def _as_branch(value: Any) -> Any:
+    return value.split(", ") if isinstance(value, str) else value
+
+
+Branch = Annotated[
+    tuple[Annotated[Step, BeforeValidator(_as_step)], ...], Field(min_length=1), BeforeValidator(_as_branch)
+]
+
+
+def extent(branch: Branch) -> tuple[int, int]:
+    """Rows and columns of input that one output of a branch looks at."""
+    reach = []
+    for axis in (0, 1):
+        steps = accumulate((step[0].stride for step in branch[:-1]), initial=1, func=lambda a, b: a * b)
+        widest = (max(layer.kernel[axis] for layer in step) for step in branch)
+        reach.append(1 + sum((kernel - 1) * step for kernel, step in zip(widest, steps, strict=True)))
+    return reach[0], reach[1]
+
+
+class InceptionModule(Schema):
+    """Branches side by side on one input, concatenated; `pool` is the pooling between this module and the next.
+
+    The branches stand either in `branches`, or as a row of GoogLeNet's table 1: the filters of the 1x1, the 3x3 and the
+    5x5 convolution, of the 1x1 reductions before them (left out in a naive module), and of the pooling's projection.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
+    branches: tuple[Branch, ...] = ()
+    conv1: Positive | None = None
+    reduce3: Positive | None = None
+    conv3: Positive | None = None
+    reduce5: Positive | None = None
+    conv5: Positive | None = None
+    pool_proj: Positive | None = None
+    pool: Annotated[Step, BeforeValidator(_as_step)] | None = None
+
+    @model_validator(mode="after")
+    def _check_row(self) -> "InceptionModule":
+        row = (self.conv1, self.conv3, self.conv5)
+        if bool(self.branches) == any(row) or (any(row) and not all(row)):
+            raise problem(
+                "received neither or both of branches and a row of conv1, conv3, conv5; accepted: one of them"
+            )
+        return self
+
+    def as_branches(self, kernel5: int) -> tuple[Branch, ...]:
+        """The module's branches; `kernel5` is the side of the convolution in the table's 5x5 column."""
+        if self.branches:
+            return self.branches
+        texts = [
+            f"1x1 {self.conv1}",
+            (f"1x1 {self.reduce3}, " if self.reduce3 else "") + f"3x3 {self.conv3}",
+            (f"1x1 {self.reduce5}, " if self.reduce5 else "") + f"{kernel5}x{kernel5} {self.conv5}",
+            "max 3x3" + (f", 1x1 {self.pool_proj}" if self.pool_proj else ""),
+        ]
+        return InceptionModule(name=self.name, branches=tuple(texts)).branches
+
+
+class InceptionConfig(ArchitectureConfig):
+    """Inception: a stem, then modules of branches with 1x1 reductions (Szegedy et al. 2014, table 1; 2015).
+
+    `kernel5`: the side of the convolution in the column 5x5 of table 1, 3 in torchvision's GoogLeNet. `auxiliary`: the
+    modules whose outputs have a classifier of their own in training (4a and 4d in the paper, section 5).
+    """
+
+    builder: ClassVar[str] = "zoo.models.inception"
+
+    family: Literal["inception"]
+    padding: Padding = "same"
+    normalization: Literal["none", "batch"] = "batch"
+    norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    kernel5: Literal[3, 5] = 5
+    stem: Branch
+    modules: Annotated[tuple[InceptionModule, ...], Field(min_length=1)]
+    auxiliary: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_auxiliary(self) -> "InceptionConfig":
+        names = [row.name for row in self.modules]
+        for name in self.auxiliary:
+            if name not in names:
+                raise problem(unknown("module", name, names), "auxiliary")
+        if self.auxiliary and self.image_size is None:
+            raise problem("received null; auxiliary heads need the training size as [height, width]", "image_size")
+        return self
+
+    def feature_map_size(self, size: int) -> int:
+        """Rows of the last feature map; with valid padding the branch that looks furthest decides."""
+        for branches in self._stages():
+            size = min(self._after(branch, size, extent(branch)[0], branches) for branch in branches)
+        return size
+
+    def _after(self, branch: Branch, size: int, reach: int, branches: tuple[Branch, ...]) -> int:
+        if self.padding == "same":
+            return after((step[0].row_window for step in branch), size)
+        size -= max(extent(other)[0] for other in branches) - reach
+        return after((Window(max(layer.kernel[0] for layer in step), step[0].stride) for step in branch), size)
+
+    def _stages(self) -> list[tuple[Branch, ...]]:
+        stages: list[tuple[Branch, ...]] = [(self.stem,)]
+        for module in self.modules:
+            stages.append(module.as_branches(self.kernel5))
+            stages += [((module.pool,),)] if module.pool else []
+        return stages
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels between neighbouring cells of the last feature map."""
+        return math.prod(math.prod(step[0].stride for step in branches[0]) for branches in self._stages())
