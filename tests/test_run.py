@@ -119,6 +119,14 @@ def test_fine_tuning_keeps_the_backbone_and_saves_the_logits_alone(finished, tmp
     assert b.trainable_weights and all(layer.trainable for layer in b.layers)
 
 
+def test_a_head_that_does_not_convert_leaves_the_scene_out(tmp_path, capsys):
+    overrides = ["model.head={kind: pyramid, levels: [1, 2]}", "train.epochs=1"]
+    result = zoo.run(load_config("nin_digits", overrides), tmp_path / "run")
+    assert "scene_accuracy" not in result.evaluation and "no scene: " in capsys.readouterr().out
+    assert not (tmp_path / "run" / "scene.png").exists()
+    assert zoo.run(load_config("nin_digits", overrides), tmp_path / "run").evaluation == result.evaluation
+
+
 def test_an_interrupted_last_step_still_has_its_epochs_history(tmp_path):
     """A signal in the only step of an epoch waits for its validation and its row."""
     command = [*COMMAND[:-2], "train.epochs=3", "train.batch_size=1293", "--workdir", str(tmp_path / "run")]

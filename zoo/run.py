@@ -85,11 +85,7 @@ def _experiment(config: Config, folder: Path) -> Result:
     dataset = data.load(config)
     _record_environment(folder / "environment.json", dataset)
     model = build(config.model, weights=config.train.weights)
-    about = saving.card(model).model_dump()
-    pixels = np.dtype(dataset.train.images.dtype).name
-    about |= {"class_names": dataset.class_names, "dtype": pixels if pixels in ("uint8", "uint16", "float32") else None}
-    about = saving.Card.model_validate(about)
-    saving.attach(model, about)
+    _describe_data(model, dataset)
     held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""
     print(
         f"{config.name}: {model.count_params():,} parameters, {len(dataset.train):,} training images{held_out}\n"
@@ -115,8 +111,13 @@ def _experiment(config: Config, folder: Path) -> Result:
         "epochs": len(history),
         "data_fingerprint": dataset.fingerprint,
     }
-    scene = _scene(model, dataset, config, folder)
-    report |= {"scene_accuracy": scene.accuracy, "scene": scene.to_dict()}
+    try:
+        converted = convolutionalize(model)
+    except InputError as error:
+        print(f"no scene: {error}", flush=True)
+    else:
+        scene = _scene(model, converted, dataset, config, folder)
+        report |= {"scene_accuracy": scene.accuracy, "scene": scene.to_dict()}
     # The last file: its presence says that the run is finished.
     _write_json(folder / "evaluation.json", report)
     result = Result(folder, report)
@@ -155,9 +156,17 @@ def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[st
     ]
 
 
-def _scene(model: keras.Model, dataset: Dataset, config: Config, folder: Path) -> SceneEvaluation:
-    """Convert the head, and try it on a large image made of test images, on the value that preprocessing maps to 0."""
-    converted = convolutionalize(model)
+def _describe_data(model: keras.Model, dataset: Dataset) -> None:
+    """Write what the model is trained on into its card."""
+    known = np.dtype(dataset.train.images.dtype).name
+    about = {"class_names": dataset.class_names, "dtype": known if known in saving.PIXEL_TYPES else None}
+    saving.attach(model, saving.Card.model_validate({**saving.card(model).model_dump(), **about}))
+
+
+def _scene(
+    model: keras.Model, converted: keras.Model, dataset: Dataset, config: Config, folder: Path
+) -> SceneEvaluation:
+    """Try the converted model on a large image made of test images, on the value that preprocessing maps to 0."""
     count = min(config.scene.count, len(dataset.test))
     chosen = np.random.default_rng(config.seed).choice(len(dataset.test), count, replace=False)
     images, labels = np.asarray(dataset.test.images[chosen]), dataset.test.labels[chosen]

@@ -21,6 +21,7 @@ from zoo.errors import InputError
 from zoo.graph import check_one_output
 
 _MEMBER = "zoo.json"
+PIXEL_TYPES = ("uint8", "uint16", "float32")
 
 
 class Card(Schema):
@@ -36,7 +37,7 @@ class Card(Schema):
     version: int = 1
     class_names: tuple[str, ...] = ()
     image_size: Size | None = None
-    dtype: Literal["uint8", "uint16", "float32"] | None = None
+    dtype: Literal[PIXEL_TYPES] | None = None
     preprocess: Preprocess | None = None
     pooling: Literal["window", "global"] | None = None
     window: Size | None = None
