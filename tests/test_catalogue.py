@@ -35,6 +35,7 @@ PUBLISHED_GMACS = {
     "nin_cifar10": 0.223,
     "googlenet": 1.50,
     "bn_inception": 2.05,
+    "inception_v3": 5.74,
     "resnet50": 3.88,
     "resnet101": 7.60,
     "resnet152": 11.32,
