@@ -38,7 +38,7 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
         InputError: for an unknown name or key, an impossible value, or weights that do not fit.
     """
     source = None
-    if weights is not None and is_of_keras(spec, weights):
+    if weights is not None and is_of_keras(weights):
         source, belonging = of_keras(spec, weights)
         flip_colours = "preprocess" not in overrides and belonging.mean[0] != belonging.mean[-1]
         overrides = {"preprocess": belonging, **overrides}

@@ -33,7 +33,7 @@ _KERAS = {
 }
 
 
-def is_of_keras(spec: object, weights: object) -> bool:
+def is_of_keras(weights: object) -> bool:
     """Whether `weights` are those of keras.applications: "keras", an .h5 file, or one of its models."""
     if isinstance(weights, keras.Model):
         return any(layer.name in ("conv1_conv", "mixed0") for layer in weights.layers)
@@ -71,12 +71,13 @@ def from_keras(source: keras.Model, config: ArchitectureConfig, flip_colours: bo
     A bias before a normalisation goes into its moving mean, and an absent gamma is one. `flip_colours` turns a first
     kernel that was trained on BGR into the same function of RGB.
     """
-    names = _inception_names(source, config) if isinstance(config, InceptionConfig) else _ResNetNames()
+    rename = _inception_names(source, config).get if isinstance(config, InceptionConfig) else _resnet_name
     arrays: Arrays = {}
     for layer in source.layers:
         if not layer.weights:
             continue
-        ours = names[layer.name]
+        if (ours := rename(layer.name)) is None:
+            raise InputError(f"weights of {source.name!r}: layer {layer.name!r} has no place in this net")
         arrays |= {f"{ours}/{weight.name}": keras.ops.convert_to_numpy(weight) for weight in layer.weights}
     for path in [path for path in arrays if path.endswith("_norm/moving_mean")]:
         norm = path.removesuffix("/moving_mean")
@@ -88,31 +89,22 @@ def from_keras(source: keras.Model, config: ArchitectureConfig, flip_colours: bo
     return arrays
 
 
-class _ResNetNames(Mapping):
+def _resnet_name(name: str) -> str | None:
     """`conv3_block1_2_conv` to `stage2_block1_conv2`."""
-
-    _FIXED = {
+    fixed = {
         "conv1_conv": "stem_conv",
         "conv1_bn": "stem_conv_norm",
         "post_bn": "post_norm",
         "predictions": "head_logits",
     }
-
-    def __getitem__(self, name: str) -> str:
-        if name in self._FIXED:
-            return self._FIXED[name]
-        found = re.fullmatch(r"conv(\d)_block(\d+)_(?:(\d)|preact)_(conv|bn)", name)
-        if found is None:
-            raise InputError(f"weights: layer {name!r} has no place in a ResNet")
-        stage, block, index, kind = found.groups()
-        inner = "pre" if index is None else "shortcut" if index == "0" else f"conv{index}"
-        return f"stage{int(stage) - 1}_block{block}_{inner}" + ("_norm" if kind == "bn" else "")
-
-    def __iter__(self):
-        return iter(self._FIXED)
-
-    def __len__(self) -> int:
-        return len(self._FIXED)
+    if name in fixed:
+        return fixed[name]
+    found = re.fullmatch(r"conv(\d)_block(\d+)_(?:(\d)|preact)_(conv|bn)", name)
+    if found is None:
+        return None
+    stage, block, index, kind = found.groups()
+    inner = "pre" if index is None else "shortcut" if index == "0" else f"conv{index}"
+    return f"stage{int(stage) - 1}_block{block}_{inner}" + ("_norm" if kind == "bn" else "")
 
 
 def _inception_names(source: keras.Model, config: InceptionConfig) -> dict[str, str]:

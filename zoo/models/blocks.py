@@ -5,6 +5,7 @@ that the function inside does not depend on the image's size being odd or even.
 """
 
 from functools import partial
+from typing import Any
 
 import keras
 from keras import layers
@@ -64,29 +65,17 @@ def conv(
     kernel: int | tuple[int, int],
     name: str,
     *,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
-    padding: Padding = "same",
     normalization: str = "none",
     epsilon: float = 1e-5,
     activation: bool = True,
+    **window: Any,
 ) -> Tensor:
     """Convolution, then normalisation and ReLU where asked: (B, H, W, C) -> (B, H', W', filters).
 
-    A convolution straight before a normalisation has no bias.
+    `window` is the convolution's stride, dilation, groups and padding. A convolution straight before a normalisation
+    has no bias.
     """
-    x = convolution(
-        x,
-        filters,
-        kernel,
-        name,
-        stride=stride,
-        dilation=dilation,
-        groups=groups,
-        padding=padding,
-        use_bias=normalization == "none",
-    )
+    x = convolution(x, filters, kernel, name, use_bias=normalization == "none", **window)
     if normalization == "batch":
         x = norm(x, name, epsilon)
     return layers.ReLU(name=f"{name}_relu")(x) if activation else x
