@@ -264,6 +264,15 @@ def test_a_size_of_its_own_for_a_pooled_head_but_none_for_a_flattening_one():
     assert zoo.describe(flat, (8, 8)).smallest_image == (8, 8)
 
 
+def test_a_padded_net_names_its_stride_beside_what_its_layers_fit():
+    text = zoo.describe(zoo.build("resnet29_cifar10")).summary()
+    assert "smallest image that the layers fit: 1x1; one total stride, the least that zoo.build takes: 4x4" in text
+    with pytest.raises(InputError, match="at least 4 pixels"):
+        zoo.build("resnet29_cifar10", image_size=3)
+    zoo.build("resnet29_cifar10", image_size=4)
+    assert "one total stride" not in zoo.describe(zoo.build("nin_mnist_valid")).summary()
+
+
 def test_the_smallest_image_as_documented_by_keras():
     body = keras.applications.VGG16(weights=None, include_top=False, input_shape=(None, None, 3))
     assert zoo.describe(body).smallest_image == (32, 32)

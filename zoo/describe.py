@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import operator
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -156,9 +157,16 @@ class Description:
             reach = f"receptive field {row.field_text}, stride {row.stride_text}"
             lines.append(f"last feature map: {row.name}, {_by(row.output_shape)}, {reach}")
         least = "not known" if self.smallest_image is None else _by(self.smallest_image)
-        lines.append(f"smallest image that the layers fit: {least}")
+        lines.append(f"smallest image that the layers fit: {least}{self._one_stride()}")
         lines += self._shares()
         return f"{separator}\n".join(lines) + "\n"
+
+    def _one_stride(self) -> str:
+        """What a padded net needs for a map of more than its own padding, where that is more than its layers fit."""
+        stride = self.last_map.stride if self.last_map is not None else None
+        if not stride or not self.smallest_image or all(map(operator.ge, self.smallest_image, stride)):
+            return ""
+        return f"; one total stride, the least that zoo.build takes: {_by(stride)}"
 
     def _macs_text(self) -> str:
         if self.macs is not None:
