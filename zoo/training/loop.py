@@ -52,7 +52,7 @@ def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) ->
     if dataset.validation is not None:
         validation = EvaluationBatches(dataset.validation, config.model.num_classes, recipe.batch_size)
     keeper = _Keeper(folder, progress, metrics if progress.step % steps else [], steps, recipe.checkpoint_every_steps)
-    with _deferred_signals(keeper):
+    with _deferred_signals(keeper), _thawed_after(model):
         while progress.step < recipe.epochs * steps:
             epoch, done = divmod(progress.step, steps)
             batches = training_batches(
@@ -69,8 +69,6 @@ def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) ->
                 callbacks=[keeper, *_tensorboard(folder)],
                 verbose=1 if sys.stdout.isatty() else 2,
             )
-    for layer in model.layers:
-        layer.trainable = True  # what was frozen here is not frozen for who trains it next
     return progress.history
 
 
@@ -109,9 +107,9 @@ class _Keeper(keras.callbacks.Callback):
             )
         if self.progress.step % self.steps == 0:
             return
-        self._stop_if_asked()
-        if self.every and self.progress.step % self.every == 0:
+        if self.stop_asked or self.every and self.progress.step % self.every == 0:
             self._save()
+        self._stop_if_asked()
 
     def on_epoch_end(self, epoch, logs=None):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -126,11 +124,20 @@ class _Keeper(keras.callbacks.Callback):
 
     def _stop_if_asked(self) -> None:
         if self.stop_asked:
-            self._save()
             raise Interrupted(f"interrupted at step {self.progress.step}; the same command continues from there")
 
     def _save(self) -> None:
         checkpoint.save(self.folder / "checkpoints", self.model, self.progress)
+
+
+@contextmanager
+def _thawed_after(model: keras.Model) -> Iterator[None]:
+    """What is frozen in a training is not frozen in the model that it leaves, interrupted or not."""
+    try:
+        yield
+    finally:
+        for layer in model.layers:
+            layer.trainable = True
 
 
 @contextmanager
