@@ -80,6 +80,12 @@ def test_the_printed_numbers_are_those_of_the_built_model(name):
     assert body.output_shape[1:3] == tuple(config.feature_map_size(side) for side in config.image_size)
 
 
+@pytest.mark.parametrize("name", list_models())
+def test_without_padding_the_smallest_image_is_the_receptive_field(name):
+    padding_free = resolve(name).model_copy(update={"padding": "valid"})
+    assert padding_free.smallest_image == max(entries()[name].receptive_field, padding_free.total_stride)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_the_published_ones(name):
     assert entries()[name].params == PUBLISHED[name]

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -15,9 +16,9 @@ from PIL import Image
 import zoo as package
 from zoo.catalogue import entries
 from zoo.cli import main
-from zoo.cli import train as train_command
 from zoo.cli import zoo as group
-from zoo.dense import convert
+from zoo.cli.runs import train as train_command
+from zoo.dense import check
 from zoo.saving import attach, card
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +105,42 @@ def test_convert_scan_predict_export(capsys, model_file, image_file, tmp_path):
     assert code == 0 and (tmp_path / "exported" / "saved_model.pb").is_file()
 
 
+def test_plot_draws_a_cell_and_prints_its_boxes(capsys, monkeypatch, model_file, image_file, tmp_path):
+    fcn = package.save(package.convolutionalize(package.load(model_file)), tmp_path / "fcn.keras")
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    for source in (model_file, fcn):
+        code, out, err = call(capsys, "plot", source, "--cell", "3,4", "--image", image_file, "--class", "c")
+        assert code == 0, err
+        assert out.endswith("wrote cell_3_4.png\n")
+        printed.append(out.splitlines())
+    assert printed[0] == printed[1]
+    assert printed[0][0].startswith("cell 3,4 of 17 x 12, class c: score ")
+    # Window 8 and receptive field 14 at stride 2, so 3 pixels more at every side.
+    boxes = {line[:17].strip(): line[17:].split() for line in printed[0][2:6]}
+    assert boxes["window"][:4] == ["6", "8", "14", "16"] and boxes["window"][4].endswith("%")
+    assert boxes["theoretical field"] == boxes["exact field"] == ["3", "5", "17", "19", "100.0%"]
+    assert float(boxes["effective field"][4].rstrip("%")) >= 95
+    with Image.open("cell_3_4.png") as picture:
+        assert picture.format == "PNG" and picture.size[0] > 500
+    code, out, _ = call(capsys, "plot", fcn, "--cell", "0,0", "--image", image_file, "-o", "pictures/first.png")
+    assert code == 0 and (tmp_path / "pictures" / "first.png").is_file()
+
+
+def test_a_padding_free_twin_by_command(capsys, model_file, tmp_path):
+    twin = tmp_path / "twin.keras"
+    code, out, _ = call(capsys, "convert", model_file, "-o", twin, "--padding", "valid")
+    assert code == 0 and "cells not cut by a border" in out and "no layer pads" in out
+    report = json.loads((tmp_path / "twin.verification.json").read_text())
+    assert report["max_error_inner_cells"] <= 1e-5 and report["max_error_at_training_size"] is None
+    assert report["padding_free"] and report["crops"] == 36 and report["crops_max_error"] <= 1e-5
+    code, out, _ = call(capsys, "convert", model_file, "-o", tmp_path / "fcn.keras")
+    code, out, _ = call(capsys, "convert", tmp_path / "fcn.keras", "-o", tmp_path / "again.keras", "--padding", "valid")
+    assert code == 0 and package.geometry(package.load(twin)).window == (14, 14)
+    code, _, err = call(capsys, "convert", model_file, "-o", twin, "--padding", "valid", "--pooling", "global")
+    assert code == 2 and "pooling='window'" in err and err.count("\n") == 1
+
+
 def test_global_pooling_by_command(capsys, model_file, image_file, tmp_path):
     code, out, _ = call(capsys, "convert", model_file, "-o", tmp_path / "all.keras", "--pooling", "global")
     assert code == 0 and "one answer" in out
@@ -116,7 +153,7 @@ def test_global_pooling_by_command(capsys, model_file, image_file, tmp_path):
 
 
 def test_global_pooling_is_written_only_where_it_equals_its_source(capsys, monkeypatch, model_file, tmp_path):
-    monkeypatch.setattr(convert, "error_at_training_size", lambda *_: 2e-5)
+    monkeypatch.setattr(check, "error_at_training_size", lambda *_: 2e-5)
     with pytest.raises(RuntimeError, match="nothing was written"):
         main(["convert", str(model_file), "-o", str(tmp_path / "all.keras"), "--pooling", "global"])
     assert not list(tmp_path.iterdir())
@@ -199,6 +236,41 @@ def test_what_a_foreign_model_cannot_do_is_one_line(capsys, monkeypatch, image_f
         assert not (tmp_path / "fcn.keras").exists() and not (tmp_path / "out").exists()
 
 
+def test_convert_takes_the_length_of_sequences_and_leaves_its_source_alone(capsys, tmp_path):
+    import keras
+
+    import zoo as package
+
+    sound = keras.Input((None, 3))
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.Conv1D(4, 3)(sound))
+    path = package.save(keras.Model(sound, keras.layers.Dense(2)(pooled)), tmp_path / "sound.keras")
+    code, _, err = call(capsys, "convert", path, "-o", tmp_path / "fcn.keras")
+    assert code == 2 and "its input leaves length open; give the training size as image_size=(length,)" in err
+    code, out, err = call(capsys, "convert", path, "-o", tmp_path / "fcn.keras", "--length", 20)
+    assert code == 0 and "20, 1 pixels" in out, err
+    before = path.read_bytes()
+    code, _, err = call(capsys, "convert", path, "-o", path, "--length", 20)
+    assert code == 2 and "is the source; accepted: another name" in err and path.read_bytes() == before
+    code, _, err = call(capsys, "convert", path, "-o", tmp_path / "fcn.keras", "--length", 20, "--image-size", 9, 9)
+    assert code == 2 and "accepted: one of the two" in err
+
+
+def test_code_in_a_file_is_named_and_never_run(capsys, tmp_path):
+    import keras
+
+    class Mine(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    image = keras.Input((8, 8, 3))
+    layers = {"lambda": keras.layers.Lambda(lambda x: 2 * x, name="code"), "own": Mine(name="code")}
+    for name, layer in layers.items():
+        with warnings.catch_warnings(action="ignore"):
+            keras.Model(image, layer(image)).save(tmp_path / f"{name}.keras")
+        code, _, err = call(capsys, "convert", tmp_path / f"{name}.keras", "-o", tmp_path / "fcn.keras")
+        assert code == 2 and "layer 'code' (" in err and err.count("\n") == 1, err
+
+
 def test_a_foreign_model_is_described_and_predicts_at_the_size_of_its_input(capsys, image_file, tmp_path):
     code, out, _ = call(capsys, "predict", plain(tmp_path, "fixed"), image_file)
     assert code == 0 and "40 x 30 pixels, cropped or padded to 8 x 8" in out
@@ -235,16 +307,16 @@ def test_ctrl_c_during_an_import_is_an_interruption():
     code = (
         "import builtins, signal\n"
         "real = builtins.__import__\n"
-        "def stop(name, *rest):\n"
+        "def stop(name, *rest, **named):\n"
         "    if name.startswith('keras'):\n"
         "        try: signal.raise_signal(signal.SIGINT)\n"
         "        except KeyboardInterrupt: raise ImportError('initialization failed')\n"
-        "    return real(name, *rest)\n"
+        "    return real(name, *rest, **named)\n"
         "builtins.__import__ = stop\n"
         "from zoo.cli import main; main(['train', 'nin_digits', '--workdir', 'unused'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.strip()) == (130, "zoo: interrupted")
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (130, "zoo: interrupted")
 
 
 @pytest.mark.parametrize(
@@ -269,6 +341,14 @@ def test_ctrl_c_during_an_import_is_an_interruption():
         (["scan", "IMAGE", "IMAGE", "-o", "out"], "not a .keras archive"),
         (["export", "MODEL", "-o", "out", "--format", "savedmodel"], "did you mean 'saved_model'"),
         (["plot", "gone"], "has no config.yaml"),
+        (["plot", "MODEL"], "has no config.yaml"),
+        (["plot", "MODEL", "--cell", "1,2"], "--cell: accepted with both --cell ROW,COL and --image IMAGE"),
+        (["plot", "MODEL", "--image", "IMAGE", "-o", "c.png"], "--image, --output: accepted with both --cell"),
+        (["plot", "MODEL", "--cell", "1", "--image", "IMAGE"], "received '1'; accepted: two whole numbers"),
+        (["plot", "MODEL", "--cell", "17,0", "--image", "IMAGE"], "row 17 appears at a height of 41 pixels"),
+        (["plot", "MODEL", "--cell", "1,2", "--image", "IMAGE", "--class", "k"], "unknown class 'k'"),
+        (["plot", "MODEL", "--cell", "1,2", "--image", "IMAGE", "-o", "c.jpg"], "a name that ends in .png"),
+        (["plot", "MODEL", "--cell", "1,2", "--image", "gone.png"], "gone.png"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(

@@ -101,6 +101,18 @@ def test_bad_values_are_one_line_with_key_received_and_accepted(override, key, r
     assert key in text and received in text and accepted in text and "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("model.padding=valid", r"model.image_size: received \[32, 32\], but these layers and .* at least 39 pixels"),
+        ("model.padding=reflect", "model.padding: input should be 'same' or 'valid', received 'reflect'"),
+    ],
+)
+def test_a_depth_that_does_not_fit_without_padding_is_refused(override, text):
+    with pytest.raises(InputError, match=text):
+        load_config("resnet29_cifar10", [override])
+
+
 def test_a_key_given_twice_is_an_error(tmp_path):
     path = tmp_path / "twice.yaml"
     path.write_text("seed: 1\nseed: 2\n")

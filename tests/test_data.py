@@ -183,6 +183,25 @@ def test_fingerprint_changes_with_one_pixel_label_or_name(tmp_path):
     assert load(npz(write_npz(tmp_path / "b.npz"), size=(9, 9), channels=3)).fingerprint == digests[0]
 
 
+def test_fingerprint_of_the_test_split_knows_nothing_of_the_training_images(tmp_path):
+    pixel = np.zeros((8, 3, 4), np.uint8)
+    pixel[7, 2, 3] = 1
+    changes = [{}, {"x_train": np.zeros((20, 6, 5), np.uint8)}, {"x_test": pixel}, {"y_test": np.ones(8, int)}]
+    same, moved, *others = [load(npz(write_npz(tmp_path / "a.npz", **change))) for change in changes]
+    assert same.test_fingerprint == moved.test_fingerprint and same.fingerprint != moved.fingerprint
+    assert len({same.test_fingerprint, *(other.test_fingerprint for other in others)}) == 3
+
+    root = tmp_path / "set"
+    for part in ("train", "test"):
+        write_images(root / part, count=5)
+    before = load(image_folder(root))
+    (root / "train" / "cat" / "000.png").unlink()
+    after = load(image_folder(root))
+    assert before.test_fingerprint == after.test_fingerprint and before.fingerprint != after.fingerprint
+    (root / "test" / "cat" / "000.png").rename(root / "test" / "dog" / "cat.png")
+    assert load(image_folder(root)).test_fingerprint != before.test_fingerprint
+
+
 def write_images(root, classes=("cat", "dog"), count=30, dtype=np.uint8, size=(6, 5)):
     for number, name in enumerate(classes):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -313,6 +332,77 @@ def test_folder_errors(tmp_path, what, classes, message):
     with pytest.raises(InputError) as raised:
         load(image_folder(root, classes=classes))
     assert message in one_line(raised)
+
+
+def spoil(root):
+    """Five files that are no images any more, in five ways; the three that remain of each class stay as they are."""
+    cut = (root / "cat" / "000.png").read_bytes()
+    (root / "cat" / "000.png").write_bytes(cut[: len(cut) // 2])
+    (root / "cat" / "001.png").write_bytes(b"")
+    (root / "dog" / "000.png").write_text("hello")
+    (root / "dog" / "001.png").write_bytes(cut[:60] + bytes(len(cut) - 60))
+    (root / "dog" / "002.tif").write_bytes(b"II*\0 broken")
+    return {"cat/000.png", "cat/001.png", "dog/000.png", "dog/001.png", "dog/002.tif"}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_folder_without_what_cannot_be_read_is_the_folder_without_those_files(tmp_path, monkeypatch, in_memory):
+    root = write_images(tmp_path / "set", count=12)
+    names = spoil(root)
+    if not in_memory:
+        monkeypatch.setattr(folder_module, "IN_MEMORY", 0)
+    skipped = load(image_folder(root, unreadable="skip"))
+    assert skipped.unreadable == tuple(sorted(names))
+    for name in names:
+        (root / name).unlink()
+    removed = load(image_folder(root))
+    assert removed.unreadable == () and removed.fingerprint == skipped.fingerprint
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(skipped, part).images[:], getattr(removed, part).images[:])
+        np.testing.assert_array_equal(getattr(skipped, part).labels, getattr(removed, part).labels)
+
+
+def test_folder_of_train_and_test_counts_what_it_skips_in_both(tmp_path):
+    write_images(tmp_path / "train", count=9)
+    write_images(tmp_path / "test", count=4)
+    for name in ("train/cat/003.png", "test/dog/002.png"):
+        (tmp_path / name).write_bytes(b"")
+    data = load(image_folder(tmp_path, unreadable="skip", validation=0))
+    assert data.unreadable == ("train/cat/003.png", "test/dog/002.png")
+    assert (len(data.train), len(data.test)) == (17, 7)
+
+
+def test_folder_refuses_all_that_cannot_be_read_together(tmp_path):
+    root = write_images(tmp_path / "set", count=12)
+    names = spoil(root)
+    with pytest.raises(InputError) as raised:
+        load(image_folder(root))
+    text = one_line(raised)
+    assert all(str(root / name) in text for name in names)
+    assert "5 images in all" in text and text.endswith("data.unreadable=skip leaves out what cannot be read")
+
+
+def test_folder_on_demand_names_what_it_cannot_read_when_it_is_asked_for(tmp_path, monkeypatch):
+    root = write_images(tmp_path / "set", count=12)
+    (root / "cat" / "004.png").write_bytes((root / "cat" / "004.png").read_bytes()[:70])
+    monkeypatch.setattr(folder_module, "IN_MEMORY", 0)
+    data = load(image_folder(root, validation=0))
+    with pytest.raises(InputError, match="004.png: broken or truncated .*; data.unreadable=skip"):
+        data.train.images[:], data.test.images[:]
+
+
+def test_folder_with_a_class_of_which_nothing_can_be_read(tmp_path):
+    root = write_images(tmp_path / "set", count=3)
+    for path in root.glob("dog/*.png"):
+        path.write_bytes(b"gone")
+    with pytest.raises(InputError, match="dog: none of its images can be read .*unknown format"):
+        load(image_folder(root, unreadable="skip"))
+
+
+def test_folder_of_another_number_of_channels_is_no_unreadable_one(tmp_path):
+    root = write_images(tmp_path / "set", count=3)
+    with pytest.raises(InputError, match="received 3 channels in colour; accepted: 1"):
+        load(image_folder(root, channels=1, unreadable="skip"))
 
 
 def test_folder_missing(tmp_path):
@@ -646,6 +736,8 @@ def test_set_on_disk_is_the_set_in_memory(own_set, monkeypatch):
     assert isinstance(mapped.test.images, np.memmap) and not isinstance(held.test.images, np.memmap)
     np.testing.assert_array_equal(mapped.test.images, held.test.images)
     assert mapped.fingerprint == held.fingerprint
+    other = load(config("own_set", **options | {"size": (4, 4)}))
+    assert other.test_fingerprint == held.test_fingerprint != held.fingerprint
 
 
 def test_no_room_on_disk():

@@ -103,6 +103,78 @@ def test_cell_field_is_where_the_gradient_is(rows, image_size, data):
         assert box[0] <= field[0] and box[1] <= field[1] and box[2] >= field[2] and box[3] >= field[3]
 
 
+def linear(model):
+    """The model in float64 with positive weights, averages for maxima and no activations: nothing cancels or dies."""
+
+    def anew(layer):
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.InputLayer):
+            return type(layer).from_config(config)
+        if isinstance(layer, layers.ReLU):
+            return layers.Activation("linear", dtype="float64")
+        config["dtype"] = "float64"
+        if config.get("activation"):
+            config["activation"] = "linear"
+        kind = layers.AveragePooling2D if isinstance(layer, layers.MaxPooling2D) else type(layer)
+        return kind.from_config(config)
+
+    result = keras.models.clone_model(model, clone_function=anew)
+    for weight in result.weights:
+        is_zero = weight.path.endswith(("beta", "moving_mean", "bias"))
+        weight.assign(np.full(weight.shape, 0 if is_zero else 1 / np.prod(weight.shape[:-1])))
+    return result
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("name", "overrides", "size"),
+    [
+        ("nin_cifar10_bn", {}, (41, 38)),
+        ("nin_digits", {"head": {"kind": "flatten", "hidden": [6]}}, (27, 22)),
+        ("inception_cifar10", {}, (64, 57)),
+        ("resnet20_cifar10", {}, (85, 83)),
+        ("resnet29_cifar10", {}, (57, 54)),
+        pytest.param("resnet50_v1_5", {"image_size": (64, 64), "num_classes": 2}, (448, 450), marks=pytest.mark.slow),
+        ("squeezenet1_1", {"num_classes": 2}, (229, 250)),
+    ],
+)
+def test_the_field_of_every_family_is_where_the_gradient_is(name, overrides, size, padding):
+    config = {**overrides, "padding": padding, "channels": 1, "preprocess": "none"}
+    if padding == "valid":
+        config["image_size"] = size
+    fcn = linear(zoo.convolutionalize(zoo.build(name, **config)))
+    shape = zoo.geometry(fcn, size)
+    grid = fcn.compute_output_shape((1, *size, 1))[1:3]
+    assert shape.grid_shape(*size) == grid
+    for cell in {(0, 0), (grid[0] // 2, grid[1] // 2), (grid[0] - 1, grid[1] - 1), (0, grid[1] - 1)}:
+        assert shape.cell_field(*cell) == influence(fcn, size, cell)
+
+
+def test_strided_same_branches_meet_displaced_at_sizes_of_another_remainder():
+    """At odd sizes the 3x3 pads a row before, the 1x1 none: inside, the scores of the same pixels are others."""
+    image = keras.Input((40, 40, 1))
+    x = layers.Conv2D(1, 3, 2, "same")(image)
+    x = layers.ReLU()(layers.Add()([x, layers.Conv2D(1, 1, 2)(image)]))
+    model = keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    shape = zoo.geometry(zoo.convolutionalize(model))
+    assert shape.sizes_that_keep_function == ((2, (0,)), (2, (0,)))
+    assert shape.keeps_function(40, 62) and not shape.keeps_function(40, 41)
+    assert "height 2k + 0, width 2k + 0" in shape.other_function(41, 41) and shape.other_function(42, 42) == ""
+    body = keras.Model(image, x)
+    pixels = np.random.default_rng(0).normal(size=(1, 44, 44, 1))
+    # The same content at an even shift, in an even and in an odd image: equal inside the even one alone.
+    whole = np.asarray(zoo.convolutionalize(body)(pixels))[0, 6:12, 6:12]
+    even, odd = (np.asarray(zoo.convolutionalize(body)(pixels[:, 4:end, 4:end]))[0, 4:10, 4:10] for end in (44, 43))
+    np.testing.assert_allclose(even, whole, rtol=1e-5)
+    assert np.abs(odd - whole).max() > 0.1
+
+
+def test_symmetric_padding_keeps_the_function_at_every_size():
+    for name in ("resnet29_cifar10", "inception_cifar10", "nin_cifar10"):
+        shape = zoo.geometry(zoo.build(name))
+        assert shape.sizes_that_keep_function == ((1, (0,)), (1, (0,))) and shape.keeps_function(33, 47)
+
+
 # Araujo et al. 2019 and google-research/receptive_field: of the last feature map; a 7x7 head adds 6 strides.
 @pytest.mark.parametrize(
     ("name", "extent", "stride"),
@@ -174,6 +246,39 @@ def test_a_slightly_larger_image_gives_no_larger_grid():
         assert shape.window == (size, size)
         grids = [shape.grid_shape(side, side)[0] for side in range(size, size + 5)]
         assert grids == [1] * (4 - unused) + [2] * (1 + unused)
+        assert shape.size_for(1, 1) == (size - unused,) * 2
+        assert shape.size_for(2, 3) == (size + 4 - unused, size + 8 - unused)
+
+
+def rows_by_keras(model, side):
+    """Rows that Keras's own arithmetic of shapes gives, layer by layer; zero where a layer does not fit."""
+    shape = (1, side, 64, 1)
+    for layer in model.layers[1:]:
+        if not isinstance(layer, layers.Add):  # of branches that keep their size
+            try:
+                shape = layer.compute_output_shape(shape)
+            except ValueError:
+                return 0
+            if shape[1] < 1:
+                return 0
+    return shape[1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(network, st.integers(1, 5))
+def test_the_least_size_for_a_grid_is_the_one_found_by_trying_all(rows, count):
+    model = assemble(rows, (None, None))
+    sizes = (side for side in range(1, 2000) if rows_by_keras(model, side) >= count)
+    assert zoo.geometry(model).size_for(count, 1)[0] == next(sizes)
+
+
+def test_the_least_size_for_a_grid_fits_merged_maps():
+    image = keras.Input((None, None, 1))
+    deep = layers.UpSampling2D(4)(layers.MaxPooling2D(4)(image))
+    shape = zoo.geometry(keras.Model(image, layers.Concatenate()([deep, image])))
+    assert shape.size_for(1, 9) == (4, 12)
+    with pytest.raises(InputError, match="no image gives a grid of 33554432 x 1 cells"):
+        shape.size_for(1 << 25, 1)
 
 
 def test_squeeze_and_excitation_makes_the_field_infinite():

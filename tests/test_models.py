@@ -1,7 +1,11 @@
+from itertools import count
+
 import keras
 import numpy as np
 import pytest
 from conftest import noise, randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import zoo
 from zoo.catalogue import list_models, resolve
@@ -28,15 +32,146 @@ def test_every_model_passes_the_checks(name, check):
     check(name)
 
 
-@pytest.mark.parametrize("name", ["nin_mnist_bn", "inception_cifar10"])
+@pytest.mark.parametrize(
+    "name", ["nin_mnist_bn", "inception_cifar10", "resnet20_cifar10", "resnet29_cifar10", "squeezenet1_1"]
+)
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_the_smallest_image_works_and_one_pixel_less_is_refused(name, padding):
-    config = resolve(name, padding=padding, image_size=(200, 200))
+    config = resolve(name, padding=padding, image_size=(224, 224))
     least = config.smallest_image
     model = zoo.build(name, padding=padding, image_size=(least, least))
-    assert model(noise(1, least, least, config.channels)).shape == (1, 10)
+    assert model(noise(1, least, least, config.channels)).shape == (1, config.num_classes)
     with pytest.raises(InputError, match=f"at least {least} pixels"):
         zoo.build(name, padding=padding, image_size=(least - 1, least))
+
+
+def body(model):
+    """The model down to its last feature map."""
+    return keras.Model(model.input, next(layer for layer in model.layers if layer.name.startswith("head_")).input)
+
+
+def resnet(variant, stem=None, stages=((2, 1), (2, 2)), width=4, **more):
+    """Overrides of a small ResNet; `stages` are pairs of blocks and stride."""
+    rows = [{"blocks": blocks, "filters": 8 * 2**i, "stride": stride} for i, (blocks, stride) in enumerate(stages)]
+    rows = [{**row, "width": width} if width else row for row in rows]
+    return {"variant": variant, "stem": stem or {"kernel": 3, "filters": 8}, "stages": rows, "num_classes": 3, **more}
+
+
+IMAGENET_STEM = {"kernel": 7, "stride": 2, "filters": 6, "pool": True}
+STRIDE_2 = {"kind": "max", "size": 3, "stride": 2}
+DILATED = {"stem": IMAGENET_STEM, "stages": ((1, 1), (2, 2), (2, 2)), "output_stride": 8}
+INCEPTION = {"stem": ["3x3/2 6 valid", "max 3x3/2"], "num_classes": 3}
+SMALL = {
+    "nin": ("nin_mnist_bn", {}),
+    "nin, its last pooling even": (
+        "nin_cifar10",
+        {"mlpconvs": [{"kernel": 5, "filters": [6, 6], "pool": {"kind": "average", "size": 2, "stride": 2}}]},
+    ),
+    "v1": ("resnet50", resnet("v1", IMAGENET_STEM)),
+    "v1, stride 3": ("resnet50", resnet("v1", stages=((1, 1), (2, 3)))),
+    "v1_5": ("resnet50", resnet("v1_5", IMAGENET_STEM)),
+    "v2": ("resnet50", resnet("v2", IMAGENET_STEM)),
+    "v2_keras": ("resnet50", resnet("v2_keras", IMAGENET_STEM, stages=((2, 2), (2, 1)))),
+    "basic": ("resnet50", resnet("v1", IMAGENET_STEM, width=None, block="basic")),
+    "groups": ("resnet50", resnet("v1_5", groups=2)),
+    "v1, dilated": ("resnet50", resnet("v1", **DILATED)),
+    "v1_5, dilated": ("resnet50", resnet("v1_5", **DILATED)),
+    "v2, dilated": ("resnet50", resnet("v2", **DILATED)),
+    "basic, dilated": ("resnet50", resnet("v1", width=None, block="basic", **DILATED)),
+    "squeezenet": (
+        "squeezenet1_1",
+        {
+            "stem": {"kernel": 3, "stride": 2, "filters": 6, "pool": STRIDE_2},
+            "fires": [{"squeeze": 3, "expand": 4, "pool": STRIDE_2}, {"squeeze": 3, "expand": 4}],
+            "num_classes": 3,
+        },
+    ),
+    "inception": (
+        "inception_cifar10",
+        {**INCEPTION, "modules": [{"name": "a", "conv1": 3, "reduce3": 2, "conv3": 4, "reduce5": 2, "conv5": 3}]},
+    ),
+    "inception, strided": (
+        "inception_cifar10",
+        {
+            **INCEPTION,
+            "modules": [
+                {"name": "a", "branches": ["1x1 3, 3x3/2 4", "1x1 2, 3x3 4, 3x3/2 4", "max 3x3/2"]},
+                {"name": "b", "branches": ["1x1 3", "average 3x3, 1x1 2"]},
+            ],
+        },
+    ),
+    "inception, side by side": (
+        "inception_cifar10",
+        {
+            **INCEPTION,
+            "modules": [
+                {"name": "a", "branches": ["1x1 3, 1x7 4, 7x1 3", "1x1 4, 1x3 3 + 3x1 2", "average 3x3, 1x1 2"]},
+                {"name": "b", "branches": ["1x1 3", "max 2x2, 1x1 2"]},
+            ],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_without_padding_the_map_is_the_padded_one_where_no_border_cuts_it(kind):
+    """With the same weights, at every cell whose field lies inside the image; in float64."""
+    name, overrides = SMALL[kind]
+    common = {**overrides, "channels": 2, "head": {"kind": "class_maps"}, "preprocess": {"std": [100]}}
+    keras.config.set_dtype_policy("float64")
+    try:
+        padded = randomize(zoo.build(name, image_size=None, padding="same", **common))
+        valid = zoo.build(name, image_size=None, padding="valid", weights=padded, **common)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    padded, valid = body(padded), body(valid)
+    shape = zoo.geometry(padded)
+    field = shape.receptive_field
+    assert (zoo.geometry(valid).receptive_field, zoo.geometry(valid).stride) == (field, shape.stride)
+    for odd in (0, 1):
+        # BN-Inception's strided modules, where padded, take even maps alone.
+        sides = (count(field[0] + more + odd) for more in (25, 32))
+        height, width = (next(side for side in larger if shape.fits(side, side)) for larger in sides)
+        image = noise(1, height, width, 2)
+        placed = zoo.geometry(padded, (height, width))
+        scores = np.asarray(padded(image))[0]
+        boxes = {cell: placed.cell_field(*cell) for cell in np.ndindex(scores.shape[:2])}
+        uncut = [cell for cell, box in boxes.items() if (box[2] - box[0], box[3] - box[1]) == field]
+        top, left = boxes[uncut[0]][:2]
+        found = np.asarray(valid(image[:, top:, left:]))[0]
+        assert found.dtype == np.float64 and len(uncut) == found.shape[0] * found.shape[1] >= 6
+        wanted = np.array([scores[cell] for cell in uncut]).reshape(found.shape)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
+        assert np.ptp(wanted) > 0.01
+
+
+stage_rows = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3)
+kinds = st.sampled_from(["v1", "v1_5", "v2", "v2_keras", "basic"])
+stems = st.fixed_dictionaries(
+    {"kernel": st.sampled_from([1, 3, 5, 7]), "stride": st.integers(1, 2), "filters": st.just(8), "pool": st.booleans()}
+)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(kinds, stems, stage_rows, st.sampled_from([None, 8]), st.sampled_from(["same", "valid"]), st.integers(0, 23))
+def test_both_sides_of_every_sum_have_one_size_at_every_image_size(kind, stem, stages, output_stride, padding, more):
+    """And the schema's arithmetic of sizes is that of the layers; the least image runs, one pixel less does not fit."""
+    dilates = output_stride if kind != "v2_keras" and all(stride != 3 for _, stride in stages) else None
+    width, variant = (None, "v1") if kind == "basic" else (4, kind)
+    block = "basic" if kind == "basic" else "bottleneck"
+    overrides = resnet(variant, stem, stages, width, block=block, output_stride=dilates, padding=padding)
+    config = resolve("resnet50", image_size=None, **overrides)
+    model = body(zoo.build("resnet50", image_size=None, **overrides))
+    shape = zoo.geometry(model)
+    least = config.smallest_image
+    assert shape.stride == (config.total_stride,) * 2
+    assert padding == "same" or (shape.padding_free and least >= shape.receptive_field[0] > 0)
+    for side in range(least, least + 24):
+        assert shape.fits(side, side) and shape.grid_shape(side, side) == (config.feature_map_size(side),) * 2
+    if padding == "valid" and least > config.total_stride:
+        assert not shape.fits(least - 1, least - 1) and config.feature_map_size(least - 1) < 1
+    sides = least, least + more
+    assert model(noise(1, *sides, 3)).shape[1:3] == tuple(map(config.feature_map_size, sides))
 
 
 def test_preprocessing_is_inside_and_is_the_configs():

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -59,6 +60,155 @@ def test_a_stopped_run_goes_on_and_ends_bit_for_bit_as_if_it_had_not_stopped(fin
     assert not (folder / "evaluation.json").exists()
     assert "resuming from step" in finish(folder)
     same_run(finished, folder)
+
+
+KILLER = """
+import io, os, signal, sys
+import numpy as np
+from zoo import saving
+from zoo.cli import main
+from zoo.training import loop
+
+how, at = sys.argv[1], int(sys.argv[2])
+calls, savez, replace, end = 0, np.savez, os.replace, loop._Keeper.on_train_batch_end
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def at_a_step(keeper, batch, logs=None):
+    if keeper.progress.step + 1 == at:
+        die()
+    end(keeper, batch, logs)
+
+def half(file, **arrays):
+    global calls
+    calls += 1
+    if calls == at:
+        whole = io.BytesIO()
+        savez(whole, **arrays)
+        file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+        file.flush()
+        die()
+    savez(file, **arrays)
+
+def before_the_rename(source, target):
+    global calls
+    calls += str(target).endswith(".npz")
+    if calls == at:
+        die()
+    replace(source, target)
+
+if how == "step": loop._Keeper.on_train_batch_end = at_a_step
+if how == "half": np.savez = half
+if how == "rename": saving.os.replace = before_the_rename
+main(sys.argv[3:])
+"""
+
+
+def logged(folder):
+    """Every scalar in TensorBoard's files, by split, tag and step."""
+    import tensorflow as tf
+
+    return {
+        (path.parent.name, value.tag, event.step): float(tf.make_ndarray(value.tensor))
+        for path in (folder / "tensorboard").glob("*/events*")
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+
+
+def killed(folder, how, at):
+    command = [sys.executable, "-c", KILLER, how, str(at), *COMMAND[3:], "--workdir", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, (how, at, done.stdout, done.stderr)
+    assert not (folder / "evaluation.json").exists()
+    return done.stdout
+
+
+def test_kills_at_random_steps_and_while_a_checkpoint_is_written_leave_no_trace(finished, tmp_path):
+    """Twenty steps an epoch, a checkpoint every three and at the end of an epoch."""
+    seed = int(time.time())
+    print("seed", seed)
+    choose, folder = random.Random(seed), tmp_path / "cut"
+    first = choose.randint(4, 14)
+    killed(folder, "step", first)
+    output = killed(folder, "half", choose.randint(1, 4))
+    assert f"resuming from step {(first - 1) // 3 * 3}" in output
+    assert [path for path in (folder / "checkpoints").iterdir() if path.name.startswith(".")]
+    killed(folder, "rename", choose.randint(1, 4))
+    finish(folder)
+    assert all(path.name.startswith("step-") for path in (folder / "checkpoints").iterdir())
+    same_run(finished, folder)
+    assert logged(finished) == logged(folder) and len(logged(folder)) > 8
+
+
+@pytest.mark.slow
+def test_kills_at_random_instants_leave_no_trace(finished, tmp_path):
+    """Wherever it strikes: imports, reading, tracing, steps, checkpoints, the final evaluation, the pictures."""
+    seed = int(time.time())
+    print("seed", seed)
+    choose, folder = random.Random(seed), tmp_path / "cut"
+    for _ in range(20):
+        process = subprocess.Popen([*COMMAND, "--workdir", str(folder)], stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            if line.startswith("run directory"):
+                break
+        time.sleep(choose.uniform(0, 12))
+        process.kill()
+        process.communicate()
+        if (folder / "evaluation.json").exists():
+            break
+    finish(folder)
+    same_run(finished, folder)
+    assert logged(finished) == logged(folder)
+
+
+FULL = """
+import os, resource, sys
+from zoo import saving
+from zoo.cli import main
+from zoo.training import checkpoint
+
+save = checkpoint.save
+
+def limited(folder, trainer, progress):
+    if progress.step == 12:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+    return save(folder, trainer, progress)
+
+checkpoint.save = limited
+main(sys.argv[1:])
+"""
+
+
+def test_no_room_for_a_checkpoint_stops_with_one_line_and_the_one_before_goes_on(finished, tmp_path):
+    """A limit on the size of files, as a full disk, falls in the middle of the file."""
+    folder = tmp_path / "full"
+    command = [sys.executable, "-c", FULL, *COMMAND[3:], "--workdir", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert "the same command goes on from there: " in line and "step-000000012.npz" in line
+    names = [path.name for path in sorted((folder / "checkpoints").iterdir())]
+    assert names == ["step-000000006.npz", "step-000000009.npz"]
+    assert "resuming from step 9" in finish(folder)
+    same_run(finished, folder)
+
+
+def test_a_busy_neighbour_changes_no_bit(finished, tmp_path):
+    """Two processes that never rest, beside the same training."""
+    code = "while True: sum(i * i for i in range(10_000))"
+    neighbours = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    try:
+        finish(tmp_path / "beside")
+    finally:
+        for each in neighbours:
+            each.kill()
+            each.wait()
+    same_run(finished, tmp_path / "beside")
+    about = json.loads((tmp_path / "beside" / "environment.json").read_text())
+    assert about["cores"] >= 1 and about["processor"] and about["devices"] and about["versions"]["keras"]
+    assert about["data_fingerprint"] == json.loads((finished / "environment.json").read_text())["data_fingerprint"]
 
 
 def test_a_finished_run_says_so_and_changes_nothing(finished):
@@ -160,6 +310,7 @@ def test_a_run_killed_between_epochs_logs_what_the_whole_one_logs(tmp_path):
     done = subprocess.run([*command, str(cut)], capture_output=True, text=True, check=True)
     assert f"resuming from step {1293 // 64}" in done.stdout
     same_run(whole, cut)
+    assert logged(whole) == logged(cut)
 
 
 def test_another_config_in_the_same_directory_is_refused(finished):
@@ -183,18 +334,66 @@ def test_a_second_process_in_the_same_directory_is_refused(tmp_path):
         zoo.run(config, tmp_path)
 
 
+DIVERGING = ["train.optimizer={name: sgd, learning_rate: 1.0e+30}", "train.warmup=0", "model.normalization=none"]
+
+
 def test_a_diverging_learning_rate_stops_with_a_clear_line(tmp_path):
-    config = load_config(
-        "nin_digits",
-        [
-            "train.epochs=3",
-            "train.optimizer={name: sgd, learning_rate: 1.0e+30}",
-            "train.warmup=0",
-            "model.normalization=none",
-        ],
-    )
-    with pytest.raises(InputError, match="training diverged: the loss is .* at step .*learning_rate"):
+    config = load_config("nin_digits", ["train.epochs=3", *DIVERGING])
+    with pytest.raises(InputError, match="the loss is .* at step .*, before the first checkpoint; try a lower .*rate"):
         zoo.run(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_loss_that_diverges_late_leaves_the_model_and_the_history_before_it(tmp_path, monkeypatch):
+    """The rate explodes after one epoch; what the first epoch reached is kept as a run of that epoch has it."""
+    from zoo.training import loop
+
+    overrides = ["train.epochs=2", "train.batch_size=431", "train.optimizer={name: sgd, learning_rate: 0.01}"]
+    config = load_config("nin_digits", [*overrides, "train.warmup=0", "model.normalization=none"])
+    ends = []
+
+    def explode(keeper, epoch, logs=None):
+        end(keeper, epoch, logs)
+        ends.append([np.array(weight) for weight in keeper.model.weights])
+        for weight in keeper.model.trainable_weights:
+            weight.assign(weight * 1e20)
+
+    end = loop._Keeper.on_epoch_end
+    monkeypatch.setattr(loop._Keeper, "on_epoch_end", explode)
+    with pytest.raises(InputError, match=r"the loss is .* at step [45]; .*run keeps the checkpoint and model.keras of"):
+        zoo.run(config, tmp_path / "run")
+    (at_end,) = ends
+    for kept, wanted in zip(weights(tmp_path / "run"), at_end, strict=True):
+        np.testing.assert_array_equal(kept, wanted)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
+
+
+def test_images_that_cannot_be_read_are_counted_and_named(tmp_path):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for number in range(40):
+        (tmp_path / "set" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = Image.fromarray(generator.integers(0, 256, (8, 8)).astype(np.uint8))
+        pixels.save(tmp_path / "set" / "ab"[number % 2] / f"{number:02}.png")
+    for name in ("a/00.png", "b/01.png"):
+        (tmp_path / "set" / name).write_bytes(b"broken")
+    command = [
+        sys.executable, "-m", "zoo", "train", "nin_digits", "data.name=image_folder", f"data.dir={tmp_path / 'set'}",
+        "model.num_classes=2", "train.epochs=1", "train.batch_size=4", "scene.count=4", "scene.size=null",
+        "--workdir", str(tmp_path / "run"),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and line.startswith("zoo: ") and not (tmp_path / "run").exists()
+    assert all(text in line for text in ("a/00.png: ", "b/01.png: 2 images in all", "data.unreadable=skip"))
+    done = subprocess.run([*command, "data.unreadable=skip"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "left out 2 images that cannot be read: a/00.png, b/01.png" in done.stdout
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert report["unreadable"] == {"n": 2, "files": ["a/00.png", "b/01.png"]}
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from keras import layers
 
 import zoo
 from zoo.dense.compare import relative_error
-from zoo.dense.scan import tiles
+from zoo.dense.tiles import lay_out
 from zoo.errors import InputError
 from zoo.evaluate import predict_files
 from zoo.saving import Card, attach, card, class_names
@@ -66,15 +66,16 @@ def test_scores_do_not_depend_on_the_tiles(converted, name, data):
     image = noise(height, width, 1, seed=data.draw(st.integers(0, 99)))
     whole = np.asarray(fcn(image[None]))[0]
     scanned = zoo.scan(fcn, image, tile=tile)
-    assert len(list(tiles(scanned.geometry, tile))) > 1
+    assert len(list(lay_out(fcn, (height, width)).tiles(tile))) > 1
     assert scanned.scores.shape == whole.shape
     assert relative_error(scanned.scores, whole) <= 1e-5
 
 
 def test_tiles_hold_every_cell_once_and_only_the_pixels_that_they_need():
-    placed = zoo.geometry(zoo.convolutionalize(zoo.build("nin_mnist_bn")), (301, 407))
-    seen = np.zeros(placed.grid_shape(301, 407), int)
-    for part in tiles(placed, 64):
+    layout = lay_out(zoo.convolutionalize(zoo.build("nin_mnist_bn")), (301, 407))
+    placed = layout.geometry
+    seen = np.zeros(layout.grid_shape, int)
+    for part in layout.tiles(64):
         seen[part.cells] += 1
         for pixels in part.pixels:
             assert pixels.start % 4 == 0
@@ -263,6 +264,29 @@ def test_a_net_without_a_window_takes_every_image_that_its_layers_fit():
     assert zoo.scan(model, noise(8, 8)).scores.shape == (8, 8, 4)
     with pytest.raises(InputError, match="received 10 x 8 pixels; accepted: sides that every layer fits, from 4 x 4"):
         zoo.scan(model, noise(10, 8))
+
+
+@pytest.mark.parametrize("stride", [None, 2])
+def test_openvino_gives_what_keras_gives(stride):
+    pytest.importorskip("openvino")
+    fcn = zoo.convolutionalize(randomize(zoo.build("nin_mnist_bn")))
+    image = noise(90, 77, 1)
+    wanted = zoo.scan(fcn, image, tile=40, stride=stride)
+    given_ = zoo.scan(fcn, image, tile=40, stride=stride, engine="openvino")
+    assert given_.scores.dtype == np.float32 and relative_error(given_.scores, wanted.scores) <= 1e-5
+    assert not np.array_equal(given_.scores, wanted.scores)
+
+
+def test_engines_that_do_not_fit_are_refused(tmp_path):
+    model, image = zoo.build("nin_mnist_valid"), noise(40, 40)
+    for options, text in (
+        ({"engine": "onnx"}, "unknown engine 'onnx'"),
+        ({"precision": "float32"}, "precision: received 'float32'"),
+        ({"engine": "openvino", "stride": 2}, "engine: received 'openvino'; accepted with a stride"),
+    ):
+        with pytest.raises(InputError, match=text):
+            zoo.scan(model, image, output=tmp_path / "a.npy", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_outputs_are_refused():

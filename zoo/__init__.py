@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 _HOMES = {
+    "answer": "zoo.dense.answers",
     "build": "zoo.build",
     "convolutionalize": "zoo.dense.convert",
     "describe": "zoo.describe",
@@ -21,6 +22,7 @@ _HOMES = {
     "run": "zoo.run",
     "save": "zoo.saving",
     "scan": "zoo.dense.scan",
+    "score_boxes": "zoo.dense.regions",
     "verify": "zoo.dense.verify",
 }
 __all__ = list(_HOMES)

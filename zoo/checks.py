@@ -5,7 +5,9 @@ def test_my_net(check):
 check("my_config.yaml")
 """
 
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,10 +16,13 @@ from zoo.build import build
 from zoo.catalogue import resolve
 from zoo.config import ArchitectureConfig
 from zoo.dense.convert import convolutionalize
+from zoo.dense.geometry import geometry
 from zoo.dense.scan import scan
 from zoo.dense.verify import verify
 
 Spec = str | Path | ArchitectureConfig
+# Pixels a side up to which nets are run on crops as small as they take.
+_LARGEST_CROP = 256
 
 
 def _images(config: ArchitectureConfig, count: int) -> np.ndarray:
@@ -25,12 +30,12 @@ def _images(config: ArchitectureConfig, count: int) -> np.ndarray:
     return generator.integers(0, 256, (count, *config.image_size, config.channels)).astype(np.float32)
 
 
-def _built(spec: Spec) -> keras.Model:
+def _built(spec: Spec, **overrides: Any) -> keras.Model:
     """The model with kernels at half their first values.
 
     Before any training a normalisation does nothing in inference, and a stream of a thousand residuals would overflow.
     """
-    model = build(spec)
+    model = build(spec, **overrides)
     for weight in model.trainable_weights:
         if len(weight.shape) > 1:
             weight.assign(np.asarray(weight) / 2)
@@ -81,7 +86,7 @@ def check_conversion(spec: Spec) -> None:
     """
     model = _built(spec)
     converted = convolutionalize(model)
-    assert verify(model, converted).same_at_training_size
+    assert verify(model, converted).same_function
     config = resolve(spec)
     side = 2 * max(config.image_size) + 3
     image = np.random.default_rng(1).integers(0, 256, (side, side, config.channels)).astype(np.float32)
@@ -90,4 +95,34 @@ def check_conversion(spec: Spec) -> None:
     np.testing.assert_allclose(tiled.scores, whole.scores, rtol=0, atol=tolerance * np.abs(whole.scores).max())
 
 
-CHECKS = (check_shapes, check_logits, check_training_step, check_conversion)
+def check_padding_free(spec: Spec) -> None:
+    """With `padding: valid` no layer pads, the weights below the head are the same, and every cell is its crop.
+
+    For architectures that have the key. The net is built for the smallest image that its schema lets pass, and compared
+    with crops where that is at most 256 pixels a side, to 1e-5 of the largest score.
+    """
+    config = resolve(spec)
+    if "padding" not in type(config).model_fields:
+        return
+    least, stride = config.model_copy(update={"padding": "valid"}).smallest_image, config.total_stride
+    height, width = least, least + stride
+    model, padded = _built(spec, padding="valid", image_size=(height, width)), build(spec, padding="same")
+    assert geometry(model).padding_free
+    shapes = [
+        {weight.path: weight.shape for weight in each.weights if not weight.path.startswith("head_")}
+        for each in (model, padded)
+    ]
+    assert shapes[0] == shapes[1]
+    if least > _LARGEST_CROP:
+        return
+    image = np.random.default_rng(1).integers(0, 256, (height + 2 * stride, width + 3 * stride - 1, config.channels))
+    scores = scan(convolutionalize(model), image.astype(np.float32)).scores
+    assert scores.shape[:2] == (3, 3)
+    for row, column in product(range(3), range(3)):
+        top, left = row * stride, column * stride
+        crop = image[None, top : top + height, left : left + width]
+        wanted = np.asarray(model(crop))[0]
+        np.testing.assert_allclose(scores[row, column], wanted, rtol=0, atol=1e-5 * np.abs(scores).max())
+
+
+CHECKS = (check_shapes, check_logits, check_training_step, check_conversion, check_padding_free)

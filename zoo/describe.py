@@ -20,7 +20,7 @@ from zoo.dense.head import head_collapses
 from zoo.dense.positions import is_pointwise
 from zoo.dense.program import Span, smallest_image, spans
 from zoo.errors import InputError, unknown
-from zoo.graph import Graph, Step, check_size, image_axes, shapes_at, trace
+from zoo.graph import Graph, Step, check_size, shapes_at, trace
 from zoo.saving import card
 
 Format = Literal["table", "markdown", "csv", "json"]
@@ -237,7 +237,7 @@ def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> D
         InputError: for a subclassed model, or an `image_size` that a layer does not take.
     """
     graph = trace(model)
-    built = tuple(graph.model.inputs[0].shape[image_axes(graph)])
+    built = tuple(graph.model.inputs[0].shape[graph.layout.spatial])
     known = built if built and None not in built else card(model).image_size
     size = known if image_size is None else _checked_size(graph, image_size, built)
     shapes = shapes_at(graph, size)

@@ -1,7 +1,7 @@
 """The one error that means: what the user gave cannot be used."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -13,6 +13,12 @@ class InputError(ValueError):
 
 class Interrupted(Exception):
     """The user stopped the work; the message says where it stands and how it goes on."""
+
+
+def listing(names: Sequence[str], shown: int = 10) -> str:
+    """Names on one line, of which the first few are `shown`."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def unknown(what: str, received: object, accepted: Iterable[object]) -> str:

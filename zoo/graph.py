@@ -6,12 +6,43 @@ Describing, tracing geometry and converting all walk this list, so that they agr
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from typing import Any
 
 import keras
+from keras import layers
 
 from zoo.errors import InputError
+
+# Layers that change images in training alone, and hand them on at inference.
+AUGMENTATIONS = (
+    layers.AugMix,
+    layers.CutMix,
+    layers.MixUp,
+    layers.RandAugment,
+    layers.RandomBrightness,
+    layers.RandomColorDegeneration,
+    layers.RandomColorJitter,
+    layers.RandomContrast,
+    layers.RandomElasticTransform,
+    layers.RandomErasing,
+    layers.RandomFlip,
+    layers.RandomGaussianBlur,
+    layers.RandomGrayscale,
+    layers.RandomHue,
+    layers.RandomInvert,
+    layers.RandomPerspective,
+    layers.RandomPosterization,
+    layers.RandomRotation,
+    layers.RandomSaturation,
+    layers.RandomSharpness,
+    layers.RandomShear,
+    layers.RandomTranslation,
+    layers.RandomZoom,
+)
+# Layers whose `data_format` does not say where maps have their channels.
+_OF_ANY_LAYOUT = (layers.Flatten, *AUGMENTATIONS)
 
 
 @dataclass(frozen=True)
@@ -19,7 +50,8 @@ class Step:
     """One call of one layer.
 
     `path` is the layer's name, after those of the models around it. `inputs` and `outputs` are keys of tensors, equal
-    where the tensor is the same. `refill(values)` gives the call's arguments with values in place of its tensors.
+    where the tensor is the same. `training`: whether it, or a model around it, is called with training=True.
+    `refill(values)` gives the call's arguments, for inference, with values in place of its tensors.
     """
 
     layer: keras.Operation
@@ -27,6 +59,7 @@ class Step:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     node: Any
+    training: bool = False
 
     @property
     def shapes(self) -> tuple[tuple[int | None, ...], ...]:
@@ -41,7 +74,49 @@ class Step:
     def refill(self, values: dict[int, Any]) -> tuple[tuple, dict]:
         """The call's positional and keyword arguments, each tensor replaced by `values[its key]`."""
         tensors = zip(self.node.input_tensors, self.inputs, strict=True)
-        return self.node.arguments.fill_in({id(tensor): values[key] for tensor, key in tensors})
+        args, kwargs = self.node.arguments.fill_in({id(tensor): values[key] for tensor, key in tensors})
+        # Augmentation layers are called with training=True, which Keras overrides where it predicts.
+        return args, {**kwargs, "training": False} if kwargs.get("training") else kwargs
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where maps (B, H, W, C), or (B, C, H, W), have their axes; `axes` spatial ones."""
+
+    axes: int
+    channels_first: bool = False
+
+    @property
+    def rank(self) -> int:
+        """The number of axes of a map, with batch and channels."""
+        return self.axes + 2
+
+    @property
+    def channel(self) -> int:
+        """The axis of the channels."""
+        return 1 if self.channels_first else self.axes + 1
+
+    @property
+    def spatial(self) -> slice:
+        """The spatial axes."""
+        return slice(2, None) if self.channels_first else slice(1, -1)
+
+    def sides(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The spatial part of a map's shape with its batch."""
+        return tuple(shape[self.spatial])
+
+    def shape(self, sides: tuple[int | None, ...], channels: int) -> tuple[int | None, ...]:
+        """The shape of a map without its batch."""
+        return (channels, *sides) if self.channels_first else (*sides, channels)
+
+    def at(self, *parts: slice) -> tuple[slice, ...]:
+        """The index that takes a part along every spatial axis of a batch of maps."""
+        whole = slice(None)
+        return (whole, whole, *parts) if self.channels_first else (whole, *parts, whole)
+
+    def last(self, values: Any) -> Any:
+        """Maps with their channels as the last axis: (B, H, W, C)."""
+        return values.transpose(0, *range(2, self.rank), 1) if self.channels_first else values
 
 
 @dataclass(frozen=True)
@@ -52,6 +127,17 @@ class Graph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     steps: tuple[Step, ...]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the model's maps have their axes: as its first layer with a `data_format` takes them."""
+        axes = max(len(self.model.inputs[0].shape) - 2, 0)
+        formats = (
+            getattr(step.layer, "data_format", None)
+            for step in self.steps
+            if not isinstance(step.layer, _OF_ANY_LAYOUT) and len(step.shapes[0]) == axes + 2
+        )
+        return Layout(axes, next((each for each in formats if each), None) == "channels_first")
 
 
 def functional(model: keras.Model) -> keras.Model:
@@ -87,25 +173,37 @@ def trace(model: keras.Model) -> Graph:
     return Graph(model, inputs, outputs, _needed(steps, outputs))
 
 
-def _walk(model: keras.Model, keys: dict[int, int], prefix: str, fresh: Iterator[int]) -> Iterator[Step]:
+def _walk(
+    model: keras.Model, keys: dict[int, int], prefix: str, fresh: Iterator[int], training: bool = False
+) -> Iterator[Step]:
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             if node.is_input or any(id(tensor) not in keys for tensor in node.input_tensors):
                 continue
             layer = node.operation
             sources = tuple(keys[id(tensor)] for tensor in node.input_tensors)
+            in_training = training or bool(node.arguments.kwargs.get("training"))
             if isinstance(layer, keras.Model):
                 # A shared model's inner tensors are the same objects at every call; each call has keys of its own.
                 inner = functional(layer)
-                inside = {id(tensor): key for tensor, key in zip(inner.inputs, sources, strict=True)}
-                yield from _walk(inner, inside, f"{prefix}{layer.name}/", fresh)
+                inside = dict(zip(map(id, _inputs_in_order(inner, node)), sources, strict=True))
+                yield from _walk(inner, inside, f"{prefix}{layer.name}/", fresh, in_training)
                 keys |= {
                     id(outer): inside[id(result)] for outer, result in zip(node.outputs, inner.outputs, strict=True)
                 }
                 continue
             keys |= {id(tensor): next(fresh) for tensor in node.outputs}
             results = tuple(keys[id(tensor)] for tensor in node.outputs)
-            yield Step(layer, f"{prefix}{layer.name}", sources, results, node)
+            yield Step(layer, f"{prefix}{layer.name}", sources, results, node, in_training)
+
+
+def _inputs_in_order(model: keras.Model, node: Any) -> list[keras.KerasTensor]:
+    """The inputs of a nested model as a call lists its tensors: by name where it gives them so."""
+    given = next(iter((*node.arguments.args, *node.arguments.kwargs.values())))
+    if isinstance(given, dict) and not isinstance(model._inputs_struct, dict):
+        named = {tensor.name: tensor for tensor in model.inputs}
+        return [named[name] for name in sorted(given)]
+    return model.inputs
 
 
 def _needed(steps: list[Step], outputs: tuple[int, ...]) -> tuple[Step, ...]:
@@ -119,17 +217,19 @@ def _needed(steps: list[Step], outputs: tuple[int, ...]) -> tuple[Step, ...]:
     return tuple(reversed(kept))
 
 
-def check_one_image(graph: Graph, axes: int = 2) -> None:
-    """See that the model takes one image with `axes` spatial axes.
+def check_one_image(graph: Graph, axes: tuple[int, ...] = (2,)) -> None:
+    """See that the model takes one image with two spatial axes, or one of the other numbers of `axes`.
 
     Raises:
         InputError: for several inputs, a vector, or another number of axes.
     """
     shapes = [tuple(tensor.shape[1:]) for tensor in graph.model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) != axes + 1:
-        form = "(height, width, channels)" if axes == 2 else f"{axes} axes and channels"
+    if len(shapes) != 1 or len(shapes[0]) - 1 not in axes:
+        form = "one image, (height, width, channels)"
+        if 1 in axes:
+            form += ", or one sequence, (length, channels)"
         received = " and ".join(str(shape) for shape in shapes)
-        raise InputError(f"model {graph.model.name!r}: takes {received}; accepted: one image, {form}")
+        raise InputError(f"model {graph.model.name!r}: takes {received}; accepted: {form}")
 
 
 def check_one_output(model: keras.Model) -> None:
@@ -153,14 +253,8 @@ def check_size(size: Any, axes: int) -> tuple[int, ...]:
     except TypeError:
         sides = ()
     if len(sides) != axes or min(sides, default=0) < 1:
-        raise InputError(f"image_size: received {size}; accepted: {axes} numbers above 0")
+        raise InputError(f"image_size: received {size}; accepted: {axes} number{'s' * (axes > 1)} above 0")
     return sides
-
-
-def image_axes(graph: Graph) -> slice:
-    """Where height and width are in the shape of the image."""
-    first = any(getattr(step.layer, "data_format", None) == "channels_first" for step in graph.steps)
-    return slice(2, None) if first else slice(1, -1)
 
 
 def shapes_at(graph: Graph, size: tuple[int, ...] | None) -> dict[int, tuple[int | None, ...]]:
@@ -173,7 +267,7 @@ def shapes_at(graph: Graph, size: tuple[int, ...] | None) -> dict[int, tuple[int
     shapes = {key: tuple(tensor.shape[1:]) for key, tensor in zip(graph.inputs, sources, strict=True)}
     for step in graph.steps:
         shapes |= {key: tuple(made.shape[1:]) for key, made in zip(step.outputs, step.node.outputs, strict=True)}
-    axes = image_axes(graph)
+    axes = graph.layout.spatial
     if size is None or (tuple(sources[0].shape[axes]) == size and not any(None in shape for shape in shapes.values())):
         return shapes
     probe = [1, *sources[0].shape[1:]]

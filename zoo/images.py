@@ -1,21 +1,24 @@
 """Single images: decoding by content, channels, and the size that a model was trained on."""
 
 import io
+import logging
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.errors import InputError
 
+if TYPE_CHECKING:
+    import tifffile
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NPY = b"\x93NUMPY"
-# Where Pillow, at its own default, refuses an image as a decompression bomb.
-_MAX_PIXELS = 178_956_970
 
 
 def read_image(path: str | Path, channels: int | None = None) -> np.ndarray:
@@ -85,10 +88,29 @@ def stored_dtype(content: bytes, path: Path) -> np.dtype:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep decoders' warnings from the user; the filters are the process's, so enter it outside of threads."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Keep decoders' warnings and logs from the user; both are the process's, so enter it outside of threads."""
+    log = logging.getLogger("tifffile")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Decode PNG, JPEG and BMP files of any size, where their user knows that they are no decompression bombs."""
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
         yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def to_channels(image: np.ndarray, channels: int, name: str) -> np.ndarray:
@@ -170,12 +192,21 @@ def _read_npy(path: Path) -> np.ndarray:
         image = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"image {path}: broken or truncated ({' '.join(str(error).split())})") from None
-    if image.ndim not in (2, 3) or 0 in image.shape:
-        raise InputError(f"image {path}: received shape {image.shape}; accepted: (H, W) or (H, W, C)")
-    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
-        raise InputError(f"image {path}: received {image.dtype}; accepted: uint8, uint16 or float")
-    image = image if image.ndim == 3 else image[..., None]
-    return image.astype(np.float32) if image.dtype.kind == "f" and image.dtype != np.float32 else image
+    dtype = check_array(image.shape, image.dtype, path)
+    return (image if image.ndim == 3 else image[..., None]).astype(dtype, copy=False)
+
+
+def check_array(shape: tuple[int, ...], dtype: np.dtype, path: Path) -> np.dtype:
+    """See that a stored array is an image, and return the type that it is read as.
+
+    Raises:
+        InputError: naming `path`, for another shape or sample type.
+    """
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise InputError(f"image {path}: received shape {tuple(shape)}; accepted: (H, W) or (H, W, C)")
+    if dtype not in (np.uint8, np.uint16) and dtype.kind != "f":
+        raise InputError(f"image {path}: received {dtype}; accepted: uint8, uint16 or float")
+    return np.dtype(np.float32) if dtype.kind == "f" else dtype
 
 
 def _decode_png16(content: bytes, path: Path) -> np.ndarray:
@@ -183,7 +214,7 @@ def _decode_png16(content: bytes, path: Path) -> np.ndarray:
     import imagecodecs
 
     width, height = struct.unpack(">II", content[16:24])
-    if width * height > _MAX_PIXELS:
+    if width * height > _most_pixels():
         raise _too_large(path)
     image = imagecodecs.png_decode(content)
     image = image if image.ndim == 3 else image[..., None]
@@ -195,29 +226,43 @@ def _decode_tiff(content: bytes, path: Path) -> np.ndarray:
 
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         series, page = file.series[0], file.pages.first
-        kind = page.photometric.name
-        if series.axes not in ("YX", "YXS", "SYX") or kind not in (
-            "MINISBLACK",
-            "MINISWHITE",
-            "RGB",
-            "PALETTE",
-            "YCBCR",
-        ):
-            raise InputError(f"image {path}: received axes {series.axes}, {kind}; accepted: one grey or RGB image")
-        if kind != "PALETTE" and page.bitspersample not in (1, 8, 16):
-            raise InputError(f"image {path}: received {page.bitspersample} bits a sample; accepted: 8 or 16")
+        check_tiff(page, series.axes, path)
         image = series.asarray()
-        if kind == "PALETTE":
-            image = (np.moveaxis(page.colormap[:, image], 0, -1) >> 8).astype(np.uint8)
-    if series.axes == "SYX":
-        image = np.moveaxis(image, 0, -1)
-    if image.dtype == bool:
-        image = image.astype(np.uint8) * 255
-    if image.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"image {path}: received {image.dtype} samples; accepted: 8 or 16 bits")
+    return tiff_pixels(np.moveaxis(image, 0, -1) if series.axes == "SYX" else image, page)
+
+
+def check_tiff(page: "tifffile.TiffPage", axes: str, path: Path) -> None:
+    """See that a TIFF's samples are grey or RGB of 8 or 16 bits, or of 1 bit, or a palette's.
+
+    Raises:
+        InputError: naming `path`, for others.
+    """
+    kind = page.photometric.name
+    # JPEG decoders turn luma and chroma into RGB; no other decoder does.
+    readable = ["MINISBLACK", "MINISWHITE", "RGB", "PALETTE", *(["YCBCR"] if "JPEG" in page.compression.name else [])]
+    if axes not in ("YX", "YXS", "SYX") or kind not in readable:
+        raise InputError(f"image {path}: received axes {axes}, {kind}; accepted: one grey or RGB image")
+    if kind != "PALETTE" and page.bitspersample not in (1, 8, 16):
+        raise InputError(f"image {path}: received {page.bitspersample} bits a sample; accepted: 8 or 16")
+    if page.dtype not in (np.uint8, np.uint16, bool):
+        raise InputError(f"image {path}: received {page.dtype} samples; accepted: 8 or 16 bits")
+
+
+def tiff_pixels(samples: np.ndarray, page: "tifffile.TiffPage") -> np.ndarray:
+    """A TIFF's samples as pixels: (H, W) or (H, W, S) -> (H, W, C) uint8 or uint16.
+
+    Palettes become RGB, 1-bit samples 0 and 255, and white is the largest number.
+    """
+    kind = page.photometric.name
+    if kind == "PALETTE":
+        # A page of one sample has no axis of samples, but its strips and tiles have.
+        indices = samples if samples.ndim == 2 else samples[..., 0]
+        return (np.moveaxis(page.colormap[:, indices], 0, -1) >> 8).astype(np.uint8)
+    if samples.dtype == bool:
+        samples = samples.astype(np.uint8) * 255
     if kind == "MINISWHITE":
-        image = np.iinfo(image.dtype).max - image
-    return image if image.ndim == 3 else image[..., None]
+        samples = np.iinfo(samples.dtype).max - samples
+    return samples if samples.ndim == 3 else samples[..., None]
 
 
 def _decode_pillow(content: bytes, path: Path) -> np.ndarray:
@@ -225,15 +270,32 @@ def _decode_pillow(content: bytes, path: Path) -> np.ndarray:
 
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "BMP")) as file:
-            image = ImageOps.exif_transpose(file)
-            grey = image.mode in ("1", "L", "LA")
-            pixels = np.array(image.convert("L" if grey else "RGB"))
+            ImageOps.exif_transpose(file, in_place=True)
+            grey = file.mode in ("1", "L", "LA")
+            wanted = "L" if grey else "RGB"
+            image = file if file.mode == wanted else file.convert(wanted)
+            width, height = image.size
+            pixels = np.empty((height, width, len(wanted)), np.uint8)
+            # In bands: Pillow hands out its pixels by way of two copies.
+            for top in range(0, height, 256):
+                band = np.asarray(image.crop((0, top, width, min(top + 256, height))))
+                pixels[top : top + 256] = band.reshape(-1, width, len(wanted))
     except UnidentifiedImageError:
         raise InputError(f"image {path}: unknown format; accepted: PNG, JPEG, BMP, TIFF and .npy") from None
     except Image.DecompressionBombError:
         raise _too_large(path) from None
-    return pixels[..., None] if grey else pixels
+    return pixels
+
+
+def _most_pixels() -> float:
+    """Where Pillow refuses an image as a decompression bomb."""
+    from PIL import Image
+
+    return np.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
 
 
 def _too_large(path: Path) -> InputError:
-    return InputError(f"image {path}: over {_MAX_PIXELS:,} pixels; accepted at that size: TIFF and .npy")
+    return InputError(
+        f"image {path}: over {_most_pixels():,} pixels; accepted at that size: TIFF and .npy; "
+        f"convert it once by: zoo tile {path} -o {path.stem}.tif"
+    )

@@ -1,5 +1,6 @@
 """Pictures of a run as PNG files: curves, confusion, filters, heat maps over images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -9,14 +10,26 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402 - after the choice of a backend without a screen
 import numpy as np  # noqa: E402
+from matplotlib.colors import PowerNorm  # noqa: E402
 from matplotlib.patches import Patch, Rectangle  # noqa: E402
 
 from zoo.data import Scene  # noqa: E402
-from zoo.dense.score_map import ScoreMap, palette  # noqa: E402
+from zoo.dense.influence import Box, Influence  # noqa: E402
+from zoo.dense.score_map import ScoreMap, grey_view, palette  # noqa: E402
 from zoo.errors import InputError  # noqa: E402
 from zoo.saving import replacing  # noqa: E402
 
 _DPI = 120
+_BEYOND = "lightsteelblue"
+# Frames in the picture of a cell; where they coincide, all still show.
+_LINES = {
+    "window": {"ec": "cyan", "lw": 2},
+    "theoretical field": {"ec": "limegreen", "lw": 4},
+    "exact field": {"ec": "white", "lw": 2, "ls": (0, (4, 6))},
+    "effective field": {"ec": "magenta", "lw": 2, "ls": (5, (4, 6))},
+}
+# The most pixels a side that are drawn of a large image.
+_SIDE = 2000
 
 
 def curves(history: list[dict[str, float]], path: Path) -> Path:
@@ -52,20 +65,31 @@ def confusion(counts: list[list[int]], class_names: tuple[str, ...], path: Path)
     return _write(figure, path)
 
 
+def first_convolution(model: keras.Model) -> tuple[str, np.ndarray] | None:
+    """The name and the kernels (h, w, channels, n) of the first convolution; None where there is none."""
+    first = next((layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)), None)
+    return None if first is None else (first.name, keras.ops.convert_to_numpy(first.kernel))
+
+
+def _visible(kernels: np.ndarray) -> np.ndarray:
+    """Kernels (h, w, channels, n) -> (h, w, 3 or 1, n) in 0 to 1, each filter over its own range."""
+    shown = kernels if kernels.shape[2] == 3 else kernels.mean(2, keepdims=True)
+    low, high = shown.min((0, 1, 2)), shown.max((0, 1, 2))
+    return (shown - low) / np.maximum(high - low, 1e-12)
+
+
 def filters(model: keras.Model, path: Path) -> Path:
     """The first convolution's kernels: in colour on three channels, else the mean over channels in grey.
 
     Raises:
         InputError: where the model has no convolution.
     """
-    first = next((layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)), None)
+    first = first_convolution(model)
     if first is None:
         raise InputError(f"model {model.name!r}: has no Conv2D layer whose filters could be drawn")
-    kernels = keras.ops.convert_to_numpy(first.kernel)
+    name, kernels = first
     height, width, channels, count = kernels.shape
-    shown = kernels if channels == 3 else kernels.mean(2, keepdims=True)
-    low, high = shown.min((0, 1, 2)), shown.max((0, 1, 2))
-    shown = (shown - low) / np.maximum(high - low, 1e-12)
+    shown = _visible(kernels)
     columns = int(np.ceil(np.sqrt(count * 1.6)))
     rows = -(-count // columns)
     sheet = np.ones((rows * (height + 1) + 1, columns * (width + 1) + 1, shown.shape[2]))
@@ -74,29 +98,74 @@ def filters(model: keras.Model, path: Path) -> Path:
         sheet[top : top + height, left : left + width] = shown[..., index]
     figure, axis = plt.subplots(figsize=(8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
     axis.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", vmin=0, vmax=1)
-    axis.set_title(f"{first.name}: {count} filters, {height} x {width} on {channels} channels", fontsize=9)
+    axis.set_title(f"{name}: {count} filters, {height} x {width} on {channels} channels", fontsize=9)
     axis.axis("off")
+    return _write(figure, path)
+
+
+def filter_matches(
+    kernels: list[np.ndarray],
+    similarities: dict[tuple[int, int], np.ndarray],
+    matches: dict[tuple[int, int], np.ndarray],
+    random: dict[str, np.ndarray],
+    seeds: Sequence[int],
+    path: Path,
+) -> Path:
+    """The first run's filters, from the best to the least matched, each above its match in every other run.
+
+    Beside them the distribution of the similarities of all pairs of runs, and of `random` filters under their names.
+    """
+    others = range(1, len(kernels))
+    agreement = np.mean([similarities[0, other] for other in others], axis=0)
+    order = np.argsort(agreement)[::-1]
+    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), 16)).round().astype(int))]
+    rows, columns = len(kernels), len(chosen)
+    figure = plt.figure(figsize=(0.62 * columns + 4.6, max(0.85 * rows + 0.6, 2.6)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(0.62 * columns + 0.6, 4))
+    axes = left.subplots(rows, columns, squeeze=False)
+    for row, kernel in enumerate(kernels):
+        shown = _visible(kernel)
+        for column, index in enumerate(chosen):
+            axis = axes[row, column]
+            picture = shown[..., index if row == 0 else matches[0, row][index]]
+            axis.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            if row:
+                axis.set_xlabel(f"{similarities[0, row][index]:.2f}", fontsize=7, labelpad=1)
+        axes[row, 0].set_ylabel(f"seed {seeds[row]}", fontsize=8)
+    left.suptitle(f"filters of seed {seeds[0]} and what they match, from best to least; cosine similarity", fontsize=9)
+    axis = right.subplots()
+    values = {"between seeds": np.concatenate([each for (i, j), each in similarities.items() if i < j]), **random}
+    bins = np.linspace(min(each.min() for each in values.values()), 1, 31)
+    for name, each in values.items():
+        weights = np.full(len(each), 1 / len(each))
+        label = f"{name}: mean {each.mean():.3f}"
+        axis.hist(
+            each, bins, weights=weights, histtype="stepfilled" if name == "between seeds" else "step", label=label
+        )
+    axis.set(xlabel="cosine similarity of matched filters", ylabel="share")
+    axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1))
     return _write(figure, path)
 
 
 def overlay(
     score_map: ScoreMap, image: np.ndarray, path: Path, class_index: int | None = None, scene: Scene | None = None
 ) -> Path:
-    """The heat map over its image, with a legend of the classes.
+    """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
     With a `scene`, each pasted image's place is framed: white where the nearest cell is right, red with the true
     class's name where it is wrong.
     """
-    coloured = score_map.overlay(image, class_index)
-    height, width = coloured.shape[:2]
+    coloured, block = score_map.overlay(image, class_index, side=_SIDE), score_map.scale(_SIDE)
+    height, width = score_map.image_size
     scale = 9 / max(height, width)
     figure, axis = plt.subplots(figsize=(width * scale + 1.6, height * scale))
-    axis.imshow(coloured, interpolation="nearest")
-    axis.set_xlabel("pixels")
-    winners = score_map.scores.argmax(-1)
+    bottom, right = (side * block - 0.5 for side in coloured.shape[:2])
+    axis.imshow(coloured, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
+    axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if scene is not None:
         _frames(axis, score_map, scene)
-    shown = np.unique(winners) if class_index is None else [class_index]
+    shown = np.flatnonzero(score_map.wins()[0]) if class_index is None else [class_index]
     names, colours = score_map.class_names, palette(len(score_map.class_names))
     handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     title = "winner" if class_index is None else "probability"
@@ -108,6 +177,62 @@ def overlay(
         fontsize=9,
     )
     return _write(figure, path)
+
+
+def cell(found: Influence, image: np.ndarray, path: Path) -> Path:
+    """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
+
+    The influence lies over the image at the left, the more opaque the larger it is, and alone at the right.
+
+    Args:
+        found: the influence, measured on `image`.
+        image: (H, W, C), or anything of that shape that is read by slices.
+        path: the PNG file.
+    """
+    view, shown = _view(np.array(list(found.boxes.values())), image.shape[:2])
+    top, left, bottom, right = shown
+    grey = grey_view(np.asarray(image[top:bottom, left:right]))
+    values = found.over(shown)
+    share = values / (values.max() or 1)
+    heat = {"cmap": "inferno", "norm": PowerNorm(0.5, 0, 1), "extent": _extent(shown)}
+    height, width = view[2] - view[0], view[3] - view[1]
+    scale = 5 / max(height, width)
+    figure, axes = plt.subplots(
+        1, 2, figsize=(2 * width * scale + 1.7, height * scale + 1.6), sharex=True, sharey=True, layout="constrained"
+    )
+    axes[0].imshow(grey, cmap="gray", vmin=0, vmax=255, extent=_extent(shown))
+    axes[0].imshow(share, alpha=0.7 * np.sqrt(share), **heat)
+    bar = figure.colorbar(axes[1].imshow(share, **heat), ax=axes[1], ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
+    bar.set_label("share of the most influential pixel's (square-root scale)")
+    for axis in axes:
+        axis.set_facecolor(_BEYOND)
+        for name, box in found.boxes.items():
+            height, width = box[2] - box[0], box[3] - box[1]
+            label = f"{name}, {height} x {width}: {found.share(box):.1%} of the influence"
+            axis.add_patch(
+                Rectangle((box[1] - 0.5, box[0] - 0.5), width, height, fill=False, label=label, **_LINES[name])
+            )
+        axis.set(xlim=(view[1] - 0.5, view[3] - 0.5), ylim=(view[2] - 0.5, view[0] - 0.5), xlabel="column (pixels)")
+    axes[0].set(ylabel="row (pixels)", title="over the image, the stronger the more opaque")
+    axes[1].set_title("influence of each pixel on the score")
+    handles = [*axes[0].patches, *([Patch(color=_BEYOND, label="beyond the image")] if shown != view else [])]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.45", labelcolor="white")
+    figure.suptitle(found.sentence())
+    return _write(figure, path)
+
+
+def _view(boxes: np.ndarray, size: tuple[int, int]) -> tuple[Box, Box]:
+    """The rectangle about some boxes, with a margin, and the part of it that lies in an image of `size`."""
+    least, most = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    margin = max(2, 0.1 * (most - least).max())
+    view = (*np.floor(least - margin).astype(int), *np.ceil(most + margin).astype(int))
+    return tuple(view), tuple(np.clip(view, 0, [*size, *size]))
+
+
+def _extent(box: Box) -> tuple[float, float, float, float]:
+    """A box for imshow, which puts the middle of a pixel at its index."""
+    top, left, bottom, right = box
+    return left - 0.5, right - 0.5, bottom - 0.5, top - 0.5
 
 
 def _frames(axis: plt.Axes, score_map: ScoreMap, scene: Scene) -> None:

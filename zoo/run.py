@@ -1,10 +1,13 @@
 """The conductor: one experiment from its config to a run directory with model, numbers and pictures."""
 
+import contextlib
 import csv
+import errno
 import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,16 @@ from PIL import Image
 
 from zoo import data, plots, saving
 from zoo.build import build
-from zoo.config import Config
-from zoo.config.loading import read_yaml
+from zoo.config import Config, load_config
 from zoo.data import Dataset, make_scene
 from zoo.dense.convert import convolutionalize
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, listing
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
-from zoo.training import start, train
+from zoo.training import Diverged, joined, start, train
+from zoo.training.distribution import Job
+from zoo.training.precision import resolve
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PACKAGES = ("bottleneck-zoo", "keras", "tensorflow", "jax", "numpy")
 
 
@@ -48,7 +53,7 @@ class Result:
         return "\n".join([*lines, f"run directory: {self.folder}", f"pictures: {pictures}"])
 
 
-def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) -> Result:
+def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) -> Result | None:
     """Train, evaluate, convert, scan and draw, in one run directory; go on where an unfinished run stopped.
 
     Args:
@@ -56,50 +61,99 @@ def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) 
         workdir: the run directory; default: runs/<name>-<digest of the config>.
         fresh: train anew in a numbered directory beside it.
 
+    Returns:
+        The result; None in all but the first process of a distributed training.
+
     Raises:
         InputError: where the directory holds another config's run, or another process is at work in it.
         zoo.errors.Interrupted: after Ctrl-C, with a checkpoint and `model.keras` of the last step.
     """
     folder = Path(workdir) if workdir is not None else Path("runs") / f"{config.name}-{config.digest}"
-    if fresh:
-        folder = _numbered(folder)
-    _prepare(folder)
-    lock = FileLock(folder / ".lock")
-    try:
-        with lock.acquire(timeout=0):
-            _claim(folder, config)
+    with contextlib.ExitStack() as together:
+        job = together.enter_context(joined(config.train.distribute))
+        if not job.first:
+            if not job.any(False):
+                _train(config, folder, job)
+            return None
+        if fresh:
+            folder = numbered(folder)
+        with _held(folder, config, job):
             if (folder / "evaluation.json").is_file():
+                job.any(True)
                 result = Result(folder, _read_json(folder / "evaluation.json"))
                 print(f"this run is finished (--fresh trains anew)\n{result.summary()}", flush=True)
                 return result
-            return _experiment(config, folder)
-    except Timeout:
-        raise InputError(f"run directory {str(folder)!r}: another process is training in it") from None
-    except InputError:
-        _withdraw(folder)
-        raise
+            job.any(False)
+            model, dataset, history = _train(config, folder, job)
+            together.close()
+            if config.train.distribute:
+                # Its variables belong to all processes; those of the file to this one.
+                model = saving.load(folder)
+            return _finish(model, dataset, history, config, folder)
 
 
-def _experiment(config: Config, folder: Path) -> Result:
+@contextlib.contextmanager
+def _held(folder: Path, config: Config, job: Job) -> Iterator[None]:
+    """Hold the run directory for this config and this process; the other processes hear where that is refused."""
+    with contextlib.ExitStack() as held:
+        try:
+            _prepare(folder)
+            held.enter_context(FileLock(folder / ".lock").acquire(timeout=0))
+            _claim(folder, config)
+        except Timeout:
+            job.any(True)
+            raise InputError(f"run directory {str(folder)!r}: another process is training in it") from None
+        except (InputError, OSError):
+            job.any(True)
+            raise
+        for place in (folder, folder / "checkpoints"):
+            saving.sweep(place)
+        try:
+            yield
+        except InputError:
+            _withdraw(folder)
+            raise
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            advice = "what was saved before is kept, and with more room the same command goes on from there"
+            raise OSError(error.errno, f"{error.strerror}; {advice}", error.filename) from error
+
+
+def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset, list[dict[str, float]]]:
+    """Read the data, build and train the model; the first process writes `model.keras`, also where it is stopped."""
     start(config.seed, config.train.deterministic)
     dataset = data.load(config)
-    _record_environment(folder / "environment.json", dataset)
+    environment = folder / "environment.json"
+    if job.any(job.first and environment.is_file() and _fingerprint(environment) != dataset.fingerprint):
+        raise InputError(f"run directory {str(folder)!r}: the data have changed since this run began; use a new one")
+    if job.first:
+        _write_json(environment, _environment(dataset))
     model = build(config.model, weights=config.train.weights)
     _describe_data(model, dataset)
-    held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""
-    print(
-        f"{config.name}: {model.count_params():,} parameters, {len(dataset.train):,} training images{held_out}\n"
-        f"run directory: {folder}",
-        flush=True,
-    )
+    if job.first:
+        if dataset.unreadable:
+            print(f"left out {len(dataset.unreadable)} images that cannot be read: {listing(dataset.unreadable)}")
+        held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""
+        print(
+            f"{config.name}: {model.count_params():,} parameters, {len(dataset.train):,} training images{held_out}\n"
+            f"run directory: {folder}",
+            flush=True,
+        )
     try:
-        history = train(model, dataset, config, folder)
-    except Interrupted:
-        saving.save(_without_auxiliary(model), folder / "model.keras")
+        history = train(model, dataset, config, folder, job)
+    except (Interrupted, Diverged):
+        if job.first:
+            saving.save(_without_auxiliary(model), folder / "model.keras")
         raise
     model = _without_auxiliary(model)
-    saving.save(model, folder / "model.keras")
+    if job.first:
+        saving.save(model, folder / "model.keras")
+    return model, dataset, history
 
+
+def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config, folder: Path) -> Result:
+    """Evaluate, convert, scan and draw what was trained."""
     evaluation = evaluate(model, dataset.test, dataset.class_names)
     _draw(model, history, evaluation.confusion, dataset.class_names, folder)
     report = {
@@ -109,7 +163,10 @@ def _experiment(config: Config, folder: Path) -> Result:
         "protocol": dataset.protocol,
         "weights": "last",
         "epochs": len(history),
+        "precision": resolve(config.train.precision),
         "data_fingerprint": dataset.fingerprint,
+        "test_fingerprint": dataset.test_fingerprint,
+        "unreadable": {"n": len(dataset.unreadable), "files": list(dataset.unreadable)},
     }
     try:
         converted = convolutionalize(model)
@@ -200,7 +257,8 @@ def _claim(folder: Path, config: Config) -> None:
     """Make the directory this config's, or see that it already is; one in which nothing was trained is anyone's."""
     path = folder / "config.yaml"
     if path.is_file() and _began(folder):
-        difference = _first_difference(read_yaml(path), config.model_dump(mode="json"))
+        # Loaded, not only read: a key that is newer than the run has its default in both.
+        difference = first_difference(*(each.model_dump(mode="json") for each in (load_config(path), config)))
         if difference:
             raise InputError(f"run directory {str(folder)!r}: holds another config's run: {difference}")
         return
@@ -222,18 +280,18 @@ def _withdraw(folder: Path) -> None:
             folder.rmdir()
 
 
-def _first_difference(before: Any, now: Any, key: str = "") -> str:
+def first_difference(before: Any, now: Any, key: str = "") -> str:
     """Where two configs first differ, as `key: old there, new asked for`; empty where they are equal."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*now, *(name for name in before if name not in now)]:
-            found = _first_difference(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+            found = first_difference(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
             if found:
                 return found
         return ""
     return "" if before == now else f"{key}: {before!r} there, {now!r} asked for"
 
 
-def _numbered(folder: Path) -> Path:
+def numbered(folder: Path) -> Path:
     """`folder` itself where it is new, else the first of folder-2, folder-3 and so on that is."""
     number, candidate = 1, folder
     while candidate.exists():
@@ -242,13 +300,8 @@ def _numbered(folder: Path) -> Path:
     return candidate
 
 
-def _record_environment(path: Path, dataset: Dataset) -> None:
-    """Write down what the run runs on; a run whose data have changed since it began is refused."""
-    if path.is_file() and _read_json(path).get("data_fingerprint") != dataset.fingerprint:
-        raise InputError(
-            f"run directory {str(path.parent)!r}: the data have changed since this run began; use a new one"
-        )
-    _write_json(path, _environment(dataset))
+def _fingerprint(environment: Path) -> str | None:
+    return _read_json(environment).get("data_fingerprint")
 
 
 def _environment(dataset: Dataset) -> dict[str, Any]:
@@ -263,11 +316,32 @@ def _environment(dataset: Dataset) -> dict[str, Any]:
         "versions": versions,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "devices": _devices(),
         "data": dataset.name,
         "data_fingerprint": dataset.fingerprint,
+        "test_fingerprint": dataset.test_fingerprint,
     }
+
+
+def _processor() -> str:
+    """The processor's model, where Linux tells it, else its architecture."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def _devices() -> list[str]:
+    """What the backend computes on, with the accelerators' models."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
+    return keras.distribution.list_devices()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,41 +6,44 @@ card stays with the file wherever it is moved.
 
 import contextlib
 import errno
+import json
 import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import keras
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from zoo.config.architecture import Preprocess
-from zoo.config.base import Schema, Size
+from zoo.config.base import Positive, Schema
 from zoo.errors import InputError
 from zoo.graph import check_one_output
 
 _MEMBER = "zoo.json"
+Sides = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
 PIXEL_TYPES = ("uint8", "uint16", "float32")
 
 
 class Card(Schema):
     """What travels with a model.
 
-    `image_size`: [height, width] in pixels that the model was trained at. `dtype`: the type of the samples of the
-    images that it was trained on; null where not known. `preprocess`: what the model itself does to raw pixels, for
-    the reader; nobody has to do it again. `pooling`: how the head was converted, to a map of scores ("window") or to
-    one answer for an image of any size ("global"); null where the model is not converted. `window`: the sides of the
-    crop that one cell of such a map answers for.
+    `image_size`: [height, width] in pixels that the model was trained at; [length] of a sequence. `dtype`: the type of
+    the samples of the images that it was trained on; null where not known. `preprocess`: what the model itself does
+    to raw pixels, for the reader; nobody has to do it again. `pooling`: how the head was converted, to a map of scores
+    ("window") or to one answer for an image of any size ("global"); null where the model is not converted. `window`:
+    the sides of the crop that one cell of such a map answers for. `padding`: "valid" in a padding-free twin.
     """
 
     version: int = 1
     class_names: tuple[str, ...] = ()
-    image_size: Size | None = None
+    image_size: Sides | None = None
     dtype: Literal[PIXEL_TYPES] | None = None
     preprocess: Preprocess | None = None
     pooling: Literal["window", "global"] | None = None
-    window: Size | None = None
+    window: Sides | None = None
+    padding: Literal["keep", "valid"] = "keep"
 
 
 def card(model: keras.Model) -> Card:
@@ -107,6 +110,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove from `folder` what writers that were killed left there."""
+    for temporary in folder.glob(".[0-9]*-*"):
+        temporary.unlink()
+
+
 def save(model: keras.Model, path: str | Path) -> Path:
     """Write `model` and its card to a .keras file, whole or not at all.
 
@@ -144,4 +153,25 @@ def load(path: str | Path) -> keras.Model:
     except ValidationError:
         raise InputError(f"model {str(file)!r}: its {_MEMBER} is of another version") from None
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise InputError(f"model {str(file)!r}: Keras cannot read it: {str(error).strip().splitlines()[0]}") from None
+        reason = _own_code(file) or f"Keras cannot read it: {str(error).strip().splitlines()[0]}"
+        raise InputError(f"model {str(file)!r}: {reason}") from None
+
+
+def _own_code(file: Path) -> str:
+    """Which layer of a file holds code that is not Keras's own, in words; empty where none does."""
+    with zipfile.ZipFile(file) as archive:
+        parts = [json.loads(archive.read("config.json"))] if "config.json" in archive.namelist() else []
+    while parts:
+        part = parts.pop(0)
+        if isinstance(part, dict):
+            kind, settings = part.get("class_name"), part.get("config")
+            if kind and isinstance(settings, dict) and "name" in settings:
+                if kind == "Lambda" or not str(part.get("module")).startswith("keras"):
+                    accepted = "accepted: layers of Keras, without a Lambda"
+                    return (
+                        f"layer {settings['name']!r} ({kind}) runs code of its own, which is never loaded; {accepted}"
+                    )
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return ""

@@ -25,7 +25,8 @@ class DataConfig(Schema):
     `dir`: the folder of tensorflow-datasets (default: the environment's TFDS_DATA_DIR), the image folder, or the
     .npz file. `validation`: what is carved from the training images, a share below 1 or a number of images; 0 trains
     on everything. `test`: the share that an image folder without train/ and test/ holds back, by content hash.
-    `resize`: scale images to the model's size instead of cropping or padding them.
+    `resize`: scale images to the model's size instead of cropping or padding them. `unreadable`: what to do about
+    files of an image folder that cannot be decoded; "skip" leaves them out, and names them in evaluation.json.
     """
 
     name: str
@@ -33,6 +34,7 @@ class DataConfig(Schema):
     validation: Annotated[float, Field(ge=0)] = 0.1
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
     resize: bool = False
+    unreadable: Literal["refuse", "skip"] = "refuse"
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
@@ -83,7 +85,10 @@ class TrainConfig(Schema):
 
     `weights`: what to begin from instead of random values, as `zoo.build` takes them (a run directory, a .keras file,
     "keras"). `freeze`: a regular expression; layers whose names it matches from the start keep their weights, and their
-    normalisations their statistics: `stem|stage[12]`.
+    normalisations their statistics: `stem|stage[12]`. `distribute`: "data" trains on all devices of this host, or of
+    all hosts that the environment names, each with its share of every batch; the JAX backend alone can. `precision`:
+    what to compute in; "auto" is bfloat16 (float32 weights) on a processor or GPU that has it, and float32 on any
+    other. The model that is kept computes in float32.
     """
 
     epochs: Positive
@@ -97,6 +102,8 @@ class TrainConfig(Schema):
     freeze: Annotated[str, AfterValidator(_pattern)] | None = None
     checkpoint_every_steps: Positive | None = None
     deterministic: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    distribute: Literal["data"] | None = None
 
 
 def scene_grid(count: int) -> tuple[int, int]:

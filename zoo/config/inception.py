@@ -2,7 +2,7 @@
 
 import math
 import re
-from itertools import accumulate
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -35,10 +35,19 @@ class Layer(Schema):
     def row_window(self) -> Window:
         """The window along the rows, as a padded network has it."""
         kernel = self.kernel[0]
-        padded = 0 if self.padding == "valid" else kernel - 1
-        if self.kind != "conv" and self.stride > 1 and padded:
-            padded = self.stride - 1  # a pooling's size is rounded up
-        return Window(kernel, self.stride, padded)
+        padded = self.stride - 1 if self._rounds_up else kernel - 1
+        return Window(kernel, self.stride, 0 if self.padding == "valid" else padded)
+
+    def taps(self, axis: int) -> tuple[int, int]:
+        """First and past-the-last row (column for axis 1) under the first output of a padded net, padding below 0."""
+        kernel = self.kernel[axis]
+        before = 0 if self.padding == "valid" or self._rounds_up else (kernel - 1) // 2
+        return -before, kernel - before
+
+    @property
+    def _rounds_up(self) -> bool:
+        """Whether it is a pooling whose size a padded network rounds up, by padding at the end alone."""
+        return self.kind != "conv" and self.stride > 1
 
 
 _LAYER = re.compile(r"(?:(max|average) )?(\d+)x(\d+)(?:/(\d+))?(?: (\d+))?( valid)?")
@@ -76,14 +85,33 @@ Branch = Annotated[
 ]
 
 
-def extent(branch: Branch) -> tuple[int, int]:
-    """Rows and columns of input that one output of a branch looks at."""
-    reach = []
-    for axis in (0, 1):
-        steps = accumulate((step[0].stride for step in branch[:-1]), initial=1, func=lambda a, b: a * b)
-        widest = (max(layer.kernel[axis] for layer in step) for step in branch)
-        reach.append(1 + sum((kernel - 1) * step for kernel, step in zip(widest, steps, strict=True)))
-    return reach[0], reach[1]
+def _hull(intervals: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    firsts, lasts = zip(*intervals, strict=True)
+    return min(firsts), max(lasts)
+
+
+def _field(branch: Branch, axis: int) -> tuple[int, int]:
+    """First and past-the-last row (column for axis 1) that a branch's first output looks at in a padded network."""
+    first, last, stride = 0, 1, 1
+    for step in branch:
+        begin, end = _hull(layer.taps(axis) for layer in step)
+        first, last = first + begin * stride, last + (end - 1) * stride
+        stride *= step[0].stride
+    return first, last
+
+
+def _stride(branches: tuple[Branch, ...]) -> int:
+    return math.prod(step[0].stride for step in branches[0])
+
+
+def crops(branches: tuple[Branch, ...], axis: int) -> list[tuple[int, int]]:
+    """Rows (columns for axis 1) to cut off each branch's input at both ends where nothing is padded.
+
+    Every branch then begins and ends at the pixels of the hull of their fields, aligned as in the padded network.
+    """
+    fields = [_field(branch, axis) for branch in branches]
+    first, last = _hull(fields)
+    return [(begin - first, last - end) for begin, end in fields]
 
 
 class InceptionModule(Schema):
@@ -154,16 +182,14 @@ class InceptionConfig(ArchitectureConfig):
         return self
 
     def feature_map_size(self, size: int) -> int:
-        """Rows of the last feature map; with valid padding the branch that looks furthest decides."""
+        """Rows of the last feature map; with valid padding what the branches look at together decides."""
         for branches in self._stages():
-            size = min(self._after(branch, size, extent(branch)[0], branches) for branch in branches)
+            if self.padding == "valid":
+                first, last = _hull(_field(branch, 0) for branch in branches)
+                size = Window(last - first, _stride(branches)).output_size(size)
+            else:
+                size = min(after((step[0].row_window for step in branch), size) for branch in branches)
         return size
-
-    def _after(self, branch: Branch, size: int, reach: int, branches: tuple[Branch, ...]) -> int:
-        if self.padding == "same":
-            return after((step[0].row_window for step in branch), size)
-        size -= max(extent(other)[0] for other in branches) - reach
-        return after((Window(max(layer.kernel[0] for layer in step), step[0].stride) for step in branch), size)
 
     def _stages(self) -> list[tuple[Branch, ...]]:
         stages: list[tuple[Branch, ...]] = [(self.stem,)]
@@ -175,4 +201,4 @@ class InceptionConfig(ArchitectureConfig):
     @property
     def total_stride(self) -> int:
         """Pixels between neighbouring cells of the last feature map."""
-        return math.prod(math.prod(step[0].stride for step in branches[0]) for branches in self._stages())
+        return math.prod(map(_stride, self._stages()))

@@ -2,7 +2,8 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from itertools import chain
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -81,18 +82,27 @@ class ResNetStage(Schema):
     stride: Positive = 1
 
 
+class BlockStep(NamedTuple):
+    """A block's stride, and the dilations of its 3x3 convolutions before and behind the place where a stride is."""
+
+    stride: int
+    before: int
+    behind: int
+
+
 class ResNetConfig(PathConfig):
     """ResNet (He et al. 2015, section 4.1; v2: He et al. 2016, figure 4e; grouped: Xie et al. 2017, figure 3c).
 
     `variant`: v1 has a stage's stride in the first 1x1 convolution, v1_5 in the 3x3; v2 is pre-activated, stride in
     the 3x3; v2_keras is v2 as keras.applications has it: stride in a stage's last block, and biases where no
     normalisation follows. `groups` divides the 3x3 convolution. `output_stride`: later stages dilate instead of
-    striding, so that cells are that many pixels apart.
+    striding, so that cells are that many pixels apart. `padding`: valid pads no layer and crops the shortcuts instead.
     """
 
     builder: ClassVar[str] = "zoo.models.resnet"
 
     family: Literal["resnet"]
+    padding: Padding = "same"
     variant: Literal["v1", "v1_5", "v2", "v2_keras"]
     block: Literal["bottleneck", "basic"] = "bottleneck"
     groups: Positive = 1
@@ -116,24 +126,33 @@ class ResNetConfig(PathConfig):
             raise problem(f"received {self.output_stride}; accepted for v2_keras: null", "output_stride")
         return self
 
-    def strides(self) -> list[tuple[int, int]]:
-        """For each stage the stride that is taken and the dilation that it ends in, under `output_stride`."""
+    def steps(self) -> list[list[BlockStep]]:
+        """For each stage the steps of its blocks, under `output_stride`; one block strides, v2_keras's last."""
         reached = self.stem.stride * (2 if self.stem.pool else 1)
-        dilation, rows = 1, []
+        dilation, stages = 1, []
         for row in self.stages:
-            if self.output_stride and reached * row.stride > self.output_stride:
-                dilation *= row.stride
-                rows.append((1, dilation))
-            else:
-                reached *= row.stride
-                rows.append((row.stride, dilation))
-        return rows
+            stride, before = row.stride, dilation
+            if self.output_stride and reached * stride > self.output_stride:
+                stride, dilation = 1, dilation * stride
+            reached *= stride
+            steps = [BlockStep(1, dilation, dilation)] * row.blocks
+            steps[-1 if self.variant == "v2_keras" else 0] = BlockStep(stride, before, dilation)
+            stages.append(steps)
+        return stages
 
     def path(self) -> list[Window]:
-        """The windows from image to last feature map, along the strides."""
-        windows = [Window(self.stem.kernel, self.stem.stride, self.stem.kernel - 1)]
-        windows += [Window(3, 2, 2)] if self.stem.pool else []
-        return windows + [Window(1, stride) for stride, _ in self.strides()]
+        """The windows from image to last feature map, through the blocks' convolutions."""
+        windows = [self._window(self.stem.kernel, self.stem.stride)]
+        windows += [self._window(3, 2)] if self.stem.pool else []
+        strided = 1 if self.variant == "v1" and self.block == "bottleneck" else 3
+        for step in chain.from_iterable(self.steps()):
+            windows.append(self._window(strided, step.stride, step.before))
+            windows += [self._window(3, 1, step.behind)] if self.variant == "v1" else []
+        return windows
+
+    def _window(self, kernel: int, stride: int, dilation: int = 1) -> Window:
+        extent = 1 + (kernel - 1) * dilation
+        return Window(extent, stride, extent - 1 if self.padding == "same" else 0)
 
 
 class Fire(Schema):
@@ -159,14 +178,18 @@ class SqueezeNetConfig(PathConfig):
     builder: ClassVar[str] = "zoo.models.squeezenet"
 
     family: Literal["squeezenet"]
+    padding: Padding = "same"
     stem: SqueezeNetStem
     fires: Annotated[tuple[Fire, ...], Field(min_length=1)]
     head: Head = ClassMapsHead(dropout=0.5, relu=True)
 
     def path(self) -> list[Window]:
         """The windows from image to last feature map, through the 3x3 branches."""
-        pools = [row.pool.window("same") for row in (self.stem, *self.fires) if row.pool]
-        return [Window(self.stem.kernel, self.stem.stride), *pools]
+        windows = [Window(self.stem.kernel, self.stem.stride), self.stem.pool.window(self.padding)]
+        for row in self.fires:
+            windows.append(Window(3, 1, 2 if self.padding == "same" else 0))
+            windows += [row.pool.window(self.padding)] if row.pool else []
+        return windows
 
 
 FAMILIES: dict[str, type[ArchitectureConfig]] = {

@@ -47,5 +47,13 @@ def load(config: Config) -> Dataset:
         else "trained on all training images"
     )
     return Dataset(
-        name, source.class_names, train, validation, source.test, f"{held_out}; {source.note}", source.fingerprint
+        name,
+        source.class_names,
+        train,
+        validation,
+        source.test,
+        f"{held_out}; {source.note}",
+        source.fingerprint,
+        source.test_fingerprint,
+        source.unreadable,
     )

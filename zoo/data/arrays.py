@@ -60,13 +60,14 @@ def _source(
     test: tuple[np.ndarray, np.ndarray],
 ) -> Source:
     check_classes(config, class_names)
-    fingerprint = Fingerprint(class_names)
+    fingerprint, test_fingerprint = Fingerprint(class_names), Fingerprint(class_names)
+    test_fingerprint.add(*test)
     splits = []
     for images, labels in (train, test):
         fingerprint.add(images, labels)
         images = _fit(to_channels(images, config.model.channels, name), config)
         splits.append(Split(images, labels.astype(np.int32)))
-    return Source(class_names, *splits, fingerprint.hexdigest())
+    return Source(class_names, *splits, fingerprint.hexdigest(), test_fingerprint.hexdigest())
 
 
 def _fit(images: np.ndarray, config: Config) -> np.ndarray:

@@ -1,16 +1,17 @@
 """Image folders: one folder a class, decoded when asked for."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from zoo.config import Config
 from zoo.data.splits import IN_MEMORY, Source, Split, check_classes
-from zoo.errors import InputError
+from zoo.errors import InputError, listing
 from zoo.images import decode, fit_image, quiet, stored_dtype, to_channels
 from zoo.progress import track
 
@@ -34,6 +35,14 @@ class File:
         return int(self.digest[:13], 16) / 16**13
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """An image file that cannot be decoded, and why."""
+
+    path: Path
+    problem: str
+
+
 class FolderImages:
     """Random access to image files at the model's size: (N, h, w, C)."""
 
@@ -50,16 +59,30 @@ class FolderImages:
 
     def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
         """Decode images (n, h, w, C), several at a time."""
-        files = [self._files[i] for i in np.arange(len(self))[index]]
-        images = np.empty((len(files), *self.shape[1:]), self.dtype)
-        with quiet(), ThreadPoolExecutor(_THREADS) as pool:
-            for place, image in enumerate(pool.map(self._read, files)):
-                images[place] = image
+        images, problems = self.read(index)
+        if problems:
+            raise _refusal(problems)
         return images
 
-    def _read(self, file: File) -> np.ndarray:
+    def read(self, index: np.ndarray | slice) -> tuple[np.ndarray, list[Unreadable]]:
+        """Decode images (n, h, w, C), and say which of them cannot be; their places hold anything."""
+        files = [self._files[i] for i in np.arange(len(self))[index]]
+        images, problems = np.empty((len(files), *self.shape[1:]), self.dtype), []
+        with quiet(), ThreadPoolExecutor(_THREADS) as pool:
+            for place, image in enumerate(pool.map(self._read, files)):
+                if isinstance(image, Unreadable):
+                    problems.append(image)
+                else:
+                    images[place] = image
+        return images, problems
+
+    def _read(self, file: File) -> np.ndarray | Unreadable:
         model = self._config.model
-        image = to_channels(decode(_content(file.path), file.path), model.channels, f"image {file.path}")
+        try:
+            image = decode(_content(file.path), file.path)
+        except InputError as error:
+            return Unreadable(file.path, str(error))
+        image = to_channels(image, model.channels, f"image {file.path}")
         return fit_image(image, model.image_size, self._config.data.resize, model.preprocess.mean)
 
 
@@ -69,6 +92,9 @@ def read_folder(config: Config) -> Source:
     In the second case a file is a test image where a number in [0, 1) drawn from its content's SHA-256 is below
     `data.test`, so that adding or renaming files moves no other. Training images are in the order of their content's
     hashes. PNG, JPEG, BMP and TIFF, all of 8 or all of 16 bits; hidden files and other suffixes are ignored.
+
+    Files that cannot be decoded are refused together, or with `data.unreadable` = "skip" left out and named in the
+    result, for which every file is decoded once more.
 
     Raises:
         InputError: naming the folder or file.
@@ -84,7 +110,10 @@ def read_folder(config: Config) -> Source:
             difference = ", ".join(sorted({*class_names} ^ {*others}))
             raise InputError(f"{root}: train/ and test/ have different classes (in one only: {difference})")
         check_classes(config, class_names)
-        train_files, test_files = _files(train, class_names), _files(test, class_names)
+        (train_files, train_problems), (test_files, test_problems) = (
+            _files(folder, class_names, config) for folder in (train, test)
+        )
+        problems = train_problems + test_problems
     else:
         class_names = _class_names(root)
         for only, other in ((train, test), (test, train)):
@@ -93,24 +122,34 @@ def read_folder(config: Config) -> Source:
                     f"{root}: has {only.name}/ but no {other.name}/; accepted: both, or class folders alone"
                 )
         check_classes(config, class_names)
-        files = _files(root, class_names)
+        files, problems = _files(root, class_names, config)
         train_files = [file for file in files if file.draw >= share]
         test_files = [file for file in files if file.draw < share]
         note = f"test images ({share:.0%}) chosen by content hash, used once"
     _check_dtypes([*train_files, *test_files])
-    content = [class_names, *([(file.digest, file.label) for file in part] for part in (train_files, test_files))]
-    fingerprint = hashlib.sha256(repr(content).encode()).hexdigest()
-    return Source(class_names, _split(train_files, config), _split(test_files, config), fingerprint, note)
+    digests = _fingerprint(class_names, train_files, test_files), _fingerprint(class_names, test_files)
+    (train_split, broken), (test_split, more) = (_split(files, config) for files in (train_files, test_files))
+    if broken or more or problems and config.data.unreadable == "refuse":
+        raise _refusal(problems + broken + more)
+    skipped = tuple(str(problem.path.relative_to(root)) for problem in problems)
+    return Source(class_names, train_split, test_split, *digests, note, skipped)
 
 
-def _split(files: list[File], config: Config) -> Split:
-    images = FolderImages(files, config)
+def _fingerprint(class_names: tuple[str, ...], *parts: list[File]) -> str:
+    content = [class_names, *([(file.digest, file.label) for file in part] for part in parts)]
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _split(files: list[File], config: Config) -> tuple[Split, list[Unreadable]]:
+    """The images of files, in memory where they are few, and those that are found to be broken on the way."""
+    images, problems = FolderImages(files, config), []
     if np.prod(images.shape, dtype=np.int64) * images.dtype.itemsize <= IN_MEMORY:
         decoded = np.empty(images.shape, images.dtype)
         for start in track(range(0, len(files), _CHUNK), "decoding images"):
-            decoded[start : start + _CHUNK] = images[start : start + _CHUNK]
+            decoded[start : start + _CHUNK], some = images.read(slice(start, start + _CHUNK))
+            problems += some
         images = decoded
-    return Split(images, np.array([file.label for file in files], np.int32))
+    return Split(images, np.array([file.label for file in files], np.int32)), problems
 
 
 def _folders(root: Path) -> list[Path]:
@@ -124,12 +163,26 @@ def _class_names(root: Path) -> tuple[str, ...]:
     return tuple(path.name for path in folders)
 
 
-def _files(root: Path, class_names: Iterable[str]) -> list[File]:
-    """The image files below the class folders, in the order of their content's hashes."""
+def _files(root: Path, class_names: Sequence[str], config: Config) -> tuple[list[File], list[Unreadable]]:
+    """The image files below the class folders, in the order of their content's hashes, and those to leave out."""
     places = [(path, label) for label, name in enumerate(class_names) for path in _image_paths(root / name)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        files = list(track(pool.map(_file, places), "reading image files", len(places)))
-    return sorted(files, key=lambda file: (file.digest, file.label, file.path))
+    skip = config.data.unreadable == "skip"
+    with quiet(), ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(partial(_file, whole=skip), places)
+        found = list(track(found, "reading image files", len(places)))
+    problems = sorted((each for each in found if isinstance(each, Unreadable)), key=lambda each: each.path)
+    files = [each for each in found if isinstance(each, File)]
+    if missing := set(range(len(class_names))) - {file.label for file in files}:
+        empty = root / class_names[min(missing)]
+        problem = next(each.problem for each in problems if each.path.parent == empty)
+        raise InputError(f"{empty}: none of its images can be read ({problem})")
+    return sorted(files, key=lambda file: (file.digest, file.label, file.path)), problems
+
+
+def _refusal(problems: list[Unreadable]) -> InputError:
+    first, *others = problems
+    count = f"; and {listing([str(each.path) for each in others])}: {len(problems)} images in all" if others else ""
+    return InputError(f"{first.problem}{count}; data.unreadable=skip leaves out what cannot be read")
 
 
 def _image_paths(folder: Path) -> list[Path]:
@@ -143,10 +196,16 @@ def _image_paths(folder: Path) -> list[Path]:
     return images
 
 
-def _file(place: tuple[Path, int]) -> File:
+def _file(place: tuple[Path, int], whole: bool) -> File | Unreadable:
+    """Read a file's content and header, and, with `whole`, see that its image decodes."""
     path, label = place
-    content = _content(path)
-    return File(hashlib.sha256(content).hexdigest(), label, path, stored_dtype(content, path))
+    try:
+        content = _content(path)
+        if whole:
+            decode(content, path)
+        return File(hashlib.sha256(content).hexdigest(), label, path, stored_dtype(content, path))
+    except InputError as error:
+        return Unreadable(path, str(error))
 
 
 def _content(path: Path) -> bytes:

@@ -35,7 +35,8 @@ class Dataset:
     """Images to train on, to choose by (None where nothing is held out), and to test on.
 
     `protocol`: one sentence on what was held out and how. `fingerprint`: the SHA-256 of images, labels and class names
-    as they are stored, so independent of model, seed and validation.
+    as they are stored, so independent of model, seed and validation; `test_fingerprint`: that of the test split alone.
+    `unreadable`: the files that were left out because they cannot be decoded.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Dataset:
     test: Split
     protocol: str
     fingerprint: str
+    test_fingerprint: str
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ class Source:
     train: Split
     test: Split
     fingerprint: str
+    test_fingerprint: str
     note: str = "test split used once"
+    unreadable: tuple[str, ...] = ()
 
 
 class Part:

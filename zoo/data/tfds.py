@@ -50,7 +50,7 @@ def read_tfds(config: Config) -> Source:
         sizes = [splits[split].num_examples for split in ("train", test_name)]
         size = config.model.image_size
         arrays = _allocate(sizes, (*size, config.model.channels), dtype)
-        fingerprint = Fingerprint(class_names)
+        fingerprint, test_fingerprint = Fingerprint(class_names), Fingerprint(class_names)
         filled = []
         for split, images in zip(("train", test_name), arrays, strict=True):
             labels = np.empty(len(images), np.int32)
@@ -58,6 +58,8 @@ def read_tfds(config: Config) -> Source:
             start = 0
             for some, some_labels in track(batches, f"reading {name} {split}", -(-len(images) // _BATCH)):
                 fingerprint.add(some, some_labels)
+                if split == test_name:
+                    test_fingerprint.add(some, some_labels)
                 for image, label in zip(some, some_labels, strict=True):
                     image = to_channels(image, config.model.channels, f"data set {name}")
                     images[start] = fit_image(image, size, config.data.resize, config.model.preprocess.mean)
@@ -67,7 +69,7 @@ def read_tfds(config: Config) -> Source:
     note = "test split used once"
     if test_name != "test":
         note = "the set has no test split, so its validation split is the test split, used once"
-    return Source(class_names, *filled, fingerprint.hexdigest(), note)
+    return Source(class_names, *filled, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note)
 
 
 def _builder(name: str, config: Config) -> Any:

@@ -17,12 +17,12 @@ def fields_of(program: Program, size: Ints) -> list[Term]:
     """For every cell of the grid, the terms whose union is what it looks at."""
     start = tuple((np.arange(side), np.arange(side) + 1) for side in size)
     values: dict[int, list[Term]] = {program.image: [start]}
-    for step_moves, inputs, output in program.steps:
-        sources = [values[key] for key in inputs]
-        if all(isinstance(move, Pointwise) for move in step_moves):
-            values[output] = _merge(sources)
+    for row in program.rows:
+        sources = [values[key] for key in row.inputs]
+        if all(isinstance(move, Pointwise) for move in row.moves):
+            values[row.output] = _merge(sources)
         else:
-            values[output] = [tuple(map(_bounds, step_moves, term)) for term in sources[0]]
+            values[row.output] = [tuple(map(_bounds, row.moves, term)) for term in sources[0]]
     return values[program.grid]
 
 

@@ -1,5 +1,6 @@
 """Grid cells and pixel rectangles: receptive field, stride, offset, window, and the exact field of every cell."""
 
+import bisect
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,11 +9,15 @@ import keras
 
 from zoo.dense.fields import Term, fields_of
 from zoo.dense.head import head_collapses
-from zoo.dense.positions import Border, Move, Slide
-from zoo.dense.program import Ints, Program, Span, program_of, size_after, span_after
+from zoo.dense.positions import Border, Everywhere, Move, Repeat, Slide
+from zoo.dense.program import Ints, Program, alignment, program_of, size_after
 from zoo.errors import InputError
 from zoo.graph import check_one_image, check_size, trace
 from zoo.saving import card
+
+# The sides that an image may have, and how far apart those are, at most, at which merged maps have one size.
+_SIDES = range(1, 1 << 24)
+_REPEATS = 4096
 
 
 @dataclass(frozen=True)
@@ -20,16 +25,18 @@ class Geometry:
     """The relation between a model's score grid and the image's pixels; every tuple is (vertical, horizontal).
 
     `receptive_field`: side in pixels of what one cell may depend on, infinite where a global block makes it so.
-    `stride`: pixels between neighbouring cells. `window`: side of the crop that a cell stands for. `offset`: top left
-    of cell (0, 0)'s crop, None where it depends on the image's size and none was given.
+    `stride`: pixels between neighbouring cells. `window`: side of the crop that a cell stands for; infinite where the
+    head pools over the whole image. `offset`: top left of cell (0, 0)'s crop, None where it depends on the image's
+    size and none was given.
     """
 
     receptive_field: tuple[float, ...]
     stride: Ints
-    window: Ints
+    window: tuple[float, ...]
     offset: Ints | None
     image_size: Ints | None
     _program: Program = field(repr=False, compare=False)
+    _training_size: Ints | None = field(repr=False, compare=False)
 
     def grid_shape(self, *size: int) -> Ints:
         """Rows and columns of the grid for an image of height and width `size`; zero where no window fits."""
@@ -41,11 +48,84 @@ class Geometry:
         self._check_axes("image size", size)
         return self._program.fits(*size)
 
+    def fitting(self, *size: int) -> Ints:
+        """The least sides from `size` on, congruent to it modulo the stride, that every layer takes."""
+        self._check_axes("image size", size)
+        return tuple(self._program.fitting(axis, side, self.stride[axis]) for axis, side in enumerate(size))
+
+    def keeps_function(self, *size: int) -> bool:
+        """Whether branches meet in an image of height and width `size` as they do at the training size.
+
+        Strided SAME layers pad by the size that they are given. Where one meets a shortcut or another branch, a size
+        of another remainder modulo the stride aligns the two differently: another function inside, not only at the
+        border. True where the training size is not known.
+        """
+        self._check_axes("image size", size)
+        return self._training_size is None or all(
+            alignment(self._program, axis, side) == alignment(self._program, axis, self._training_size[axis])
+            for axis, side in enumerate(size)
+        )
+
+    @cached_property
+    def sizes_that_keep_function(self) -> tuple[tuple[int, Ints], ...]:
+        """For each axis (modulus, remainders): sides, above the receptive field, that `keeps_function` is true of."""
+        found = []
+        for axis, reach in enumerate(self.receptive_field):
+            modulus = math.lcm(*self._program.values(1, _stride_after, axis).values())
+            remainders = tuple(range(modulus))
+            if self._training_size is not None and self._program.any(_shifts):
+                trained = self._training_size[axis]
+                wanted = alignment(self._program, axis, trained)
+                least = trained + (0 if math.isinf(reach) else int(reach))
+                base = -(-least // modulus) * modulus
+                remainders = tuple(r for r in remainders if alignment(self._program, axis, base + r) == wanted)
+            found.append((modulus, remainders) if len(remainders) < modulus else (1, (0,)))
+        return tuple(found)
+
+    def other_function(self, *size: int) -> str:
+        """What to know of an image of `size` that `keeps_function` is not true of, in a sentence; else empty."""
+        if self.keeps_function(*size):
+            return ""
+        accepted = []
+        for name, (modulus, remainders) in zip(("height", "width"), self.sizes_that_keep_function, strict=False):
+            if modulus > 1:
+                accepted.append(f"{name} {modulus}k + {' or '.join(map(str, remainders))}")
+        return (
+            f"at {' x '.join(map(str, size))} pixels branches behind strided SAME layers meet displaced, unlike at the "
+            f"training size: another function inside, not only at the border; sizes that keep it: {', '.join(accepted)}"
+        )
+
+    def size_for(self, *cells: int) -> Ints:
+        """The least sides of an image whose grid has at least so many rows and columns, and that every layer takes.
+
+        With window w, stride s and u last rows that the training size leaves unused, sides of w to w + s - u - 1 give
+        one cell, and w + s - u two.
+
+        Raises:
+            InputError: where no image has such a grid.
+        """
+        self._check_axes("grid", cells)
+        sides = []
+        for axis, count in enumerate(cells):
+            least = 1 + bisect.bisect_left(
+                _SIDES, count, key=lambda side, axis=axis: self._program.fold(side, size_after, axis)
+            )
+            fitting = (side for side in range(least, least + _REPEATS) if self._program.fits_along(axis, side))
+            side = next(fitting, None) if least in _SIDES else None
+            if side is None:
+                raise InputError(f"geometry: no image gives a grid of {' x '.join(map(str, cells))} cells")
+            sides.append(side)
+        return tuple(sides)
+
     def cell_box(self, *cell: int) -> Ints:
         """The crop that a cell stands for, as (top, left, bottom, right), half-open, not clipped at the image."""
         self._check_axes("cell", cell)
         if self.offset is None:
             raise InputError("geometry: the offset depends on the image's size here; give image_size=(height, width)")
+        if math.inf in self.window:
+            if self.image_size is None:
+                raise InputError("geometry: the one cell stands for the whole image; give image_size=(height, width)")
+            return (*(0,) * len(cell), *self.image_size)
         first = [offset + index * stride for offset, index, stride in zip(self.offset, cell, self.stride, strict=True)]
         return (*first, *(top + side for top, side in zip(first, self.window, strict=True)))
 
@@ -85,17 +165,26 @@ class Geometry:
     @property
     def padding_free(self) -> bool:
         """Whether no layer adds rows or columns of its own, so that a cell sees a crop as it would see it alone."""
-        return not any(_pads(move) for step_moves, *_ in self._program.steps for move in step_moves)
+        return not self._program.any(pads)
+
+    @property
+    def upsampling(self) -> tuple[str, ...]:
+        """The names of the layers that repeat rows, so that cells between them see pixels as their crops do not."""
+        return self._program.any(lambda move: isinstance(move, Repeat))
 
     @property
     def bounded(self) -> bool:
         """Whether the receptive field is finite."""
         return not any(math.isinf(side) for side in self.receptive_field)
 
+    @property
+    def global_blocks(self) -> tuple[str, ...]:
+        """The names of the layers that look at the whole image, which make the receptive field infinite."""
+        return self._program.any(lambda move: isinstance(move, Everywhere))
+
     def first_pixel(self) -> Ints:
         """Where the field of cell (0, 0) begins, negative where padding comes first; `image_size` is needed."""
-        sides = enumerate(self.image_size)
-        return tuple(self._program.fold(Span(0, 1, 1, side), span_after, axis).start for axis, side in sides)
+        return tuple(span.start for span in self._program.spans(self.image_size))
 
     @cached_property
     def _fields(self) -> list[Term]:
@@ -107,17 +196,22 @@ class Geometry:
 
     def sentence(self) -> str:
         """The numbers for people to read."""
+        if math.inf in self.window:
+            return "one answer for the whole image"
         stride, window = (" x ".join(map(str, sides)) for sides in (self.stride, self.window))
         reach = f"{' x '.join(map(str, self.receptive_field))} pixels" if self.bounded else "the whole image"
         return f"stride {stride}, window {window} pixels, receptive field {reach}"
 
     def to_dict(self) -> dict[str, list | None]:
-        """The numbers as JSON holds them; an infinite receptive field is null."""
-        finite = [None if math.isinf(side) else int(side) for side in self.receptive_field]
+        """The numbers as JSON holds them; infinite sides are null."""
+
+        def finite(sides: tuple[float, ...]) -> list[int | None]:
+            return [None if math.isinf(side) else int(side) for side in sides]
+
         return {
-            "receptive_field": finite,
+            "receptive_field": finite(self.receptive_field),
             "stride": list(self.stride),
-            "window": list(self.window),
+            "window": finite(self.window),
             "offset": None if self.offset is None else list(self.offset),
         }
 
@@ -135,24 +229,28 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
             takes something else than one image.
     """
     graph = trace(model)
-    axes = max(len(graph.model.inputs[0].shape) - 2, 1)
-    check_one_image(graph, axes)
+    check_one_image(graph, axes=(1, 2))
+    axes = graph.layout.axes
     size = None if image_size is None else check_size(image_size, axes)
     training_size = card(model).image_size
-    if training_size is None and None not in graph.model.inputs[0].shape[1:-1]:
-        training_size = tuple(graph.model.inputs[0].shape[1:-1])
-    has_head = bool(head_collapses(graph))
-    program = program_of(graph, training_size)
+    built = graph.layout.sides(graph.model.inputs[0].shape)
+    if training_size is None and None not in built:
+        training_size = built
+    is_global = card(model).pooling == "global"
+    has_head = bool(head_collapses(graph)) and not is_global
+    program = program_of(graph, training_size, as_it_stands=is_global)
     window = card(model).window or (training_size if has_head else None)
     sides = size or training_size or (None,) * axes
-    spans = [program.fold(Span(0, 1, 1, side), span_after, axis) for axis, side in enumerate(sides)]
+    spans = program.spans(sides)
     reach = tuple(span.extent for span in spans)
     offset: Ints | None = tuple(span.start for span in spans)
     if window is not None:
         # A cell's crop lies where the crop itself, seen alone, would put its single cell.
-        trained = [program.fold(Span(0, 1, 1, side), span_after, axis) for axis, side in enumerate(window)]
+        trained = program.spans(window)
         offset = tuple(span.start - alone.start for span, alone in zip(spans, trained, strict=True))
-    if size is None and _offset_depends_on_size(program):
+    if is_global:
+        offset = (0,) * axes
+    elif size is None and _offset_depends_on_size(program):
         offset = None
     return Geometry(
         receptive_field=reach,
@@ -161,16 +259,24 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
         offset=offset,
         image_size=size,
         _program=program,
+        _training_size=training_size,
     )
 
 
 def _offset_depends_on_size(program: Program) -> bool:
-    return any(
-        isinstance(move, Slide) and move.shifts_with_size for step_moves, *_ in program.steps for move in step_moves
-    )
+    return bool(program.any(_shifts))
 
 
-def _pads(move: Move) -> bool:
+def _shifts(move: Move) -> bool:
+    return isinstance(move, Slide) and move.shifts_with_size
+
+
+def _stride_after(move: Move, strides: list[int]) -> int:
+    return strides[0] * move.stride if isinstance(move, Slide) else max(strides)
+
+
+def pads(move: Move) -> bool:
+    """Whether a move adds rows that are no map's."""
     if isinstance(move, Border):
         return move.before > 0 or move.after > 0
-    return isinstance(move, Slide) and move.same and move.extent > 1
+    return isinstance(move, Slide) and (move.same or move.causal) and move.extent > 1

@@ -2,10 +2,9 @@
 
 from keras import layers
 
-from zoo.dense.positions import GLOBAL_POOLINGS, moves, refuse_channels_first
-from zoo.graph import Graph, Step
-
-_COLLAPSES = (*GLOBAL_POOLINGS, layers.Flatten, layers.Reshape)
+from zoo.dense.positions import global_pooling, moves, refuse_own_code
+from zoo.errors import InputError
+from zoo.graph import AUGMENTATIONS, Graph, Step
 
 
 def head_collapses(graph: Graph) -> frozenset[int]:
@@ -20,7 +19,7 @@ def head_collapses(graph: Graph) -> frozenset[int]:
     for index, step in enumerate(graph.steps):
         is_map = any(spatial[key] for key in step.inputs)
         origin = frozenset().union(*(origins[key] for key in step.inputs if not spatial[key]))
-        if is_map and _collapses(step):
+        if is_map and _collapses(step, graph):
             found.add(index)
             is_map, origin = False, frozenset({index})
         elif is_map:
@@ -32,24 +31,43 @@ def head_collapses(graph: Graph) -> frozenset[int]:
 
 
 def refuse_unknown_reach(graph: Graph, collapses: frozenset[int]) -> None:
-    """See that every layer on a map is one whose reach over positions is known.
+    """See that every layer is Keras's own, and every layer on a map one whose reach over positions is known.
 
     Raises:
-        InputError: naming the layer (attention, Permute, recurrent, Lambda, channels first) that could not be slid.
+        InputError: naming the layer (attention, Permute, recurrent, Lambda) that could not be slid; or one that is
+            called with training=True, whose answers are random or depend on the batch.
     """
-    axes = len(graph.model.inputs[0].shape) - 2
     vectors: set[int] = set()
     for index, step in enumerate(graph.steps):
+        refuse_own_code(step)
         if set(step.inputs) <= vectors:
             vectors.update(step.outputs)
-        elif index in collapses or isinstance(step.layer, GLOBAL_POOLINGS):
-            refuse_channels_first(step)
+        elif index in collapses or global_pooling(step, graph.layout):
             vectors.update(step.outputs)
         else:
-            moves(step, axes)
+            moves(step, graph.layout)
+        if step.training and not isinstance(step.layer, AUGMENTATIONS):
+            raise InputError(f"layer {step.path!r}: is called with training=True; accepted: the model for inference")
 
 
-def _collapses(step: Step) -> bool:
-    return isinstance(step.layer, _COLLAPSES) and (
-        isinstance(step.layer, GLOBAL_POOLINGS) or len(step.output_shape) == 2
-    )
+def refuse_broadcasts(graph: Graph, sizes: dict[int, tuple[int | None, ...]]) -> None:
+    """See that maps that are merged have one size, for one position repeated is so at the training size alone.
+
+    `sizes`: the shape of every tensor there, without the batch. What a global pooling made is one position at any size.
+
+    Raises:
+        InputError: naming the layer.
+    """
+    pooled: set[int] = set()
+    for step in graph.steps:
+        if set(step.inputs) <= pooled or global_pooling(step, graph.layout):
+            pooled.update(step.outputs)
+        found = {graph.layout.sides((None, *sizes[key])) for key in step.inputs if key not in pooled}
+        if len(found) > 1:
+            received = " and ".join(" x ".join(map(str, sides)) for sides in sorted(found))
+            raise InputError(f"layer {step.path!r}: merges maps of {received} positions; accepted: one size")
+
+
+def _collapses(step: Step, graph: Graph) -> bool:
+    flattens = isinstance(step.layer, layers.Flatten | layers.Reshape) and len(step.output_shape) == 2
+    return flattens or global_pooling(step, graph.layout) is not None

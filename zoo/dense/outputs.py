@@ -1,6 +1,7 @@
 """What a model's outputs are: logits, or what a softmax or sigmoid inside the model has made of them."""
 
-from typing import Literal
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -13,9 +14,11 @@ Outputs = Literal["logits", "probabilities", "sigmoid"]
 # Layers that hand on or average what they get, so that probabilities stay probabilities.
 _CARRIERS = (
     layers.Average,
+    layers.AveragePooling1D,
     layers.AveragePooling2D,
     layers.Dropout,
     layers.Flatten,
+    layers.GlobalAveragePooling1D,
     layers.GlobalAveragePooling2D,
     layers.Identity,
     layers.Reshape,
@@ -24,8 +27,7 @@ _CARRIERS = (
 
 def outputs_are(model: keras.Model) -> Outputs:
     """What the first output is: "probabilities" after a softmax, "sigmoid" after a sigmoid, else "logits"."""
-    graph = trace(model)
-    return _kinds(graph)[graph.outputs[0]]
+    return _output_kinds(trace(model))[0]
 
 
 def to_probabilities(scores: np.ndarray, outputs: Outputs) -> np.ndarray:
@@ -46,21 +48,74 @@ def scores_before(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
     differ by rounding alone.
     """
     graph = trace(model)
-    kinds = _kinds(graph)
-    ends = _final_activations(graph, kinds)
-    if not ends:
+    dtype = graph.model.inputs[0].dtype
+    if not keras.backend.is_float_dtype(dtype):
+        images = images.astype(dtype)
+    if not any(kind != "logits" for kind in _output_kinds(graph)):
         return [keras.ops.convert_to_numpy(scores) for scores in keras.tree.flatten(model(images, training=False))]
-    values = {graph.inputs[0]: keras.ops.convert_to_tensor(images, dtype=graph.model.inputs[0].dtype)}
-    for index, step in enumerate(graph.steps):
-        layer = step.layer
-        if index in ends and not getattr(layer, "weights", ()):
+    images = keras.ops.convert_to_tensor(images)
+    return [keras.ops.convert_to_numpy(scores) for scores in before_activation(model)(images)]
+
+
+def before_activation(model: keras.Model) -> Callable[[Any], list[Any]]:
+    """What `scores_before` computes, as a function from images to outputs, tensors of the backend.
+
+    It makes no variables when it is called, so that it can be traced and differentiated.
+    """
+    graph = trace(model)
+    applied = without_activations(graph)
+
+    def compute(images: Any) -> list[Any]:
+        values = run_steps(graph, {graph.inputs[0]: images}, graph.outputs, applied)
+        return [values[key] for key in graph.outputs]
+
+    return compute
+
+
+def run_steps(
+    graph: Graph,
+    values: dict[int, Any],
+    wanted: Collection[int],
+    applied: Sequence[keras.Operation | None] | None = None,
+) -> dict[int, Any]:
+    """The `wanted` tensors by their keys, computed from `values` of others, tensors of the backend.
+
+    `applied`: for every step what to call in its layer's place, None to hand its input on.
+    """
+    values, missing, needed = dict(values), set(wanted) - set(values), set()
+    for index, step in reversed(list(enumerate(graph.steps))):
+        if missing & set(step.outputs):
+            needed.add(index)
+            missing = (missing - set(step.outputs)) | (set(step.inputs) - set(values))
+    for index in sorted(needed):
+        step = graph.steps[index]
+        layer = step.layer if applied is None else applied[index]
+        if layer is None:
             values[step.outputs[0]] = values[step.inputs[0]]
             continue
-        if index in ends:
-            layer = _without_activation(layer)
         args, kwargs = step.refill(values)
         values |= dict(zip(step.outputs, keras.tree.flatten(layer(*args, **kwargs)), strict=True))
-    return [keras.ops.convert_to_numpy(values[key]) for key in graph.outputs]
+    return {key: values[key] for key in wanted}
+
+
+def without_activations(graph: Graph) -> list[keras.Operation | None]:
+    """The graph's layers; in place of the softmax or sigmoid that an output is, the layer without, or None."""
+    applied = [step.layer for step in graph.steps]
+    kinds = _kinds(graph)
+    wanted = {key for key in graph.outputs if kinds[key] != "logits"}
+    for index, step in reversed(list(enumerate(graph.steps))):
+        if not wanted & set(step.outputs):
+            continue
+        if _made_by(step) == "logits":
+            wanted |= set(step.inputs)
+        else:
+            applied[index] = _without_activation(step.layer) if getattr(step.layer, "weights", ()) else None
+    return applied
+
+
+def _output_kinds(graph: Graph) -> list[Outputs]:
+    kinds = _kinds(graph)
+    return [kinds[key] for key in graph.outputs]
 
 
 def _kinds(graph: Graph) -> dict[int, Outputs]:
@@ -88,20 +143,6 @@ def _made_by(step: Step) -> Outputs:
 def _carries(step: Step) -> bool:
     is_linear = isinstance(step.layer, layers.Activation) and step.layer.activation is keras.activations.linear
     return is_linear or isinstance(step.layer, _CARRIERS)
-
-
-def _final_activations(graph: Graph, kinds: dict[int, Outputs]) -> set[int]:
-    """Indices of the steps whose softmax or sigmoid the outputs are."""
-    wanted = {key for key in graph.outputs if kinds[key] != "logits"}
-    found = set()
-    for index, step in reversed(list(enumerate(graph.steps))):
-        if not wanted & set(step.outputs):
-            continue
-        if _made_by(step) == "logits":
-            wanted |= set(step.inputs)
-        else:
-            found.add(index)
-    return found
 
 
 def _without_activation(layer: layers.Layer) -> layers.Layer:

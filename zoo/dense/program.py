@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from zoo.dense.head import head_collapses
 from zoo.dense.positions import (
-    GLOBAL_POOLINGS,
     Border,
     Everywhere,
     Move,
@@ -14,20 +14,32 @@ from zoo.dense.positions import (
     Repeat,
     Slide,
     Unknown,
+    global_pooling,
     moves,
-    refuse_channels_first,
 )
 from zoo.errors import InputError
 from zoo.graph import Graph
 
 Ints = tuple[int, ...]
 
+# How many sizes are tried for one at which merged maps, some of them upsampled, have one size.
+_STEPS = 256
+
+
+class Row(NamedTuple):
+    """What one step does along each axis, the keys of what it takes and makes, and the layer's path."""
+
+    moves: tuple[Move, ...]
+    inputs: Ints
+    output: int
+    path: str
+
 
 @dataclass(frozen=True)
 class Program:
-    """A network as moves: (moves along each axis, keys of inputs, key of output), and the keys of image and grid."""
+    """A network as moves, with the keys of image and grid."""
 
-    steps: tuple[tuple[tuple[Move, ...], Ints, int], ...]
+    rows: tuple[Row, ...]
     image: int
     grid: int
     axes: int
@@ -38,14 +50,38 @@ class Program:
 
     def fits(self, *size: int) -> bool:
         """Whether every window fits into an image of that size, and maps that are merged have one size."""
-        return all(0 not in self.values(side, _fitting_size, axis).values() for axis, side in enumerate(size))
+        return all(self.fits_along(axis, side) for axis, side in enumerate(size))
+
+    def fits_along(self, axis: int, side: int) -> bool:
+        """`fits` along one axis alone."""
+        return 0 not in self.values(side, _fitting_size, axis).values()
+
+    def fitting(self, axis: int, side: int, step: int) -> int:
+        """The least side from `side` on, in steps, that `fits_along` is true of; `side` itself where none is near."""
+        near = range(side, side + _STEPS * step, step)
+        return next((each for each in near if self.fits_along(axis, each)), side)
 
     def values(self, start: object, combine: Callable, axis: int) -> dict[int, object]:
         """What `fold` carries, at every tensor on the way, by its key."""
         values = {self.image: start}
-        for step_moves, inputs, output in self.steps:
-            values[output] = combine(step_moves[axis], [values[key] for key in inputs])
+        for row in self.rows:
+            try:
+                values[row.output] = combine(row.moves[axis], [values[key] for key in row.inputs])
+            except InputError as error:
+                raise InputError(f"layer {row.path!r}: {error}") from None
         return values
+
+    def spans(self, sides: tuple[int | None, ...]) -> tuple["Span", ...]:
+        """What the cells of the grid look at along each axis of an image of `sides`.
+
+        Raises:
+            InputError: naming the layer, where upsampling leaves no whole stride.
+        """
+        return tuple(self.fold(Span(0, 1, 1, side), span_after, axis) for axis, side in enumerate(sides))
+
+    def any(self, condition: Callable[[Move], bool]) -> tuple[str, ...]:
+        """The paths of the layers with a move that fulfils a condition."""
+        return tuple(row.path for row in self.rows if any(map(condition, row.moves)))
 
 
 def size_after(move: Move, sizes: list[int]) -> int:
@@ -90,7 +126,9 @@ def span_after(move: Move, spans: list[Span]) -> Span:
             return Span(first.start - move.before * first.stride, first.extent, first.stride, size)
         case Repeat():
             if first.stride % move.times:
-                raise InputError(f"geometry: upsampling by {move.times} at stride {first.stride} has no whole stride")
+                raise InputError(
+                    f"upsamples by {move.times} at stride {first.stride}; accepted: a multiple of {move.times}"
+                )
             return Span(first.start, first.extent, first.stride // move.times, size)
         case Everywhere():
             return Span(first.start, math.inf, 0, size)
@@ -100,6 +138,20 @@ def span_after(move: Move, spans: list[Span]) -> Span:
             return Span(start, end - start, max(span.stride for span in spans), size)
 
 
+def alignment(program: Program, axis: int, size: int) -> tuple[int, ...]:
+    """By how many pixels the branches that meet at each merge lie apart in an image of `size` rows.
+
+    Strided SAME layers pad by the size that they are given, so this may differ from size to size, and with it the
+    function that the network is.
+    """
+    found = program.values(Span(0, 1, 1, size), _positioned_span, axis)
+    apart = []
+    for row in program.rows:
+        starts = [found[key].start for key in row.inputs if found[key] is not None]
+        apart += [start - starts[0] for start in starts[1:]]
+    return tuple(apart)
+
+
 def program_of(graph: Graph, training_size: Ints | None, as_it_stands: bool = False) -> Program:
     """The moves of the graph's first output; a head counts as the window that its conversion is.
 
@@ -107,20 +159,19 @@ def program_of(graph: Graph, training_size: Ints | None, as_it_stands: bool = Fa
     """
     if len(graph.inputs) != 1:
         raise InputError(f"model {graph.model.name!r}: has {len(graph.inputs)} inputs; accepted: one image")
-    axes = len(graph.model.inputs[0].shape) - 2
+    layout = graph.layout
     collapses = head_collapses(graph)
-    steps: list[tuple[tuple[Move, ...], Ints, int]] = []
+    rows: list[Row] = []
     vectors: set[int] = set()  # tensors without positions, in the head or between a global pooling and its merge
     sizes: dict[int, Ints] = {}
     if training_size is not None:
         sizes = {graph.inputs[0]: tuple(training_size)}
     for index, step in enumerate(graph.steps):
         if all(key in vectors for key in step.inputs):
-            step_moves = (Pointwise(),) * axes
+            step_moves = (Pointwise(),) * layout.axes
         elif index in collapses and as_it_stands:
-            step_moves = (Everywhere(),) * axes
+            step_moves = (Everywhere(),) * layout.axes
         elif index in collapses:
-            refuse_channels_first(step)
             if not sizes:
                 raise InputError(
                     f"model {graph.model.name!r}: its training size is not known; convert it with image_size first"
@@ -128,19 +179,19 @@ def program_of(graph: Graph, training_size: Ints | None, as_it_stands: bool = Fa
             step_moves = tuple(Slide(side) for side in sizes[step.inputs[0]])
         else:
             try:
-                step_moves = moves(step, axes)
+                step_moves = moves(step, layout)
             except InputError:
                 if not as_it_stands:
                     raise
-                step_moves = (Unknown(),) * axes
+                step_moves = (Unknown(),) * layout.axes
         if index in collapses or isinstance(step_moves[0], Everywhere) or set(step.inputs) <= vectors:
             vectors.update(step.outputs)
         for key in step.outputs:
-            steps.append((step_moves, step.inputs, key))
+            rows.append(Row(step_moves, step.inputs, key, step.path))
             if sizes:
-                along = ([sizes[source][axis] for source in step.inputs] for axis in range(axes))
+                along = ([sizes[source][axis] for source in step.inputs] for axis in range(layout.axes))
                 sizes[key] = tuple(map(size_after, step_moves, along))
-    return Program(tuple(steps), graph.inputs[0], graph.outputs[0], axes)
+    return Program(tuple(rows), graph.inputs[0], graph.outputs[0], layout.axes)
 
 
 def spans(graph: Graph, image_size: Ints | None = None) -> dict[int, tuple[Span, ...] | None]:
@@ -165,10 +216,10 @@ def smallest_image(graph: Graph, built: Ints | None = None, limit: int = 4096) -
     Raises:
         InputError: for a model with several inputs.
     """
-    if any(not isinstance(graph.steps[index].layer, GLOBAL_POOLINGS) for index in head_collapses(graph)):
+    if any(global_pooling(graph.steps[index], graph.layout) is None for index in head_collapses(graph)):
         return built
     program = program_of(graph, None, as_it_stands=True)
-    if any(isinstance(move, Unknown) for step_moves, *_ in program.steps for move in step_moves):
+    if program.any(lambda move: isinstance(move, Unknown)):
         return None
     for side in range(1, limit + 1):
         if program.fits(*(side,) * program.axes):
@@ -191,3 +242,9 @@ def _known_span(move: Move, spans: list[Span | None]) -> Span | None:
         return span_after(move, spans)
     except InputError:  # upsampling to less than a pixel has no whole stride
         return None
+
+
+def _positioned_span(move: Move, spans: list[Span | None]) -> Span | None:
+    """What the cells of a map look at, None for what a global pooling made, which has no place."""
+    known = [span for span in spans if span is not None]
+    return span_after(move, known) if known and not isinstance(move, Everywhere) else None

@@ -1,103 +1,318 @@
 """A large image to a ScoreMap, whole or in tiles, with the same answer."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from zoo.dense.answers import Pooling, check_pooling, pooled_outputs
 from zoo.dense.convert import convolutionalize
+from zoo.dense.engines import Engine, Precision, Run, make_engine
+from zoo.dense.finer import FinerRunner
+from zoo.dense.forward import compute_dtype
 from zoo.dense.geometry import Geometry, geometry
+from zoo.dense.memory import available, choose_tile, parse_memory, size_text
 from zoo.dense.outputs import outputs_are
-from zoo.dense.pixels import check_pixels, read_pixels
+from zoo.dense.pixels import Pixels, check_finite, open_mask, open_pixels
 from zoo.dense.program import smallest_image
+from zoo.dense.scales import check_scales, merger, rescale, scaled_size
 from zoo.dense.score_map import ScoreMap
-from zoo.errors import InputError
+from zoo.dense.store import Store, image_key, model_key
+from zoo.dense.tiles import Border, Layout, Tile, lay_out
+from zoo.errors import InputError, Interrupted
 from zoo.graph import check_one_output, trace
 from zoo.progress import track
 from zoo.saving import card, class_names
 
-# Pixels a side up to which an image is scanned in one pass where no tile is asked for.
-_ONE_PASS = 1024
+# Numbers of scores that are merged at a time, of all scales together.
+_MERGED_AT_ONCE = 2**22
 
 
-def scan(fcn: keras.Model, image: np.ndarray | str | Path, tile: int | None = None, progress: bool = False) -> ScoreMap:
+def scan(
+    fcn: keras.Model,
+    image: np.ndarray | str | Path,
+    tile: int | None = None,
+    memory: int | str | None = None,
+    stride: int | tuple[int, int] | None = None,
+    scales: Sequence[float] | None = None,
+    merge: Pooling = "average-probabilities",
+    border: Border = "none",
+    mask: np.ndarray | str | Path | None = None,
+    output: str | Path | None = None,
+    engine: Engine = "keras",
+    precision: Precision | None = None,
+    progress: bool = False,
+) -> ScoreMap:
     """Slide a model over a large image in one pass: (H, W, C) -> scores (rows, cols, classes).
+
+    Pixels and scores are float32, or float64 for a model that computes in it.
 
     Args:
         fcn: a converted model; a classifier is converted first.
         image: an array (H, W) or (H, W, C), anything with a shape that is read by slices, or a file. Values are those
             that the model was trained on: raw pixels, of the same type or as floats.
         tile: side in pixels of the region that one tile answers for; what its cells see beyond it comes on top. The
-            scores do not depend on it. Default: one pass up to 1,024 pixels a side, tiles of that size beyond.
+            scores do not depend on it. Default: the largest that the memory allows, up to 2,048.
+        memory: what the process may hold at its peak, in bytes or as "2GiB"; instead of `tile`. Default: a tile may
+            take 1 GiB on top of what the process holds.
+        stride: pixels between neighbouring cells, any divisor of the model's stride, or one for rows and one for
+            columns; 1 gives a cell at every pixel (see `zoo.dense.finer`). Default: the model's own.
+        scales: scan the image at each of these scales, such as [0.7, 1, 1.4], which finds things of other sizes, and
+            merge the maps on the grid of the image itself. The image is held in memory (see `zoo.dense.scales`).
+        merge: how the scores of a cell at several scales become one; those of `zoo.dense.answers.answer`. The scores
+            are probabilities then where its name says so, and logits else.
+        border: what becomes of pixels that no window covers: "none" leaves the grid as it is, "reflect" mirrors the
+            image, "shift" adds a last row and column of windows flush with the border (see `zoo.dense.tiles.lay_out`).
+        mask: a region of interest, (H, W), true inside, or an image file. A tile is skipped, its scores NaN, where no
+            pixel inside lies in the windows of its cells.
+        output: a new `.npy` file or `.zarr` folder (chunks are tiles) for the scores, which are then read from there.
+            A scan that was stopped goes on where it was when it is called again.
+        engine: "keras" or "openvino", which has an extra of its own (see `zoo.dense.engines.make_engine`).
+        precision: what OpenVINO computes in: "float32", or "bfloat16" where the processor has it.
         progress: show a bar over the tiles, on a terminal.
 
     Raises:
         InputError: where the image has other channels or samples than the model's images, values that are not finite,
             or no window fits; a tile is smaller than the stride, or tiles are asked of a model whose cells depend on
-            the whole image; or the model gives no map: several outputs, or one answer for an image of any size.
+            the whole image; the stride is no divisor, or none for this engine; a scale is no number above 0, or the
+            image is too small at it; the engine or its precision is not there; the memory does not suffice; the output
+            holds an unfinished scan of something else; or the model gives no map: several outputs, or one answer for
+            an image of any size.
+        Interrupted: after Ctrl-C, where there is an output.
+        OSError: where the output cannot be written; what is there is kept.
     """
-    check_one_output(fcn)
-    fcn = convolutionalize(fcn)
-    image = read_pixels(fcn, image) if isinstance(image, str | Path) else check_pixels(fcn, image)
-    placed = geometry(fcn, image.shape[:2])
-    _check_fit(fcn, placed)
-    _check_tile(tile, max(placed.stride))
-    rows, columns = placed.grid_shape(*image.shape[:2])
-    if not placed.bounded:
-        if tile is not None:
-            raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")
-        tile = max(image.shape[:2])
-    scores = np.empty((rows, columns, fcn.output_shape[-1]), np.float32)
-    parts = list(tiles(placed, tile or _ONE_PASS))
-    for part in track(parts, "scanning", len(parts)) if progress else parts:
-        pixels = np.asarray(image[part.pixels], np.float32)
-        if not np.isfinite(pixels).all():
-            raise InputError("image: received values that are not finite; accepted: numbers")
-        scores[part.cells] = keras.ops.convert_to_numpy(fcn(pixels[None], training=False))[0][part.inner]
-    return ScoreMap(scores, placed, class_names(fcn), tuple(image.shape[:2]), outputs_are(fcn))
+    scanner = Scanner(fcn, tile, memory, stride, scales, merge, border, engine, precision, progress)
+    return scanner(image, mask, output)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """The `cells` that a tile answers for, the `pixels` that it reads, and where in its answer those cells are."""
+class Scanner:
+    """A model made ready to scan many images, each as `scan` does: called with image, mask and output."""
 
-    cells: tuple[slice, slice]
-    pixels: tuple[slice, slice]
-    inner: tuple[slice, slice]
+    def __init__(
+        self,
+        fcn: keras.Model,
+        tile: int | None = None,
+        memory: int | str | None = None,
+        stride: int | tuple[int, int] | None = None,
+        scales: Sequence[float] | None = None,
+        merge: Pooling = "average-probabilities",
+        border: Border = "none",
+        engine: Engine = "keras",
+        precision: Precision | None = None,
+        progress: bool = False,
+    ):
+        """Take the options of `scan` that are the same for all images.
 
+        Raises:
+            InputError: for wrong ones, as far as they are wrong for every image.
+        """
+        check_one_output(fcn)
+        check_pooling(merge)
+        self.fcn = convolutionalize(fcn)
+        self.tile, self.stride, self.border, self.progress = tile, stride, border, progress
+        self.memory = None if memory is None else parse_memory(memory)
+        self.scales, self.merge = None if scales is None else check_scales(scales), merge
+        self.engine, self.precision = engine, precision
+        self._dtype = compute_dtype(self.fcn)
 
-def tiles(placed: Geometry, tile: int) -> Iterator[Tile]:
-    """Cut the grid of an image, so that every part's cells come out as they do from the whole.
-
-    A part's pixels hold the whole field of its cells, begin at a multiple of the stride, and end as many strides
-    before the image's end, so that strided SAME layers pad a part as they pad the image.
-    """
-    grid = placed.grid_shape(*placed.image_size)
-    begins = placed.first_pixel()
-    axes = []
-    for axis in range(len(grid)):
-        stride, height, reach = placed.stride[axis], placed.image_size[axis], placed.receptive_field[axis]
-        step = max(tile // stride, 1)
-        parts = []
-        for first in range(0, grid[axis], step):
-            last = min(first + step, grid[axis])
-            if placed.bounded:
-                begin = max((begins[axis] + first * stride) // stride * stride, 0)
-                end = begins[axis] + (last - 1) * stride + int(reach)
-                end = height - max(height - end, 0) // stride * stride
+    def __call__(
+        self,
+        image: np.ndarray | str | Path,
+        mask: np.ndarray | str | Path | None = None,
+        output: str | Path | None = None,
+    ) -> ScoreMap:
+        """Scan one image; see `scan`."""
+        store = None if output is None else Store(output)
+        with ExitStack() as opened:
+            source = opened.enter_context(open_pixels(self.fcn, image))
+            inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
+            layout = self._lay_out(source.shape[:2])
+            about = None if store is None else self.key(source, mask)
+            outputs = outputs_are(self.fcn)
+            if self.scales is None:
+                side, run = self._side(layout, store, about), self._run
+                with nullcontext() if store is None else store.alone():
+                    scores = self._fill(run, layout, side, source, inside, store, about)
+                    scores = scores if store is None else store.finish()
             else:
-                begin, end = 0, height
-            skipped = begin // stride
-            parts.append((slice(first, last), slice(begin, end), slice(first - skipped, last - skipped)))
-        axes.append(parts)
-    for parts in product(*axes):
-        yield Tile(*zip(*parts, strict=True))
+                scores = self._merged(layout, source, inside, store, about)
+                outputs = pooled_outputs(outputs, self.merge)
+        names, size = class_names(self.fcn), layout.image_size
+        placed, starts, note = layout.geometry, layout.starts, layout.other_function
+        return ScoreMap(scores, placed, names, size, outputs, self.border, starts, about, note)
+
+    def key(self, image: Any, mask: Any = None) -> dict[str, Any]:
+        """What a scan's scores depend on, and how it is cut, as JSON holds it."""
+        return {
+            "model": self._model_key,
+            "image": image_key(image),
+            "mask": None if mask is None else image_key(mask),
+            "stride": None if self.stride is None else np.broadcast_to(self.stride, 2).tolist(),
+            "scales": None if self.scales is None else list(self.scales),
+            "merge": None if self.scales is None else self.merge,
+            "border": self.border,
+            "engine": self.engine,
+            "precision": self.precision,
+            "tile": self.tile,
+            "memory": self.memory,
+        }
+
+    @cached_property
+    def _model_key(self) -> str:
+        return model_key(self.fcn)
+
+    @cached_property
+    def _run(self) -> Run:
+        """What gives a tile's scores."""
+        if self.stride is not None and self.engine != "keras":
+            runner = FinerRunner(self.fcn, self.stride)
+            if runner.geometry.padding_free:
+                raise InputError(
+                    f"engine: received {self.engine!r}; accepted with a stride, for a model without padding: 'keras'"
+                )
+        engine = make_engine(self.fcn, self.engine, self.precision)
+        return engine if self.stride is None else FinerRunner(self.fcn, self.stride, engine)
+
+    def _lay_out(self, size: tuple[int, int]) -> Layout:
+        """The grid of an image of `size`, if it has one and tiles can be cut as asked."""
+        check_fit(self.fcn, geometry(self.fcn, size))
+        layout = lay_out(self.fcn, size, self.border, self.stride)
+        check_fit(self.fcn, layout.geometry)
+        _check_tile(self.tile, self.memory, layout.geometry)
+        return layout
+
+    def _shape(self, layout: Layout) -> tuple[int, int, int]:
+        return (*layout.grid_shape, self.fcn.output_shape[-1])
+
+    def _side(self, layout: Layout, store: Store | None, about: dict | None) -> int:
+        """The side of the tiles: that of an unfinished scan, the one asked for, or one that the memory allows."""
+        side = self.tile if store is None else store.unfinished(about) or self.tile
+        if side is not None:
+            return side
+        held = 0 if store else int(np.prod(self._shape(layout))) * self._dtype.itemsize
+        return choose_tile(self.fcn, layout, self.memory, held)
+
+    def _fill(
+        self,
+        run: Run,
+        layout: Layout,
+        side: int,
+        source: Pixels,
+        inside: Pixels | None,
+        store: Store | None,
+        about: dict | None,
+    ) -> Any:
+        """The scores of one image, in `store` if there is one, which is left open."""
+        shape = self._shape(layout)
+        if store is not None:
+            chunks = tuple(max(side // stride, 1) for stride in layout.geometry.stride)
+            store.open(about, side, shape, self._dtype, chunks)
+        target = np.empty(shape, self._dtype) if store is None else store
+        _fill(target, layout, side, Pixels(source.source, layout.mirrored), run, inside, self.progress)
+        return target if store is None else store.read()
+
+    def _merged(
+        self, layout: Layout, source: Pixels, inside: Pixels | None, store: Store | None, about: dict | None
+    ) -> Any:
+        """Scan an image at all scales, each into a store of its own, and merge the maps on the grid of `layout`."""
+        _check_room(source, self.scales)
+        plans = []
+        for scale in self.scales:
+            own, key = (None, None) if store is None else (store.beside(f"{scale:g}"), {**about, "scale": scale})
+            try:
+                found = self._lay_out(scaled_size(layout.image_size, scale))
+                plans.append((scale, found, self._side(found, own, key), own, key))
+            except InputError as error:
+                raise InputError(f"scale {scale:g}: {error}") from None
+        run, shape = self._run, self._shape(layout)
+        step = max(_MERGED_AT_ONCE // (len(plans) * shape[1] * shape[2]), 1)
+        with nullcontext() if store is None else store.alone():
+            if store is not None:
+                store.open(about, step, shape, self._dtype, (step, shape[1]))
+            pixels, region = source[:, :], None if inside is None else (inside[:, :] != 0).astype(np.float32)
+            maps, names, outputs = [], class_names(self.fcn), outputs_are(self.fcn)
+            for scale, found, side, own, key in plans:
+                scaled = Pixels(pixels if scale == 1 else rescale(pixels, scale))
+                region_there = None if region is None else Pixels(rescale(region, scale) > 0)
+                scores = self._fill(run, found, side, scaled, region_there, own, key)
+                placed, starts = found.geometry, found.starts
+                maps.append(ScoreMap(scores, placed, names, found.image_size, outputs, self.border, starts))
+            rows = merger(maps, layout, self.merge)
+            target = np.empty(shape, self._dtype) if store is None else store
+            for index, first in enumerate(range(0, shape[0], step)):
+                wanted = slice(first, min(first + step, shape[0]))
+                if store is None:
+                    target[wanted] = rows(wanted)
+                else:
+                    store.write(index, (wanted, slice(0, shape[1])), rows(wanted))
+            if store is None:
+                return target
+            scores = store.finish()
+            for each in plans:
+                each[3].discard()
+            return scores
 
 
-def _check_fit(fcn: keras.Model, placed: Geometry) -> None:
+def _check_room(source: Pixels, scales: Sequence[float]) -> None:
+    """See that an image fits into memory, as it is and at its largest scale."""
+    samples = int(np.prod(source.shape))
+    # Scaled, a plane before and after and all planes twice, in float32.
+    need = samples * source.dtype.itemsize + int(samples * max(scales) ** 2 * 12)
+    room = available()
+    if need > room:
+        raise InputError(
+            f"scales: received {max(scales):g} for an image of {source.shape[0]} x {source.shape[1]} pixels, which "
+            f"takes about {size_text(need)} of memory; accepted: what fits {size_text(room)}"
+        )
+
+
+def _fill(
+    target: np.ndarray | Store,
+    layout: Layout,
+    tile: int,
+    pixels: Pixels,
+    run: Run,
+    inside: Pixels | None,
+    progress: bool,
+) -> None:
+    """Score the tiles that `target` lacks, one after the other."""
+    store = target if isinstance(target, Store) else None
+    parts = list(enumerate(layout.tiles(tile)))
+    missing = [each for each in parts if store is None or each[0] not in store.done]
+    dtype = target.dtype
+    try:
+        for index, part in track(missing, "scanning", len(missing)) if progress else missing:
+            scores = np.nan
+            if inside is None or _looks_at(layout, part, inside):
+                scores = run(check_finite(pixels[part.pixels].astype(dtype))[None])[0][part.inner]
+                scores = scores.astype(dtype, copy=False)
+            if store is None:
+                target[part.cells] = scores
+            else:
+                store.write(index, part.cells, scores)
+    except (KeyboardInterrupt, OSError) as error:
+        if store is None:
+            raise
+        kept = f"{len(store.done)} of {len(parts)} tiles are kept, and the same scan goes on from there"
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"{error.strerror or error}; {kept}", str(store.path)) from error
+        raise Interrupted(f"interrupted; {kept}") from None
+
+
+def _looks_at(layout: Layout, part: Tile, inside: Pixels) -> bool:
+    """Whether a pixel of the region of interest lies in a window of a tile's cells."""
+    region = []
+    for axis, cells in enumerate(part.cells):
+        starts = layout.starts[axis]
+        region.append(slice(max(starts[cells.start], 0), starts[cells.stop - 1] + layout.geometry.window[axis]))
+    return bool(inside[tuple(region)].any())
+
+
+def check_fit(fcn: keras.Model, placed: Geometry) -> None:
     """See that at least one window lies in the image, and every layer takes it."""
     height, width = placed.image_size
     window = card(fcn).window
@@ -111,7 +326,13 @@ def _check_fit(fcn: keras.Model, placed: Geometry) -> None:
     raise InputError(f"image: received {height} x {width} pixels; accepted: {accepted}")
 
 
-def _check_tile(tile: object, stride: int) -> None:
-    is_number = isinstance(tile, int | np.integer) and not isinstance(tile, bool)
-    if tile is not None and not (is_number and tile >= stride):
+def _check_tile(tile: object, memory: object, placed: Geometry) -> None:
+    is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(placed.stride)
+    if tile is None:
+        return
+    if not (is_number and tile >= stride):
         raise InputError(f"tile: received {tile!r}; accepted: a whole number of pixels, at least one stride, {stride}")
+    if memory is not None:
+        raise InputError(f"tile and memory: received {tile} and {memory!r}; accepted: one of them")
+    if not placed.bounded:
+        raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")

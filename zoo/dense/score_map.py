@@ -1,23 +1,38 @@
 """The result of a scan: scores on a grid, and where each cell lies in the image."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zoo.dense.geometry import Geometry
 from zoo.dense.outputs import Outputs, to_probabilities
+from zoo.dense.pixels import release
+from zoo.dense.tiles import Border
 from zoo.errors import InputError
 from zoo.saving import replacing
+
+# Numbers of a score map that its median cell is taken from.
+_SAMPLED = 2**20
+# Numbers of a score map, and samples of an image, that are read at a time.
+_SCORES_AT_ONCE = 2**20
+_SAMPLES_AT_ONCE = 2**23
 
 
 @dataclass(frozen=True)
 class ScoreMap:
-    """Scores (rows, cols, classes) of a large image; cell (row, col) answers for `geometry.cell_box(row, col)`.
+    """Scores (rows, cols, classes) of a large image; cell (row, col) answers for `cell_box(row, col)`.
 
-    The scores are what the model gives, logits for the zoo's own; `outputs` says what they are. `image_size` is
-    (height, width) in pixels.
+    The scores are what the model gives, logits for the zoo's own; `outputs` says what they are. They are an array, or
+    what is read by slices like one; a cell that was not scanned is NaN. `image_size` is (height, width) in pixels.
+    `geometry` is that of the pixels that were scanned, which `border` "reflect" makes more than the image. `starts`:
+    the first pixel of every row and of every column of windows; default: those of `geometry`. `made_from`: the
+    model, image and options of a scan with an output, by their hashes. `other_function`: a sentence where the image's
+    size makes another function of the model than the trained one (see `Geometry.other_function`), else empty.
     """
 
     scores: np.ndarray
@@ -25,95 +40,220 @@ class ScoreMap:
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     outputs: Outputs = "logits"
+    border: Border = "none"
+    starts: tuple[np.ndarray, np.ndarray] | None = None
+    made_from: dict[str, Any] | None = None
+    other_function: str = ""
+
+    def __post_init__(self) -> None:
+        """Take the starts of the geometry where none are given."""
+        if self.starts is None:
+            sides = zip(self.geometry.offset, self.geometry.stride, self.scores.shape, strict=False)
+            starts = tuple(offset + stride * np.arange(cells) for offset, stride, cells in sides)
+            object.__setattr__(self, "starts", starts)
+
+    def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """The crop that a cell stands for, (top, left, bottom, right), half-open, not clipped at the image."""
+        top, left = int(self.starts[0][row]), int(self.starts[1][column])
+        return top, left, top + self.geometry.window[0], left + self.geometry.window[1]
 
     @property
     def probabilities(self) -> np.ndarray:
         """Softmax over the classes, cell by cell, or the scores where they are probabilities: (rows, cols, classes)."""
-        return to_probabilities(self.scores, self.outputs)
+        return to_probabilities(np.asarray(self.scores), self.outputs)
 
     def save(self, folder: str | Path) -> Path:
         """Write `scores.npz` (scores, class_names) and `geometry.json` into `folder`."""
         folder = Path(folder)
         with replacing(folder / "scores.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, scores=self.scores, class_names=np.array(self.class_names))
+        self.save_geometry(folder)
+        return folder
+
+    def save_geometry(self, folder: str | Path, scores: str = "scores.npz") -> Path:
+        """Write `geometry.json` into `folder`: where the cells of the file `scores` lie, and what their numbers are."""
+        rows, columns = self.scores.shape[:2]
         about = {
             **self.geometry.to_dict(),
+            "offset": list(self.cell_box(0, 0)[:2]),
             "image_size": list(self.image_size),
-            "grid_shape": list(self.scores.shape[:2]),
+            "grid_shape": [rows, columns],
+            "border": self.border,
+            "last_cell_box": list(self.cell_box(rows - 1, columns - 1)),
             "uncovered": dict(zip(("top", "left", "bottom", "right"), self.uncovered, strict=True)),
+            "scores": scores,
+            "outputs": self.outputs,
+            "other_function": self.other_function or None,
+            "class_names": list(self.class_names),
+            "made_from": self.made_from,
         }
-        with replacing(folder / "geometry.json") as temporary:
+        with replacing(Path(folder) / "geometry.json") as temporary:
             temporary.write_text(json.dumps(about, indent=2) + "\n")
-        return folder
+        return Path(folder) / "geometry.json"
 
     @property
     def uncovered(self) -> tuple[int, int, int, int]:
         """Rows and columns of pixels at the (top, left, bottom, right) border that no cell's crop covers."""
         rows, columns = self.scores.shape[:2]
-        top, left, *_ = self.geometry.cell_box(0, 0)
-        *_, bottom, right = self.geometry.cell_box(rows - 1, columns - 1)
+        top, left, *_ = self.cell_box(0, 0)
+        *_, bottom, right = self.cell_box(rows - 1, columns - 1)
         height, width = self.image_size
         return max(top, 0), max(left, 0), max(height - bottom, 0), max(width - right, 0)
 
-    def _distance_from_median(self) -> np.ndarray:
-        """How far each cell's scores are from the median cell's, 0 to 1: (rows, cols).
+    def wins(self) -> tuple[np.ndarray, int]:
+        """How many cells each class wins, (classes,), and how many cells were not scanned."""
+        counts, missing = np.zeros(self.scores.shape[-1], int), 0
+        for *_, values in self.blocks():
+            known = ~np.isnan(values).any(-1)
+            counts += np.bincount(values[known].argmax(-1), minlength=len(counts))
+            missing += int(known.size - known.sum())
+        return counts, missing
 
-        1 begins at the 95th percentile, or at a quarter of the largest distance where fewer cells stand out.
+    def blocks(self, side: int = 1) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The scores part by part: (first row, first column, scores of the part).
+
+        Parts begin at multiples of `side`, so that squares of so many cells lie in one. Chunks of a Zarr array are read
+        as a whole where that is a part of bearable size.
         """
-        scores = self.scores.astype(np.float64)
-        distance = np.linalg.norm(scores - np.median(scores, axis=(0, 1)), axis=-1)
-        far = max(np.percentile(distance, 95), distance.max() / 4)
-        return np.clip(distance / far, 0, 1) if far > 0 else np.ones_like(distance)
+        rows, columns, classes = self.scores.shape
+        height, width = getattr(self.scores, "chunks", (1, columns))[:2]
+        width = -(-width // side) * side
+        height = -(-max(height, _SCORES_AT_ONCE // (width * classes)) // side) * side
+        for row in range(0, rows, height):
+            for column in range(0, columns, width):
+                yield row, column, np.asarray(self.scores[row : row + height, column : column + width])
+                release(self.scores)
 
-    def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid.
+    def standing_out(self, scores: np.ndarray) -> np.ndarray:
+        """How far cells' scores are from the median cell's, 0 to 1; 0 of those not scanned: (..., K) -> (...)."""
+        median, far = self._usual_scores
+        distance = np.linalg.norm(scores.astype(np.float64) - median, axis=-1)
+        strength = np.clip(distance / far, 0, 1) if far > 0 else np.ones_like(distance)
+        return np.nan_to_num(strength)
 
-        A cell's own pixels are the stride x stride ones in the middle of its crop.
+    @cached_property
+    def _usual_scores(self) -> tuple[np.ndarray, float]:
+        """The median cell's scores, (classes,), and how far from them a cell stands out.
+
+        That distance is the 95th percentile, or a quarter of the largest one where fewer cells stand out. Large maps
+        are sampled evenly.
+        """
+        step = int(np.ceil(np.sqrt(np.prod(self.scores.shape) / _SAMPLED)))
+        sample = np.asarray(self.scores[::step, ::step]).astype(np.float64).reshape(-1, self.scores.shape[-1])
+        release(self.scores)
+        sample = sample[~np.isnan(sample).any(-1)]
+        if not len(sample):
+            return np.zeros(self.scores.shape[-1]), 0.0
+        median = np.median(sample, axis=0)
+        distance = np.linalg.norm(sample - median, axis=-1)
+        return median, max(np.percentile(distance, 95), distance.max() / 4)
+
+    @cached_property
+    def own_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each row's and each column's own pixels begin, and where the last one's end: (rows + 1,), (cols + 1,).
+
+        A cell's own pixels are the stride x stride ones in the middle of its crop, fewer where the next is nearer.
         """
         found = []
-        first = self.geometry.cell_box(0, 0)
-        for axis, side in enumerate(self.image_size):
-            stride, window = self.geometry.stride[axis], self.geometry.window[axis]
-            begin = first[axis] + (window - stride) // 2
-            cell = (np.arange(side) - begin) // stride
-            found.append(np.where((cell >= 0) & (cell < self.scores.shape[axis]), cell, -1))
+        for starts, stride, window in zip(self.starts, self.geometry.stride, self.geometry.window, strict=True):
+            gaps = np.diff(starts, prepend=starts[0] - stride)
+            end = starts[-1] + (window - stride) // 2 + stride
+            found.append(np.append(starts + (window - gaps) // 2, end))
         return tuple(found)
 
-    def overlay(self, image: np.ndarray, class_index: int | None = None, opacity: float = 0.65) -> np.ndarray:
+    def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
+        found = []
+        for own, side in zip(self.own_pixels, self.image_size, strict=True):
+            pixels = np.arange(side)
+            cell = np.searchsorted(own[:-1], pixels, side="right") - 1
+            found.append(np.where(pixels < own[-1], cell, -1))
+        return tuple(found)
+
+    def overlay(
+        self, image: Any, class_index: int | None = None, opacity: float = 0.65, side: int | None = None
+    ) -> np.ndarray:
         """Colour the image by its scores: (H, W, 1 or 3) -> RGB (H, W, 3) uint8.
 
         Each cell colours its own pixels, the image in grey below. With `class_index`, that class's colour is as opaque
         as its probability. Without, the colour is the winner's, as opaque as the cell's scores are far from the median
         cell's: a classifier has an answer for empty background too, and what stands out is what is not background.
 
+        Args:
+            image: the image that was scanned, an array or what is read by slices like one.
+            class_index: the class to show instead of the winners.
+            opacity: of the strongest colour.
+            side: the most pixels that the picture may have along a side. A larger image is shown `scale(side)` times
+                smaller: a pixel is the mean of its block of the image, coloured by the cell of the block's centre.
+
         Raises:
             InputError: where the image is not of the size that was scanned.
         """
         if tuple(image.shape[:2]) != tuple(self.image_size):
             raise InputError(f"overlay: received an image of {image.shape[:2]}; accepted: {self.image_size}")
-        probabilities = self.probabilities
-        classes = probabilities.shape[-1]
-        if class_index is None:
-            colours = palette(classes)[probabilities.argmax(-1)]
-            strength = self._distance_from_median()
-        else:
-            colours = np.broadcast_to(palette(classes)[class_index], (*probabilities.shape[:2], 3))
-            strength = probabilities[..., class_index]
-        rows, columns = self.cells_of_pixels()
+        scale = self.scale(side)
+        centres = [_block_centres(extent, scale) for extent in self.image_size]
+        rows, columns = (cells[centre] for cells, centre in zip(self.cells_of_pixels(), centres, strict=True))
+        shown = tuple(np.unique(np.maximum(cells, 0)) for cells in (rows, columns))
+        winner, strength = self._colours(shown, class_index)
         known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
-        where = np.ix_(np.maximum(rows, 0), np.maximum(columns, 0))
-        weight = (strength[where] * known * opacity)[..., None]
-        grey = to_grey(image)[..., None] * np.ones(3)
+        where = np.ix_(np.searchsorted(shown[0], rows), np.searchsorted(shown[1], columns))
+        weight = (strength[where] * known * np.float32(opacity))[..., None]
+        colours = palette(self.scores.shape[-1]).astype(np.float32)[winner]
+        grey = grey_view(image, scale)[..., None]
         return np.round(grey * (1 - weight) + 255 * colours[where] * weight).astype(np.uint8)
 
+    def scale(self, side: int | None) -> int:
+        """How many pixels of the image one pixel of a picture of at most `side` pixels a side stands for."""
+        return 1 if side is None else -(-max(self.image_size) // side)
 
-def to_grey(image: np.ndarray) -> np.ndarray:
-    """An image (H, W, C) of any depth as grey values 0 to 255, (H, W) float; 16-bit images by their own range."""
-    grey = image.astype(np.float64).mean(-1)
+    def _colours(self, shown: tuple[np.ndarray, np.ndarray], class_index: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """The class and the strength of its colour, 0 to 1, for some rows and columns of cells: two (rows, cols)."""
+        winner = np.full([len(each) for each in shown], class_index or 0)
+        strength = np.zeros(winner.shape, np.float32)
+        for *first, values in self.blocks():
+            picked, part = [], []
+            for cells, begin, extent in zip(shown, first, values.shape, strict=False):
+                part.append(slice(*np.searchsorted(cells, (begin, begin + extent))))
+                picked.append(cells[part[-1]] - begin)
+            values = values[np.ix_(*picked)]
+            if class_index is None:
+                winner[*part] = values.argmax(-1)
+                strength[*part] = self.standing_out(values)
+            else:
+                strength[*part] = to_probabilities(values, self.outputs)[..., class_index]
+            strength[*part][np.isnan(values).any(-1)] = 0
+        return winner, strength
+
+
+def grey_view(image: Any, scale: int = 1) -> np.ndarray:
+    """An image (H, W, C) of any depth as grey values 0 to 255, `scale` times smaller: (ceil(H / scale), ...) float32.
+
+    A pixel is the mean of its block, the last ones of what there is. Other images than 8-bit ones are shown by their
+    own range.
+    """
+    height, width = image.shape[:2]
+    step = max(_SAMPLES_AT_ONCE // (width * image.shape[2] * scale), 1) * scale
+    strips = []
+    for top in range(0, height, step):
+        strip = np.asarray(image[top : min(top + step, height), 0:width]).mean(-1, dtype=np.float32)
+        release(image)
+        for axis in range(2) if scale > 1 else ():
+            begins = np.arange(0, strip.shape[axis], scale)
+            sizes = np.diff(begins, append=strip.shape[axis])
+            strip = np.add.reduceat(strip, begins, axis) / np.expand_dims(sizes, 1 - axis).astype(np.float32)
+        strips.append(strip)
+    grey = np.concatenate(strips)
     if image.dtype == np.uint8:
         return grey
     low, high = grey.min(), grey.max()
     return (grey - low) * (255 / (high - low) if high > low else 0)
+
+
+def _block_centres(side: int, scale: int) -> np.ndarray:
+    """The middle pixel of every block of `scale` pixels, the last block being what is left."""
+    begins = np.arange(0, side, scale)
+    return begins + np.diff(begins, append=side) // 2
 
 
 def palette(classes: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from zoo.config.inception import Branch, InceptionConfig, Layer, extent
+from zoo.config.inception import Branch, InceptionConfig, Layer, crops
 from zoo.models.blocks import Tensor, conv, pooling
 
 
@@ -24,13 +24,25 @@ def layer(x: Tensor, row: Layer, config: InceptionConfig, name: str) -> Tensor:
     )
 
 
+def aligned(x: Tensor, branches: tuple[Branch, ...], config: InceptionConfig, names: list[str]) -> list[Tensor]:
+    """The inputs of branches side by side: without padding cropped, so that all stay on the same pixels."""
+    if config.padding == "same":
+        return [x] * len(branches)
+    cuts = zip(crops(branches, 0), crops(branches, 1), strict=True)
+    return [
+        layers.Cropping2D(cut, name=f"{name}_crop")(x) if cut != ((0, 0), (0, 0)) else x
+        for cut, name in zip(cuts, names, strict=True)
+    ]
+
+
 def branch(x: Tensor, rows: Branch, config: InceptionConfig, name: str) -> Tensor:
     """Layers one behind the other; those that stand side by side are concatenated."""
     for index, step in enumerate(rows, start=1):
         names = [f"{name}_{'conv' if row.kind == 'conv' else 'pool'}{index}" for row in step]
         if len(step) > 1:
             names = [f"{each}{letter}" for each, letter in zip(names, "abcdefgh", strict=False)]
-        sides = [layer(x, row, config, each) for row, each in zip(step, names, strict=True)]
+        inputs = aligned(x, tuple(((row,),) for row in step), config, names)
+        sides = [layer(inner, row, config, side) for inner, row, side in zip(inputs, step, names, strict=True)]
         x = sides[0] if len(sides) == 1 else layers.Concatenate(name=f"{name}_concat{index}")(sides)
     return x
 
@@ -38,18 +50,11 @@ def branch(x: Tensor, rows: Branch, config: InceptionConfig, name: str) -> Tenso
 def module(x: Tensor, branches: tuple[Branch, ...], config: InceptionConfig, name: str) -> Tensor:
     """Branches on one input, concatenated (Szegedy et al. 2014, figure 2b): (B, H, W, C) -> (B, H', W', sum).
 
-    With valid padding each branch's input is cropped to what it looks at about the centre of what the widest looks at,
-    so that all of them stay on the same pixels.
+    Without padding each branch's input is cropped to what it looks at, as it is aligned in the padded network.
     """
-    reach = [extent(rows) for rows in branches]
-    widest = [max(sides) for sides in zip(*reach, strict=True)]
-    results = []
-    for index, (rows, sides) in enumerate(zip(branches, reach, strict=True), start=1):
-        inner = x
-        crop = tuple((wide - side) // 2 for wide, side in zip(widest, sides, strict=True))
-        if config.padding == "valid" and any(crop):
-            inner = layers.Cropping2D(crop, name=f"{name}_branch{index}_crop")(x)
-        results.append(branch(inner, rows, config, f"{name}_branch{index}"))
+    names = [f"{name}_branch{index}" for index in range(1, len(branches) + 1)]
+    inputs = aligned(x, branches, config, names)
+    results = [branch(inner, rows, config, side) for inner, rows, side in zip(inputs, branches, names, strict=True)]
     return layers.Concatenate(name=f"{name}_concat")(results)
 
 

@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from zoo.config.models import ResNetConfig, ResNetStage
+from zoo.config.models import BlockStep, ResNetConfig, ResNetStage
 from zoo.models.blocks import Tensor, basic, bottleneck, bottleneck_v2, conv, convolution, norm_act
 
 
@@ -13,40 +13,36 @@ def stem(x: Tensor, config: ResNetConfig) -> Tensor:
     in v2 it does not, as in the authors' and in Keras's nets a zero may then win a maximum at the border.
     """
     row = config.stem
+    window = {"stride": row.stride, "padding": config.padding}
     if config.variant in ("v2", "v2_keras"):
         use_bias = config.variant == "v2_keras"
-        x = convolution(x, row.filters, row.kernel, "stem_conv", stride=row.stride, use_bias=use_bias)
+        x = convolution(x, row.filters, row.kernel, "stem_conv", use_bias=use_bias, **window)
     else:
-        x = conv(x, row.filters, row.kernel, "stem_conv", stride=row.stride, normalization="batch")
+        x = conv(x, row.filters, row.kernel, "stem_conv", normalization="batch", **window)
     if row.pool:
-        x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        if config.padding == "same":
+            x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     return x
 
 
-def stage(
-    x: Tensor, row: ResNetStage, name: str, config: ResNetConfig, stride: int, dilations: tuple[int, int]
-) -> Tensor:
-    """A row of the table; one block strides (the first, in v2_keras the last), and a projection changes the channels.
-
-    `dilations` are those of the 3x3 convolutions before and after the place where the stride is or would have been.
-    """
+def stage(x: Tensor, row: ResNetStage, name: str, config: ResNetConfig, steps: list[BlockStep]) -> Tensor:
+    """A row of the table; a projection changes the channels or takes a stride (v2_keras strides an identity)."""
     strided = row.blocks if config.variant == "v2_keras" else 1
-    for index in range(1, row.blocks + 1):
-        step = stride if index == strided else 1
+    for index, step in enumerate(steps, start=1):
         project = index == 1 and (x.shape[-1] != row.filters or (strided == 1 and row.stride != 1))
         block = f"{name}_block{index}"
-        before, behind = dilations if index == 1 else (dilations[1],) * 2
+        common = {"stride": step.stride, "project": project, "padding": config.padding}
         if config.block == "basic":
-            x = basic(x, row.filters, block, stride=step, project=project, dilations=(before, behind))
+            x = basic(x, row.filters, block, dilations=(step.before, step.behind), **common)
             continue
-        common = {"stride": step, "project": project, "groups": config.groups}
+        common["groups"] = config.groups
         if config.variant in ("v2", "v2_keras"):
             use_bias = config.variant == "v2_keras"
-            x = bottleneck_v2(x, row.width, row.filters, block, dilation=before, use_bias=use_bias, **common)
+            x = bottleneck_v2(x, row.width, row.filters, block, dilation=step.before, use_bias=use_bias, **common)
         else:
             in_3x3 = config.variant == "v1_5"
-            dilation = before if in_3x3 else behind
+            dilation = step.before if in_3x3 else step.behind
             x = bottleneck(x, row.width, row.filters, block, dilation=dilation, stride_in_3x3=in_3x3, **common)
     return x
 
@@ -54,8 +50,6 @@ def stage(
 def feature_map(x: Tensor, config: ResNetConfig) -> Tensor:
     """Stem and stages: (B, H, W, C) -> (B, H', W', filters of the last stage); v2 ends in normalisation and ReLU."""
     x = stem(x, config)
-    before = 1
-    for index, (row, (stride, dilation)) in enumerate(zip(config.stages, config.strides(), strict=True), start=1):
-        x = stage(x, row, f"stage{index}", config, stride, (before, dilation))
-        before = dilation
+    for index, (row, steps) in enumerate(zip(config.stages, config.steps(), strict=True), start=1):
+        x = stage(x, row, f"stage{index}", config, steps)
     return norm_act(x, "post") if config.variant in ("v2", "v2_keras") else x

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from zoo.data import Split
+from zoo.training.distribution import ALONE, Job
 
 
 def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -14,11 +15,12 @@ def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def training_batches(
-    split: Split, num_classes: int, batch_size: int, seed: int, first_step: int = 0
+    split: Split, num_classes: int, batch_size: int, seed: int, first_step: int = 0, job: Job = ALONE
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches (images, one-hot labels) without end, from `first_step` on.
 
-    Every epoch is a new permutation; the images that do not fill a last batch wait for another epoch.
+    Every epoch is a new permutation; the images that do not fill a last batch wait for another epoch. Of several
+    processes each gets its share of the same batches.
     """
     steps = len(split) // batch_size
     step = first_step
@@ -26,18 +28,18 @@ def training_batches(
         epoch, start = divmod(step, steps)
         order = np.random.default_rng([seed, epoch]).permutation(len(split))
         for position in range(start, steps):
-            chosen = order[position * batch_size : (position + 1) * batch_size]
+            chosen = order[job.share(position * batch_size, (position + 1) * batch_size)]
             yield np.asarray(split.images[chosen], np.float32), one_hot(split.labels[chosen], num_classes)
         step = (epoch + 1) * steps
 
 
 class EvaluationBatches(keras.utils.PyDataset):
-    """The whole split in its own order: (images, one-hot labels), the last batch smaller."""
+    """The whole split in its own order: (images, one-hot labels), the last batch smaller; `job`'s share of each."""
 
-    def __init__(self, split: Split, num_classes: int, batch_size: int):
-        """Take the split and the batch size."""
+    def __init__(self, split: Split, num_classes: int, batch_size: int, job: Job = ALONE):
+        """Take the split, the batch size, and the processes that evaluate it together."""
         super().__init__()
-        self.split, self.num_classes, self.batch_size = split, num_classes, batch_size
+        self.split, self.num_classes, self.batch_size, self.job = split, num_classes, batch_size, job
 
     def __len__(self) -> int:
         """How many batches."""
@@ -45,5 +47,6 @@ class EvaluationBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """One batch."""
-        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        start = index * self.batch_size
+        part = self.job.share(start, min(start + self.batch_size, len(self.split)))
         return np.asarray(self.split.images[part], np.float32), one_hot(self.split.labels[part], self.num_classes)

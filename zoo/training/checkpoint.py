@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from zoo.saving import replacing
+from zoo.training.distribution import ALONE, Job
 
 _KEPT = 2
 
@@ -53,11 +54,32 @@ def save(folder: Path, trainer: keras.Model, progress: Progress) -> Path:
     return path
 
 
-def restore(folder: Path, trainer: keras.Model) -> tuple[Progress, list[np.ndarray]] | None:
+def restore(folder: Path, trainer: keras.Model, job: Job = ALONE) -> tuple[Progress, list[np.ndarray]] | None:
     """Put the newest readable checkpoint into `trainer`; None where there is none.
 
-    Returns the progress and the values of the metrics, which Keras resets when an epoch begins.
+    Returns the progress and the values of the metrics, which Keras resets when an epoch begins. Of several processes
+    the first one reads, and the others receive all but the history.
     """
+    found = _read(folder) if job.first else None
+    exists, step = job.from_first(np.array([found is not None, found[0].step if found else 0])).tolist()
+    if not exists:
+        return None
+    progress, arrays = found or (Progress(step), {})
+    state = _state(trainer)
+    values = {
+        name: arrays[name] if job.first else keras.ops.convert_to_numpy(variable)
+        for part, variables in state.items()
+        for name, variable in ((f"{part}/{index}", variable) for index, variable in enumerate(variables))
+    }
+    values = job.from_first(values)
+    for part in ("model", "optimizer"):
+        for index, variable in enumerate(state[part]):
+            variable.assign(values[f"{part}/{index}"])
+    return progress, [values[f"metrics/{index}"] for index in range(len(state["metrics"]))]
+
+
+def _read(folder: Path) -> tuple[Progress, dict[str, np.ndarray]] | None:
+    """The newest checkpoint that can be read."""
     for path in _newest_first(folder):
         try:
             with path.open("rb") as file, np.load(file) as archive:
@@ -66,12 +88,7 @@ def restore(folder: Path, trainer: keras.Model) -> tuple[Progress, list[np.ndarr
             warnings.warn(f"checkpoint {path} is damaged and passed over ({error})", stacklevel=2)
             continue
         about = json.loads(str(arrays.pop("about")))
-        state = _state(trainer)
-        for part in ("model", "optimizer"):
-            for index, variable in enumerate(state[part]):
-                variable.assign(arrays[f"{part}/{index}"])
-        metrics = [arrays[f"metrics/{index}"] for index in range(len(state["metrics"]))]
-        return Progress(about["step"], about["history"]), metrics
+        return Progress(about["step"], about["history"]), arrays
     return None
 
 

@@ -18,19 +18,29 @@ from zoo.saving import replacing
 from zoo.training import checkpoint
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
+from zoo.training.distribution import ALONE, Job
+from zoo.training.precision import assign, resolve, training_copy
 from zoo.training.recipe import trainer as make_trainer
 
 
-def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) -> list[dict[str, float]]:
+class Diverged(InputError):
+    """The loss became NaN or infinite; the model is back at its newest checkpoint."""
+
+
+def train(
+    model: keras.Model, dataset: Dataset, config: Config, folder: Path, job: Job = ALONE
+) -> list[dict[str, float]]:
     """Train `model` in place, or go on from the newest checkpoint in `folder`.
 
-    Writes `checkpoints/`, `history.csv` and, where TensorFlow and TensorBoard are there, `tensorboard/` to `folder`.
+    Writes `checkpoints/`, `history.csv` and, where TensorFlow and TensorBoard are there, `tensorboard/` to `folder`;
+    of several processes, which all call this, the first one alone does.
 
     Returns:
         The logs of every epoch: loss, accuracy, learning_rate and, with a validation split, val_loss, val_accuracy.
 
     Raises:
         InputError: where the data are fewer than a batch, or the loss becomes NaN or infinite.
+        Diverged: in the second case, where there is a checkpoint, at which the model is then.
         Interrupted: after Ctrl-C or a termination signal, once the step at hand is done and saved.
     """
     recipe = config.train
@@ -40,23 +50,30 @@ def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) ->
             f"train.batch_size: received {recipe.batch_size}; accepted: at most {len(dataset.train)}, the number of "
             "training images"
         )
-    trainer = make_trainer(model, recipe, config.model.preprocess.mean, steps)
+    job.check("train.batch_size", recipe.batch_size)
+    if dataset.validation is not None:
+        job.check("data.validation", len(dataset.validation))
+    precision = resolve(recipe.precision)
+    learner = model if precision == "float32" else training_copy(model, precision)
+    trainer = make_trainer(learner, recipe, config.model.preprocess.mean, steps)
     _build_state(trainer, config.model.num_classes)
     folder = Path(folder)
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    progress, metrics = checkpoint.restore(folder / "checkpoints", trainer) or (Progress(), [])
-    if progress.step:
+    if job.first:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    progress, metrics = checkpoint.restore(folder / "checkpoints", trainer, job) or (Progress(), [])
+    if progress.step and job.first:
         print(f"resuming from step {progress.step}", flush=True)
 
     validation = None
     if dataset.validation is not None:
-        validation = EvaluationBatches(dataset.validation, config.model.num_classes, recipe.batch_size)
-    keeper = _Keeper(folder, progress, metrics if progress.step % steps else [], steps, recipe.checkpoint_every_steps)
-    with _deferred_signals(keeper), _thawed_after(model):
+        validation = EvaluationBatches(dataset.validation, config.model.num_classes, recipe.batch_size, job)
+    metrics = metrics if progress.step % steps else []
+    keeper = _Keeper(folder, progress, metrics, steps, recipe.checkpoint_every_steps, job)
+    with _deferred_signals(keeper), _given_back(learner, model), _back_where_it_was(folder, trainer, job):
         while progress.step < recipe.epochs * steps:
             epoch, done = divmod(progress.step, steps)
             batches = training_batches(
-                dataset.train, config.model.num_classes, recipe.batch_size, config.seed, progress.step
+                dataset.train, config.model.num_classes, recipe.batch_size, config.seed, progress.step, job
             )
             trainer.fit(
                 batches,
@@ -66,8 +83,8 @@ def train(model: keras.Model, dataset: Dataset, config: Config, folder: Path) ->
                 steps_per_epoch=steps - done,
                 shuffle=False,
                 validation_data=validation,
-                callbacks=[keeper, *_tensorboard(folder)],
-                verbose=1 if sys.stdout.isatty() else 2,
+                callbacks=[*(_tensorboard(folder) if job.first else ()), keeper],
+                verbose=(1 if sys.stdout.isatty() else 2) if job.first else 0,
             )
     return progress.history
 
@@ -86,9 +103,10 @@ class _Keeper(keras.callbacks.Callback):
     An epoch's last step is saved with the epoch's row of history, after validation, or not at all.
     """
 
-    def __init__(self, folder: Path, progress: Progress, metrics: list, steps: int, every: int | None):
+    def __init__(self, folder: Path, progress: Progress, metrics: list, steps: int, every: int | None, job: Job):
         super().__init__()
         self.folder, self.progress, self.metrics, self.steps, self.every = folder, progress, metrics, steps, every
+        self.job = job
         self.stop_asked = False
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -100,44 +118,60 @@ class _Keeper(keras.callbacks.Callback):
         self.progress.step += 1
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            raise InputError(
-                f"training diverged: the loss is {loss} at step {self.progress.step}; the checkpoint before it is "
-                f"kept in {self.folder / 'checkpoints'}; try a lower train.optimizer.learning_rate, longer "
-                "train.warmup, or train.clip_norm, and check the data for NaN"
-            )
+            raise Diverged(f"training diverged: the loss is {loss} at step {self.progress.step}")
         if self.progress.step % self.steps == 0:
             return
-        if self.stop_asked or self.every and self.progress.step % self.every == 0:
+        stop = self.job.any(self.stop_asked)
+        if stop or self.every and self.progress.step % self.every == 0:
             self._save()
-        self._stop_if_asked()
+        self._stop(stop)
 
     def on_epoch_end(self, epoch, logs=None):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}, "learning_rate": rate}
         self.progress.history.append(row)
         self._save()
-        with replacing(self.folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.progress.history[0]))
-            writer.writeheader()
-            writer.writerows(self.progress.history)
-        self._stop_if_asked()
+        if self.job.first:
+            with replacing(self.folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(self.progress.history[0]))
+                writer.writeheader()
+                writer.writerows(self.progress.history)
+        self._stop(self.job.any(self.stop_asked))
 
-    def _stop_if_asked(self) -> None:
-        if self.stop_asked:
+    def _stop(self, stop: bool) -> None:
+        if stop:
             raise Interrupted(f"interrupted at step {self.progress.step}; the same command continues from there")
 
     def _save(self) -> None:
-        checkpoint.save(self.folder / "checkpoints", self.model, self.progress)
+        if self.job.first:
+            checkpoint.save(self.folder / "checkpoints", self.model, self.progress)
 
 
 @contextmanager
-def _thawed_after(model: keras.Model) -> Iterator[None]:
-    """What is frozen in a training is not frozen in the model that it leaves, interrupted or not."""
+def _given_back(learner: keras.Model, model: keras.Model) -> Iterator[None]:
+    """What was learned goes to `model`, interrupted or not; nothing stays frozen in it."""
     try:
         yield
     finally:
+        if learner is not model:
+            assign(model, learner)
         for layer in model.layers:
             layer.trainable = True
+
+
+@contextmanager
+def _back_where_it_was(folder: Path, trainer: keras.Model, job: Job) -> Iterator[None]:
+    """After a diverged loss, put the trainer back to the newest checkpoint, and say what is left and what to try."""
+    try:
+        yield
+    except Diverged as error:
+        restored = checkpoint.restore(folder / "checkpoints", trainer, job)
+        advice = "try a lower train.optimizer.learning_rate, longer train.warmup, or train.clip_norm"
+        if restored is None:
+            raise InputError(f"{error}, before the first checkpoint; {advice}") from None
+        raise Diverged(
+            f"{error}; {folder} keeps the checkpoint and model.keras of step {restored[0].step}; {advice}"
+        ) from None
 
 
 @contextmanager
@@ -165,4 +199,13 @@ def _deferred_signals(keeper: _Keeper) -> Iterator[None]:
 def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
     if importlib.util.find_spec("tensorflow") is None or importlib.util.find_spec("tensorboard") is None:
         return []
-    return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]
+    return [_TensorBoard(folder / "tensorboard", write_graph=False)]
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """TensorBoard's log, on disk before the checkpoint of the same epoch is, so that no kill can leave a gap in it."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        for writer in self._writers.values():
+            writer.flush()

@@ -1,0 +1,184 @@
+"""zoo.dense.engines against MONAI's sliding_window_inference: the same weights, image, grid of windows and threads.
+
+    pip install monai --no-deps   (and torch)
+    python benchmarks/sliding.py [--model nin_cifar10_bn] [--size 256] [--rounds 5]
+
+What is compared: the scores of a classifier for every window of the grid that its conversion answers for. MONAI merges
+the outputs of overlapping windows to one map of the image's size and averages where they overlap, so it cannot hand
+out one window's scores; here each window's class scores, (B, K, 1, 1), go through its merging, which costs it next to
+nothing, and they are kept as they come from the predictor, in MONAI's order of windows. `loop` is the same torch
+network on the same windows in a plain loop, with no merging at all. The torch network has our weights, and its scores
+on the windows are checked against the Keras model's own before the timing.
+
+The zoo's pass sees beyond the windows' borders where a padded net has zeros, so its scores are equal to the windows'
+for a padding-free net only (--padding valid, the default here); the work is the same either way.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def to_torch(model: keras.Model) -> Any:
+    """A chain of convolutions, normalisations, ReLU and pooling as torch.nn.Sequential, with the same weights."""
+    import torch
+    from torch import nn
+
+    import zoo.graph
+
+    modules = []
+    for step in zoo.graph.trace(model).steps:
+        layer = step.layer
+        weights = [torch.from_numpy(np.array(value)) for value in layer.get_weights()]
+        match type(layer).__name__:
+            case "Rescaling":
+                scale, offset = np.atleast_1d(layer.scale), np.atleast_1d(layer.offset)
+                made = nn.Conv2d(len(scale), len(scale), 1, groups=len(scale))
+                made.weight.data = torch.tensor(scale, dtype=torch.float32).reshape(-1, 1, 1, 1)
+                made.bias.data = torch.tensor(offset, dtype=torch.float32)
+            case "ZeroPadding2D":
+                (top, bottom), (left, right) = layer.padding
+                made = nn.ZeroPad2d((left, right, top, bottom))
+            case "Conv2D":
+                padding = tuple(side // 2 for side in layer.kernel_size) if layer.padding == "same" else 0
+                kernel = weights[0].permute(3, 2, 0, 1).contiguous()
+                made = nn.Conv2d(
+                    kernel.shape[1], kernel.shape[0], layer.kernel_size, layer.strides, padding, bias=layer.use_bias
+                )
+                made.weight.data = kernel
+                if layer.use_bias:
+                    made.bias.data = weights[1]
+            case "BatchNormalization":
+                made = nn.BatchNorm2d(len(weights[0]), eps=layer.epsilon)
+                made.weight.data, made.bias.data, made.running_mean, made.running_var = weights
+            case "ReLU":
+                made = nn.ReLU(inplace=True)
+            case "MaxPooling2D":
+                made = nn.MaxPool2d(layer.pool_size, layer.strides)
+            case "AveragePooling2D":
+                made = nn.AvgPool2d(layer.pool_size, layer.strides)
+            case "GlobalAveragePooling2D":
+                made = nn.AdaptiveAvgPool2d(1)
+            case "Dropout":
+                continue
+            case other:
+                raise SystemExit(
+                    f"layer {step.path!r}: {other} has no counterpart here; accepted: a NIN of the catalogue"
+                )
+        modules.append(made)
+    return nn.Sequential(*modules).eval().to(memory_format=torch.channels_last)
+
+
+def measure(name: str, padding: str, side: int, rounds: int, batches: list[int]) -> None:
+    """Check that all three give the same scores, time them in turn, and print the rows."""
+    import torch
+    from monai.data.utils import dense_patch_slices
+    from monai.inferers import sliding_window_inference
+
+    import zoo
+    from zoo.dense.compare import relative_error
+    from zoo.dense.engines import make_engine
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    generator = np.random.default_rng(0)
+    model = zoo.build(name, padding=padding)
+    for weight in model.weights:
+        if "moving" in weight.path or "gamma" in weight.path or "beta" in weight.path:
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+    fcn = zoo.convolutionalize(model)
+    placed = zoo.geometry(fcn)
+    (window, _), (stride, _) = placed.window, placed.stride
+    side = window + (side - window) // stride * stride
+    rows, columns = placed.grid_shape(side, side)
+    image = generator.integers(0, 256, (side, side, 3)).astype(np.float32)
+    network, engine = to_torch(model), make_engine(fcn)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(memory_format=torch.channels_last)
+    slices = dense_patch_slices((side, side), (window, window), (stride, stride))
+    assert len(slices) == rows * columns, (len(slices), rows, columns)
+    kept: list[torch.Tensor] = []
+
+    def predict(windows: torch.Tensor) -> torch.Tensor:
+        scores = network(windows)
+        kept.append(scores[:, :, 0, 0])
+        return scores
+
+    def monai(batch: int) -> np.ndarray:
+        kept.clear()
+        with torch.inference_mode():
+            sliding_window_inference(pixels, (window, window), batch, predict, overlap=1 - stride / window)
+        return torch.cat(kept).numpy()
+
+    def loop(batch: int) -> np.ndarray:
+        made = []
+        with torch.inference_mode():
+            for first in range(0, len(slices), batch):
+                windows = torch.cat([pixels[:, :, y, x] for y, x in slices[first : first + batch]])
+                made.append(network(windows)[:, :, 0, 0])
+        return torch.cat(made).numpy()
+
+    crops = np.stack([image[y, x] for y, x in slices])
+    wanted = np.concatenate([np.asarray(model(crops[i : i + 64], training=False)) for i in range(0, len(crops), 64)])
+    cases: dict[str, Callable[[], np.ndarray]] = {"zoo, one pass": lambda: engine(image[None]).reshape(wanted.shape)}
+    for kind in (loop, monai):
+        costs = {}
+        for batch in batches:
+            begin = time.perf_counter()
+            kind(batch)
+            costs[batch] = time.perf_counter() - begin
+        best = min(costs, key=costs.get)
+        cases[f"{kind.__name__}, batch {best}"] = lambda kind=kind, best=best: kind(best)
+    errors = {case: relative_error(run(), wanted) for case, run in cases.items()}
+    times: dict[str, list[float]] = {case: [] for case in cases}
+    for _ in range(rounds):
+        for case, run in cases.items():
+            begin = time.perf_counter()
+            run()
+            times[case].append(time.perf_counter() - begin)
+    print(f"{name}, padding {padding}, {side} x {side}, {len(slices)} windows of {window} every {stride} pixels\n")
+    print("| | seconds | against one pass | relative error to the Keras model on each window |\n|---|---|---|---|")
+    for case, own in times.items():
+        shares = [a / b for a, b in zip(own, times["zoo, one pass"], strict=True)]
+        cells = [f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in (own, shares)]
+        print(f"| {case} | {cells[0]} | {cells[1]} | {errors[case]:.1e} |")
+
+
+def main() -> None:
+    """Run the comparison in a process of its own, on --threads processors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="nin_cifar10_bn")
+    parser.add_argument("--padding", choices=("valid", "same"), default="valid")
+    parser.add_argument("--size", type=int, default=256, help="side of the image in pixels")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 256])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    if options.case:
+        from zoo.training import start
+
+        start(0, True)
+        measure(options.model, options.padding, options.size, options.rounds, options.batches)
+        return
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, __file__, "--case", *sys.argv[1:]],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What a padding-free twin costs and changes: canvases of MNIST digits, scanned by a padded net and by its twin.
+
+    python benchmarks/twins.py RUN [--valid RUN] [--canvases 10] [--rounds 5]
+
+RUN is a run directory of a padded net on MNIST, `--valid` one of the same net trained without padding. Each canvas is
+the 1,000 x 1,000 one of the README with other digits: 100 test images at random places, and at each the nearest cell
+is asked. Scans of the nets take turns; the table gives the median time of a canvas, and the least and largest.
+"""
+
+import argparse
+import statistics
+import time
+
+
+def main() -> None:
+    """Scan the canvases by every net, and print the table."""
+    import numpy as np
+
+    import zoo
+    from zoo import data
+    from zoo.data import make_scene
+    from zoo.dense.verify import verify
+    from zoo.evaluate import predict
+    from zoo.training import start
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--valid")
+    parser.add_argument("--canvases", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+
+    start(0, True)
+    config = zoo.load_config(f"{options.run}/config.yaml")
+    test = data.load(config).test
+    source = zoo.load(options.run)
+    nets = {
+        "padded": (source, zoo.convolutionalize(source)),
+        "twin": (source, zoo.convolutionalize(source, padding="valid")),
+    }
+    if options.valid:
+        valid = zoo.load(options.valid)
+        nets["trained without padding"] = (valid, zoo.convolutionalize(valid))
+
+    right = {name: [] for name in nets}
+    same = {name: [] for name in nets}
+    seconds = {name: [] for name in nets}
+    crops = []
+    for canvas in range(options.canvases):
+        chosen = np.random.default_rng(canvas).choice(len(test), 100, replace=False)
+        images, labels = np.asarray(test.images[chosen]), test.labels[chosen]
+        scene = make_scene(images, labels, (1000, 1000), 100, config.model.preprocess.mean, canvas)
+        crops += list(predict(source, images).argmax(-1) == scene.labels)
+        for turn in range(options.rounds if canvas == 0 else 1):
+            for name, (model, fcn) in nets.items():
+                begin = time.perf_counter()
+                scores = zoo.scan(fcn, scene.image)
+                if turn:
+                    seconds[name].append(time.perf_counter() - begin)
+                    continue
+                last = np.array(scores.scores.shape[:2]) - 1
+                cells = np.clip([scores.geometry.nearest_cell(*box) for box in scene.boxes], 0, last)
+                answers = scores.scores[cells[:, 0], cells[:, 1]].argmax(-1)
+                right[name] += list(answers == scene.labels)
+                same[name] += list(answers == predict(model, images).argmax(-1))
+
+    print(f"{len(crops)} digits; the padded net on the digits by themselves: {np.mean(crops):.1%}")
+    print(
+        "| net | window | right at the nearest cell | as on the digit alone | error against crops | time of a canvas |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name, (model, fcn) in nets.items():
+        report = verify(model, fcn)
+        times = f"{statistics.median(seconds[name]):.2f} s ({min(seconds[name]):.2f} to {max(seconds[name]):.2f})"
+        print(
+            f"| {name} | {report.geometry['window'][0]} | {np.mean(right[name]):.1%} | {np.mean(same[name]):.1%} "
+            f"| {report.crops_max_error:.1e} | {times} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

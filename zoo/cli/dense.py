@@ -1,0 +1,96 @@
+"""`zoo convert` and `export`: a trained model, made ready for images of any size and for other runtimes."""
+
+from pathlib import Path
+
+import click
+
+from zoo.cli.start import FILE, quiet_start, write_json, zoo
+from zoo.errors import InputError
+
+
+@zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The converted model's .keras file.")
+@click.option(
+    "--image-size",
+    type=(int, int),
+    metavar="H W",
+    help="The training size, where the model leaves it open.",
+)
+@click.option("--length", type=int, help="The same for a model of sequences.")
+@click.option("--pooling", type=click.Choice(["window", "global"]), default="window", show_default=True)
+@click.option(
+    "--padding",
+    type=click.Choice(["keep", "valid"]),
+    default="keep",
+    show_default=True,
+    help="valid: the padding-free twin, whose cells depend on pixels alone and equal their crops.",
+)
+def convert(
+    model: Path, output: Path, image_size: tuple[int, int] | None, length: int | None, pooling: str, padding: str
+) -> None:
+    """Turn a classifier's Dense head into convolutions, so that it takes images of any size.
+
+    The result is compared with the source before it is written; the report lands beside it as JSON.
+    """
+    with quiet_start():
+        from rich.console import Console
+
+        from zoo import saving
+        from zoo.dense.check import error_at_training_size
+        from zoo.dense.convert import convolutionalize
+        from zoo.dense.verify import EXACT, verify
+        from zoo.graph import check_one_output
+    saving.check_output(output, "model file", ".keras")
+    report_file = saving.check_output(output.with_suffix(".verification.json"))
+    if model.is_file() and output.exists() and output.samefile(model):
+        raise InputError(f"model file {str(output)!r}: is the source; accepted: another name")
+    if length is not None:
+        if image_size is not None:
+            raise InputError(f"length: received {length} and image_size {image_size}; accepted: one of the two")
+        image_size = (length,)
+    source = saving.load(model)
+    check_one_output(source)
+    with Console(stderr=True).status("converting, and comparing with the source"):
+        converted = convolutionalize(source, image_size, pooling, padding)
+    if padding == "keep" and (converted is source or saving.card(converted).pooling is None):
+        raise InputError(f"model {str(model)!r}: has no head left to convert; `zoo scan` takes it as it is")
+    if pooling == "global":
+        error = error_at_training_size(source, converted, saving.card(converted).image_size)
+        _demand_equality(error <= EXACT)
+        saving.save(converted, output)
+        click.echo(f"wrote {output}: one answer for an image of any size; relative error {error:.1e} at training size")
+        return
+    report = verify(source, converted, progress=True)
+    click.echo(report.table())
+    _demand_equality(report.same_function)
+    saving.save(converted, output)
+    write_json(report_file, report.to_dict())
+    click.echo(f"wrote {output} and {report_file}")
+
+
+def _demand_equality(equal: bool) -> None:
+    if not equal:
+        raise RuntimeError("the converted model differs from its source; nothing was written")
+
+
+@zoo.command(
+    short_help="Write a model for another runtime.",
+    epilog="Example: zoo export fcn.keras -o exported --format saved_model",
+)
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="A new directory (saved_model) or file.")
+@click.option(
+    "--format", "format_", default="saved_model", show_default=True, help="One of saved_model, onnx, openvino, litert."
+)
+def export(model: Path, output: Path, format_: str) -> None:
+    """Write MODEL for another runtime; it takes uint8 images (batch, height, width, channels).
+
+    Batch is free always; height and width are free in a converted model.
+    """
+    with quiet_start():
+        from zoo import saving
+        from zoo.export import check_export
+        from zoo.export import export as write
+    check_export(output, format_)
+    click.echo(f"wrote {write(saving.load(model), output, format_)}")

@@ -1,0 +1,71 @@
+"""`zoo plot`: the pictures of a run, and what one cell of a score map looks at."""
+
+from pathlib import Path
+
+import click
+
+from zoo.cli.start import FILE, quiet_start, run_config, zoo
+from zoo.errors import InputError
+
+
+class _Cell(click.ParamType):
+    name = "ROW,COL"
+
+    def convert(self, value: str, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
+        try:
+            row, column = map(int, value.split(","))
+        except ValueError:
+            self.fail(f"received {value!r}; accepted: two whole numbers, such as 20,30", parameter, context)
+        return row, column
+
+
+@zoo.command(
+    short_help="Draw a run's pictures anew, or what one cell looks at.",
+    epilog="Example: zoo plot runs/quick --cell 20,30 --image runs/quick/scene_input.png",
+)
+@click.argument("model", type=FILE)
+@click.option("--cell", type=_Cell(), help="Row and column, from 0, in the grid that `zoo scan` makes of IMAGE.")
+@click.option("--image", type=FILE, help="The image that the cell belongs to.")
+@click.option("--class", "class_name", help="The class whose score it is about, instead of the cell's winner.")
+@click.option(
+    "-o", "--output", type=FILE, help="The picture's .png file. Default: cell_ROW_COL.png in the current directory."
+)
+def plot(
+    model: Path, cell: tuple[int, int] | None, image: Path | None, class_name: str | None, output: Path | None
+) -> None:
+    """Draw the pictures of a finished run anew: curves, confusion, filters. MODEL is its directory.
+
+    With --cell and --image, draw what one cell of the score map of IMAGE looks at: its window, its theoretical
+    receptive field, the pixels that can influence it, and how much each of them does. MODEL may then be any model; a
+    classifier is converted first.
+    """
+    if cell is not None and image is not None:
+        _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"))
+        return
+    options = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"{', '.join(given)}: accepted with both --cell ROW,COL and --image IMAGE")
+    run_config(model)
+    with quiet_start():
+        from zoo.run import redraw
+    for path in redraw(model):
+        click.echo(f"wrote {path}")
+
+
+def _plot_cell(model: Path, image: Path, cell: tuple[int, int], class_name: str | None, output: Path) -> None:
+    with quiet_start():
+        from zoo import plots, saving
+        from zoo.dense.influence import influence
+        from zoo.dense.pixels import open_pixels
+        from zoo.errors import unknown
+    saving.check_output(output, "picture", ".png")
+    network = saving.load(model)
+    names = saving.class_names(network)
+    if class_name is not None and class_name not in names:
+        raise InputError(unknown("class", class_name, names))
+    with open_pixels(network, image) as pixels:
+        found = influence(network, pixels, cell, None if class_name is None else names.index(class_name))
+        plots.cell(found, pixels, output)
+    click.echo(found.table())
+    click.echo(f"wrote {output}")

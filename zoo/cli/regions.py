@@ -1,0 +1,44 @@
+"""`zoo regions`: the classes of boxes in an image."""
+
+from pathlib import Path
+
+import click
+
+from zoo.cli.start import FILE, quiet_start, zoo
+
+
+@zoo.command(
+    short_help="Score a list of boxes in an image.",
+    epilog="Example: zoo regions runs/quick runs/quick/scene_input.png boxes.csv -o scores.csv",
+)
+@click.argument("model", type=FILE)
+@click.argument("image", type=FILE)
+@click.argument("boxes", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The .csv or .json file for box, class and score.")
+@click.option(
+    "--way",
+    default="roi",
+    show_default=True,
+    help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box.",
+)
+def regions(model: Path, image: Path, boxes: Path, output: Path, way: str) -> None:
+    """Give each box of BOXES in IMAGE the class that MODEL, a classifier with its head, sees in it.
+
+    BOXES is a .csv file with the columns top, left, bottom, right (or ymin, xmin, ymax, xmax) in pixels, or a .json
+    file: a list of boxes, four numbers each. The output has them in the same order, each with its likeliest class and
+    that class's probability as score.
+    """
+    with quiet_start():
+        from zoo import saving
+        from zoo.dense.regions import WAYS, check_boxes_file, read_boxes, score_boxes
+        from zoo.errors import InputError, unknown
+    if way not in WAYS:
+        raise InputError(unknown("way", way, WAYS))
+    check_boxes_file(output)
+    wanted = read_boxes(boxes)
+    result = score_boxes(saving.load(model), image, wanted, way, progress=True)
+    result.save(output)
+    winners = result.probabilities.argmax(-1).tolist()
+    counts = sorted(((winners.count(index), result.class_names[index]) for index in set(winners)), reverse=True)
+    click.echo(f"{len(wanted)} boxes: " + ", ".join(f"{name} {count}" for count, name in counts[:10]))
+    click.echo(f"wrote {output}")

@@ -1,0 +1,132 @@
+"""`zoo train`, `evaluate` and `predict`: a run, from its config to its answers."""
+
+import re
+from pathlib import Path
+
+import click
+
+from zoo.cli.start import FILE, quiet_start, run_config, write_json, zoo
+from zoo.errors import InputError
+
+
+@zoo.command(
+    short_help="Train, evaluate, convert, scan a scene, draw.",
+    epilog="Example: zoo train nin_mnist_bn train.epochs=2 --workdir runs/quick",
+)
+@click.argument("arguments", nargs=-1, metavar="CONFIG [KEY=VALUE]...")
+@click.option("--workdir", type=FILE, help="The run directory. Default: runs/<config name>-<digest of the config>.")
+@click.option("--fresh", is_flag=True, help="Train anew in a numbered directory, where the run exists already.")
+@click.option("--seeds", metavar="SEEDS", help="Train once for each of 0-4, or of 0,2,5, in one directory a seed.")
+def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: str | None) -> None:
+    """Train CONFIG, evaluate it, convert its head, scan a scene, draw pictures.
+
+    The same command goes on where an unfinished run stopped. Options, CONFIG and overrides stand in any order.
+
+    With --seeds, the run directory holds one for each seed, seeds.json (mean and standard deviation) and
+    filters_match.png: how the first layer's filters of the runs match each other.
+    """
+    from zoo.config import load_config
+
+    config = next((each for each in arguments if "=" not in each or Path(each).is_file()), None)
+    if config is None:
+        raise click.MissingParameter(param_type="argument", param_hint="'CONFIG'")
+    overrides = list(arguments)
+    overrides.remove(config)
+    resolved = load_config(config, overrides)
+    if seeds is None:
+        with quiet_start():
+            from zoo.run import run
+        run(resolved, workdir, fresh)
+        return
+    if any(each.startswith("seed=") for each in overrides):
+        raise InputError("seed: is given twice, by --seeds and as an override")
+    chosen = _parse_seeds(seeds)
+    with quiet_start():
+        from zoo.seeds import run_seeds
+    run_seeds(resolved, chosen, workdir, fresh)
+
+
+def _parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from `0-4` or `0,2,5`, in order, each once."""
+    found: set[int] = set()
+    for part in text.split(","):
+        bounds = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
+        first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds else (1, 0)
+        if not 0 <= last - first < 1000:
+            raise InputError(f"--seeds: received {text!r}; accepted: such as 0-4, 0,2,5 or 0-2,7")
+        found |= set(range(first, last + 1))
+    return tuple(sorted(found))
+
+
+@zoo.command(
+    short_help="Evaluate a run on its test split, or against another.",
+    epilog="Example: zoo evaluate runs/november --against runs/october --tolerance 0.005 -o gate.json",
+)
+@click.argument("run", type=FILE)
+@click.option("-o", "--output", type=FILE, help="Write the numbers to this JSON file too.")
+@click.option("--against", type=FILE, metavar="OLD", help="Compare with this run directory or .keras file.")
+@click.option(
+    "--tolerance", type=click.FloatRange(0, 1), help="With --against: the fall in accuracy accepted. Default: 0.01"
+)
+def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: float | None) -> None:
+    """Evaluate the model of a RUN directory on its data set's test split.
+
+    With --against, both models answer the same test images, and a table shows what the new one gained and lost, with
+    confidence intervals; test images or class lists that differ are refused. The exit code is 1 on a regression: where
+    the accuracy over all images fell by more than the tolerance, or a class's did with its interval below 0.
+    """
+    if against is not None:
+        _compare(run, against, 0.01 if tolerance is None else tolerance, output)
+        return
+    if tolerance is not None:
+        raise click.UsageError("--tolerance goes with --against OLD")
+    config = run_config(run)
+    with quiet_start():
+        from zoo import data, saving
+        from zoo.evaluate import evaluate as measure
+    if output is not None:
+        saving.check_output(output)
+    model = saving.load(run)
+    dataset = data.load(config)
+    result = measure(model, dataset.test, dataset.class_names)
+    click.echo(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
+    for name, accuracy in result.per_class_accuracy.items():
+        click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
+    if output is not None:
+        write_json(output, result.to_dict())
+
+
+def _compare(new: Path, old: Path, tolerance: float, output: Path | None) -> None:
+    with quiet_start():
+        from zoo import saving
+        from zoo.comparison import compare_models
+    if output is not None:
+        saving.check_output(output)
+    comparison = compare_models(new, old, tolerance)
+    click.echo(comparison.table())
+    if output is not None:
+        write_json(output, {"new": str(new), "old": str(old), **comparison.to_dict()})
+    if comparison.regressions:
+        click.get_current_context().exit(1)
+
+
+@zoo.command(short_help="Classify image files.", epilog="Example: zoo predict runs/quick digit.png")
+@click.argument("model", type=FILE)
+@click.argument("images", nargs=-1, required=True, type=FILE, metavar="IMAGE...")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
+def predict(model: Path, images: tuple[Path, ...], top: int) -> None:
+    """Print the likeliest classes of each IMAGE with their probabilities.
+
+    An image of another size than the model's is cropped or padded about its centre, never scaled, and a line says so.
+    A model converted with --pooling global takes every image whole.
+    """
+    with quiet_start():
+        from zoo import saving
+        from zoo.evaluate import predict_files
+    network = saving.load(model)
+    names = saving.class_names(network)
+    for answer in predict_files(network, images):
+        best = answer.probabilities.argsort()[::-1][:top]
+        shown = ", ".join(f"{names[index]} {answer.probabilities[index]:.1%}" for index in best)
+        note = f"  ({answer.note})" if answer.note else ""
+        click.echo(f"{answer.path}: {shown}{note}")

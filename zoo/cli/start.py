@@ -1,0 +1,132 @@
+"""What every command shares: the group, a quiet start-up, run directories, exit codes."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from zoo.errors import InputError, Interrupted
+
+FILE = click.Path(path_type=Path)
+_BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
+# The order of the work, which is the one of the help.
+_ORDER = ("list", "describe", "train", "evaluate", "predict", "convert", "tile", "scan", "regions", "export", "plot")
+
+
+class _Group(click.Group):
+    """Commands in the order of the work, not of the alphabet."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(self.commands, key=_ORDER.index)
+
+
+@click.group(
+    cls=_Group,
+    epilog="Example: zoo train nin_digits --workdir runs/digits",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="bottleneck-zoo", message="%(prog)s %(version)s")
+def zoo() -> None:
+    """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
+
+    MODEL is a .keras file or a run directory; CONFIG is a .yaml file or a name from `zoo list`.
+    """
+
+
+def run_config(run: Path):
+    """The config of a run directory."""
+    from zoo.config import load_config
+
+    if not (run / "config.yaml").is_file():
+        raise InputError(f"run directory {str(run)!r}: has no config.yaml; accepted: a directory that `zoo train` made")
+    return load_config(run / "config.yaml")
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file, whole or not at all."""
+    from zoo.saving import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Import what takes long: without TensorFlow's start-up log, ready for Ctrl-C, on a backend that is there."""
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend and (backend not in _BACKENDS or importlib.util.find_spec(backend) is None):
+        there = ", ".join(name for name in _BACKENDS if importlib.util.find_spec(name))
+        raise InputError(f"KERAS_BACKEND: received {backend!r}; accepted here: {there}")
+    with _interruptible(), _hidden_log():
+        yield
+        # Keras reads and writes models with TensorFlow at hand where it is installed, under any backend.
+        if "keras" in sys.modules and importlib.util.find_spec("tensorflow"):
+            importlib.import_module("tensorflow")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, while nothing is at work that could be left half done.
+
+    An exception in the middle of TensorFlow's start-up comes out as an ImportError, or as a crash.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    shown, name = os.dup(2), click.get_current_context().find_root().info_name
+
+    def stop(number: int, frame: object) -> None:
+        os.write(shown, f"\n{name}: interrupted\n".encode())
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.close(shown)
+
+
+@contextlib.contextmanager
+def _hidden_log() -> Iterator[None]:
+    """Hide what TensorFlow's C++ start-up writes about this machine, unless the user has set its log level."""
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:
+    """Run `command` and exit: 0 done, 2 the user's input is wrong (one line on stderr), 130 interrupted, 1 else."""
+    try:
+        sys.exit(command.main(args=arguments, prog_name=name, standalone_mode=False))
+    except InputError as error:
+        code, text = 2, str(error)
+    except click.ClickException as error:
+        where = f"{error.ctx.command_path}: " if getattr(error, "ctx", None) else ""
+        code, text = 2, f"{where}{error.format_message()}; see --help"
+    except Interrupted as error:
+        code, text = 130, str(error)
+    except (click.Abort, KeyboardInterrupt):
+        code, text = 130, "interrupted"
+    except OSError as error:
+        if error.filename is None and not error.strerror:
+            raise
+        code, text = 1, str(error)
+    click.echo(f"{name}: {' '.join(text.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,205 @@
+"""Two models on the same test images: what was gained and lost, class by class, with intervals."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+import keras
+import numpy as np
+from scipy.stats import binomtest
+
+from zoo import data, saving
+from zoo.config import Config, load_config
+from zoo.data import Dataset
+from zoo.errors import InputError
+from zoo.evaluate import predict
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Change:
+    """Two accuracies on the same `n` images, and `low` to `high`, the interval of `difference` = `new` - `old`.
+
+    `gained` images only the new model has right, `lost` only the old one.
+    """
+
+    n: int
+    old: float
+    new: float
+    difference: float
+    low: float
+    high: float
+    gained: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A new model beside an old one on one test set; a class without images has None.
+
+    The overall interval has 95 % confidence; those of the classes have it for all classes together (Bonferroni).
+    `p_value` is McNemar's, exact and two-sided. `regressions` names what fell: the accuracy over all images by more
+    than `tolerance`, or a class by more than `tolerance` with its interval below 0.
+    """
+
+    tolerance: float
+    overall: Change
+    classes: dict[str, Change | None]
+    p_value: float
+    regressions: tuple[str, ...]
+
+    def to_dict(self) -> dict:
+        """The result as JSON holds it."""
+        method = "paired; Bonett and Price 2012, 95 % overall and for all classes together; exact McNemar test"
+        return {**asdict(self), "regressions": list(self.regressions), "method": method}
+
+    def table(self) -> str:
+        """A line for each class under one for all, in percent, and what the gate says."""
+        lines = [("class", "images", "old", "new", "difference", "95 % interval", "gained", "lost")]
+        for name, row in [("all", self.overall), *self.classes.items()]:
+            if row is None:
+                lines.append((name, "0", *6 * ("",)))
+                continue
+            interval = f"{row.low:+.2%} to {row.high:+.2%}"
+            numbers = (f"{row.old:.2%}", f"{row.new:.2%}", f"{row.difference:+.2%}", interval)
+            lines.append((name, str(row.n), *numbers, str(row.gained), str(row.lost)))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        rows = [
+            "  ".join(
+                [
+                    line[0].ljust(widths[0]),
+                    *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
+                ]
+            )
+            for line in lines
+        ]
+        verdict = "; ".join(self.regressions) or "none"
+        return "\n".join(
+            [
+                *(row.rstrip() for row in rows),
+                f"exact McNemar test over all images: p = {self.p_value:.2g}; the classes' intervals hold together",
+                f"regressions beyond {self.tolerance:.2%}: {verdict}",
+            ]
+        )
+
+
+def compare(
+    old_right: np.ndarray, new_right: np.ndarray, labels: np.ndarray, class_names: Sequence[str], tolerance: float
+) -> Comparison:
+    """Set two models' answers beside each other.
+
+    Args:
+        old_right: (n,) bool, whether the old model has each image right.
+        new_right: (n,) bool, the new model's.
+        labels: (n,) whole numbers, the true classes.
+        class_names: a name for each class.
+        tolerance: the fall in accuracy that is still accepted, a share.
+    """
+    members = [labels == index for index in range(len(class_names))]
+    shown = sum(bool(mask.any()) for mask in members)
+    overall = _change(old_right, new_right, CONFIDENCE)
+    classes = {
+        name: _change(old_right[mask], new_right[mask], 1 - (1 - CONFIDENCE) / shown) if mask.any() else None
+        for name, mask in zip(class_names, members, strict=True)
+    }
+    fallen = [("all images", overall)] if -overall.difference > tolerance else []
+    fallen += [(name, row) for name, row in classes.items() if row and -row.difference > tolerance and row.high < 0]
+    discordant = overall.gained + overall.lost
+    return Comparison(
+        tolerance,
+        overall,
+        classes,
+        float(binomtest(overall.gained, discordant).pvalue) if discordant else 1.0,
+        tuple(f"{name} {row.difference:+.2%}" for name, row in fallen),
+    )
+
+
+def _change(old_right: np.ndarray, new_right: np.ndarray, confidence: float) -> Change:
+    gained, lost = int((new_right & ~old_right).sum()), int((old_right & ~new_right).sum())
+    low, high = paired_interval(gained, lost, len(old_right), confidence)
+    n, accuracies = len(old_right), (float(old_right.mean()), float(new_right.mean()))
+    return Change(n, *accuracies, (gained - lost) / n, low, high, gained, lost)
+
+
+def paired_interval(gained: int, lost: int, n: int, confidence: float) -> tuple[float, float]:
+    """The interval of the difference of two proportions measured on the same `n` items.
+
+    Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
+    data": Wald's interval after one item is added to each discordant cell.
+    """
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return max(up - down - half, -1.0), min(up - down + half, 1.0)
+
+
+def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
+    """Compare two models, each a run directory or a .keras file, on the test split of `new` (else of `old`).
+
+    A run's model sees the images at its own size, scaled or cropped as its config says; a .keras file's as the other
+    model's config says.
+
+    Raises:
+        InputError: where neither is a run, the classes or the test sets differ, or the images do not fit a model.
+    """
+    models = [saving.load(path) for path in (new, old)]
+    _check_classes(*(saving.class_names(model) for model in models))
+    configs = [load_config(path / "config.yaml") if (path / "config.yaml").is_file() else None for path in (new, old)]
+    known = [config for config in configs if config is not None]
+    if not known:
+        raise InputError(f"models {str(new)!r} and {str(old)!r}: are no runs; accepted: at least one run directory")
+    _check_test_sets(*(_test_set(path) for path, config in zip((new, old), configs, strict=True) if config))
+    views: dict[str, Dataset] = {}
+    right = []
+    for path, config, model in zip((new, old), configs, models, strict=True):
+        view = _view(config or known[0], known[0])
+        dataset = views.get(view.to_yaml()) or data.load(view)
+        views[view.to_yaml()] = dataset
+        recorded = _test_set(path)[1] if config else dataset.test_fingerprint
+        if recorded != dataset.test_fingerprint:
+            raise InputError(f"run directory {str(path)!r}: the test images have changed since this run")
+        right.append(_right(model, dataset, path))
+    return compare(right[1], right[0], dataset.test.labels, dataset.class_names, tolerance)
+
+
+def _view(config: Config, shared: Config) -> Config:
+    """The data of `shared`, prepared for the model of `config`."""
+    update = {"data": shared.data.model_copy(update={"resize": config.data.resize}), "model": config.model}
+    return shared.model_copy(update=update)
+
+
+def _right(model: keras.Model, dataset: Dataset, path: Path) -> np.ndarray:
+    received, accepted = dataset.test.images.shape[1:], model.input_shape[1:]
+    if any(want not in (None, have) for have, want in zip(received, accepted, strict=True)):
+        raise InputError(f"model {str(path)!r}: takes images of {accepted}, but the test images are {received}")
+    return predict(model, dataset.test.images).argmax(-1) == dataset.test.labels
+
+
+def _check_classes(new: tuple[str, ...], old: tuple[str, ...]) -> None:
+    for ours, others, which in ((new, old, "new"), (old, new, "old")):
+        if only := [name for name in ours if name not in others]:
+            raise InputError(f"classes differ: only the {which} model has {', '.join(only)}; accepted: equal lists")
+    for index, (name, before) in enumerate(zip(new, old, strict=True)):
+        if name != before:
+            raise InputError(
+                f"classes differ in order: class {index} is {name!r} in the new model and {before!r} in the old; "
+                "accepted: equal lists"
+            )
+
+
+def _test_set(run: Path) -> tuple[Path, str]:
+    """A run, and the fingerprint of the test images that it was made for."""
+    path = run / "environment.json"
+    try:
+        return run, json.loads(path.read_text())["test_fingerprint"]
+    except (OSError, ValueError, KeyError):
+        raise InputError(f"{path}: names no test set; accepted in place of this run: its model.keras") from None
+
+
+def _check_test_sets(*runs: tuple[Path, str]) -> None:
+    if len({fingerprint for _, fingerprint in runs}) > 1:
+        names = " and ".join(f"{str(run)!r} ({fingerprint[:8]})" for run, fingerprint in runs)
+        raise InputError(f"run directories {names}: were made for different test images; accepted: the same ones")

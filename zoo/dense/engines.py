@@ -1,0 +1,227 @@
+"""What runs a fully-convolutional model: Keras with its graph made lighter, or OpenVINO.
+
+The Keras engine computes what the model computes, within rounding, in another order: a BatchNormalization after a
+convolution is multiplied into its kernel, and a convolution with more weights than the processor's caches hold (a
+former Dense layer) runs as matrix products, one for each row of its kernel.
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from zoo.errors import InputError, unknown
+from zoo.graph import Graph, Step, check_one_image, check_one_output, trace
+
+Engine = Literal["keras", "openvino"]
+Precision = Literal["float32", "bfloat16"]
+Run = Callable[[np.ndarray], np.ndarray]
+
+ENGINES = ("keras", "openvino")
+# Names of the precisions, ours and OpenVINO's.
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+# Bytes of weights that no cache holds: a convolution of few positions spends its time on reading and reordering them.
+_LARGE_KERNEL = 16 * 2**20
+
+
+def make_engine(fcn: keras.Model, name: Engine = "keras", precision: Precision | None = None) -> Run:
+    """A function that gives the scores of a batch of images: (B, h, w, C) -> (B, rows, cols, K), as NumPy arrays.
+
+    The weights are read once, here: an engine does not see a later training.
+
+    Args:
+        fcn: a model with one image input and one output; a classifier gives (B, K).
+        name: "keras" runs on Keras's backend; "openvino" needs the extra of that name.
+        precision: what OpenVINO computes in, "float32" (the default) or, on a processor that has it, "bfloat16", which
+            keeps 8 bits of every number. Keras computes in what the model's layers say.
+
+    Raises:
+        InputError: for an unknown name or precision, a missing package, or a precision that the processor, the engine
+            or the model does not have.
+    """
+    if name not in ENGINES:
+        raise InputError(unknown("engine", name, ENGINES))
+    graph = trace(fcn)
+    check_one_image(graph)
+    check_one_output(fcn)
+    if name == "openvino":
+        return _openvino(graph, precision or "float32")
+    if precision is not None:
+        raise InputError(f"precision: received {precision!r}; accepted for the engine 'keras': none, it is the model's")
+    return _keras(graph)
+
+
+def _keras(graph: Graph) -> Run:
+    """The lighter graph, compiled by the backend once for all sizes (TensorFlow) or once for each (JAX)."""
+    run = _LighterGraph(graph)
+    dtype, shape = graph.model.inputs[0].dtype, graph.model.inputs[0].shape
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        compiled = tf.function(run, input_signature=[tf.TensorSpec(shape, dtype)])
+        return lambda images: compiled(np.asarray(images, dtype)).numpy()
+    if backend == "jax":
+        import jax
+
+        variables = [*graph.model.variables, *run.variables]
+        stateless = jax.jit(lambda values, images: _with_values(run, variables, values, images))
+        return lambda images: np.asarray(
+            stateless([variable.value for variable in variables], np.asarray(images, dtype))
+        )
+    import torch
+
+    def without_gradients(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return ops.convert_to_numpy(run(ops.convert_to_tensor(np.asarray(images, dtype))))
+
+    return without_gradients
+
+
+def _with_values(run: Callable, variables: Sequence[keras.Variable], values: Sequence[Any], images: Any) -> Any:
+    with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+        return run(images)
+
+
+class _LighterGraph:
+    """The graph's steps, some of them replaced by cheaper ones; called with a batch, it gives the first output.
+
+    `variables`: the weights that replace those of the model.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.variables: list[keras.Variable] = []
+        self.calls: dict[int, Callable] = {}
+        self.skipped: set[int] = set()
+        readers: dict[int, list[int]] = {}
+        for index, step in enumerate(graph.steps):
+            for key in step.inputs:
+                readers.setdefault(key, []).append(index)
+        for index, step in enumerate(graph.steps):
+            if type(step.layer) is not layers.Conv2D:
+                continue
+            following = readers.get(step.outputs[0], [])
+            alone = len(following) == 1 and step.outputs[0] not in graph.outputs
+            if alone and _folds(step, graph.steps[following[0]]):
+                self.calls[index] = self._folded(step.layer, graph.steps[following[0]].layer)
+                self.skipped.add(following[0])
+            elif _is_large(step.layer):
+                self.calls[index] = _by_rows(step.layer)
+
+    def __call__(self, images: Any) -> Any:
+        values = {self.graph.inputs[0]: images}
+        for index, step in enumerate(self.graph.steps):
+            if index in self.skipped:
+                values[step.outputs[0]] = values[step.inputs[0]]
+            elif index in self.calls:
+                values[step.outputs[0]] = self.calls[index](values[step.inputs[0]])
+            else:
+                args, kwargs = step.refill(values)
+                kwargs |= {"training": False} if "training" in kwargs else {}
+                made = keras.tree.flatten(step.layer(*args, **kwargs))
+                values |= dict(zip(step.outputs, made, strict=True))
+        return values[self.graph.outputs[0]]
+
+    def _folded(self, layer: layers.Conv2D, norm: layers.BatchNormalization) -> Callable:
+        """A convolution and the normalisation after it as one convolution with other weights."""
+        kernel, bias = folded_weights(layer, norm)
+        kernel, bias = (keras.Variable(value, dtype=layer.compute_dtype, trainable=False) for value in (kernel, bias))
+        self.variables += [kernel, bias]
+        return lambda x: _convolve(x, layer, kernel) + ops.convert_to_tensor(bias)
+
+
+def folded_weights(layer: layers.Conv2D, norm: layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a convolution that does what `norm` makes of `layer`'s outputs, in float64."""
+
+    def numbers(weight: Any) -> np.ndarray:
+        return ops.convert_to_numpy(weight).astype(np.float64)
+
+    scale = 1 / np.sqrt(numbers(norm.moving_variance) + norm.epsilon)
+    if norm.scale:
+        scale *= numbers(norm.gamma)
+    bias = -numbers(norm.moving_mean) * scale
+    if layer.use_bias:
+        bias += numbers(layer.bias) * scale
+    if norm.center:
+        bias += numbers(norm.beta)
+    return numbers(layer.kernel) * scale, bias
+
+
+def _folds(step: Step, following: Step) -> bool:
+    """Whether the second step is a normalisation of the channels that the first one's kernel can take in."""
+    layer, norm = step.layer, following.layer
+    return (
+        type(norm) is layers.BatchNormalization
+        and norm.axis in (-1, len(following.output_shape) - 1)
+        and layer.activation is keras.activations.linear
+        and layer.compute_dtype == norm.compute_dtype
+        and layer.compute_dtype in ("float32", "float64")
+    )
+
+
+def _is_large(layer: layers.Conv2D) -> bool:
+    """Whether a convolution's weights outweigh its arithmetic, and its windows are plain ones."""
+    plain = layer.padding == "valid" or set(layer.kernel_size) == {1}
+    ones = {*layer.strides, *layer.dilation_rate, layer.groups} == {1}
+    size = np.prod(layer.kernel.shape) * np.dtype(keras.backend.standardize_dtype(layer.variable_dtype)).itemsize
+    return plain and ones and size > _LARGE_KERNEL
+
+
+def _convolve(x: Any, layer: layers.Conv2D, kernel: Any) -> Any:
+    x = ops.cast(x, layer.compute_dtype)
+    return ops.conv(
+        x, ops.convert_to_tensor(kernel), layer.strides, layer.padding, "channels_last", layer.dilation_rate
+    )
+
+
+def _by_rows(layer: layers.Conv2D) -> Callable:
+    """A convolution as one matrix product for each row of its kernel, of the columns that the row sees side by side."""
+    rows, columns, channels, filters = layer.kernel.shape
+
+    def call(x: Any) -> Any:
+        x = ops.cast(x, layer.compute_dtype)
+        side_by_side = ops.concatenate([x[:, :, left : left - columns + 1 or None] for left in range(columns)], axis=-1)
+        kernel = ops.reshape(ops.cast(layer.kernel, layer.compute_dtype), (rows, columns * channels, filters))
+        total = 0
+        for top in range(rows):
+            seen = side_by_side[:, top : top - rows + 1 or None]
+            total = total + ops.matmul(ops.reshape(seen, (-1, columns * channels)), kernel[top])
+        batch, height, width, _ = ops.shape(x)
+        total = ops.reshape(total, (batch, height - rows + 1, width - columns + 1, filters))
+        if layer.use_bias:
+            total = total + ops.cast(layer.bias, layer.compute_dtype)
+        return layer.activation(total)
+
+    return call
+
+
+def _openvino(graph: Graph, precision: Precision) -> Run:
+    """The model compiled by OpenVINO for the CPU, once for all sizes."""
+    model = graph.model
+    if precision not in _PRECISIONS:
+        raise InputError(unknown("precision", precision, _PRECISIONS))
+    for module, package in (("openvino", "'bottleneck-zoo[openvino]'"), ("tensorflow", "tensorflow")):
+        if importlib.util.find_spec(module) is None:
+            raise InputError(f"engine 'openvino': needs {module}; pip install {package}")
+    computed = {step.layer.compute_dtype for step in graph.steps if getattr(step.layer, "weights", ())}
+    if computed - {"float32"}:
+        received = ", ".join(sorted(computed))
+        raise InputError(f"model {model.name!r}: computes in {received}; accepted by the engine 'openvino': float32")
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise InputError("precision: received 'bfloat16', which this processor does not have; accepted: 'float32'")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.xml")
+        signature = [keras.InputSpec(dtype="float32", shape=model.inputs[0].shape, name="image")]
+        model.export(str(path), format="openvino", verbose=False, input_signature=signature)
+        # Always given: OpenVINO's own default is the lowest precision that the processor has.
+        compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]})
+    return lambda images: compiled(np.asarray(images, np.float32))[0]

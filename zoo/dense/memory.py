@@ -1,0 +1,145 @@
+"""How much memory a tile takes, and the largest tile that a budget allows."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+import keras
+import numpy as np
+import psutil
+
+from zoo.dense.finer import FinerGeometry, Lattice, lattice_after
+from zoo.dense.forward import compute_dtype, unused_after
+from zoo.dense.geometry import Geometry
+from zoo.dense.program import program_of, size_after
+from zoo.dense.tiles import Layout
+from zoo.errors import InputError
+from zoo.graph import Graph, trace
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+# What a tile may take where no budget is given.
+_DEFAULT = 2**30
+# The largest tile: beyond it the pixels that tiles share are few, and less is lost to an interruption.
+_LARGEST = 2048
+# What the backend keeps beside the tensors: thread stacks, compiled kernels, freed blocks not given back.
+_RESERVE = 96 * 2**20
+# What kernels take for patches and reordered copies: the zoo's nets were measured at 1.0 to 1.5 times their tensors.
+_WORKSPACE = 1.6
+
+
+def parse_memory(memory: int | str) -> int:
+    """A number of bytes, or text such as "2GiB" or "800 MB", as bytes.
+
+    Raises:
+        InputError: for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory), re.IGNORECASE)
+    if isinstance(memory, bool) or not found or found[2].upper() not in _UNITS:
+        raise InputError(f"memory: received {memory!r}; accepted: bytes, or text such as '2GiB' or '800MB'")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    return psutil.Process().memory_info().rss
+
+
+def tile_memory(fcn: keras.Model | Graph, placed: Geometry | None = None) -> Callable[[int, int], int]:
+    """The function (height, width) -> bytes: what `zoo.dense.forward` takes for pixels of that size, at most.
+
+    `fcn` is a model, or a part of its graph.
+
+    That is the largest sum of tensors that live at a time, and what kernels take to work on them. A layer's output
+    counts twice while the layer is at work, because a bias, a normalisation and an activation make a tensor each. With
+    the geometry of a finer grid, it is what `zoo.dense.finer` takes: without padding a layer's phases are picked from
+    its input, and made, joined and sorted one after the other.
+    """
+    graph = fcn if isinstance(fcn, Graph) else trace(fcn)
+    program = program_of(graph, None)
+    unused = unused_after(graph)
+    image = graph.model.inputs[0]
+    bytes_of = {graph.inputs[0]: _bytes_a_position(image)}
+    for step in graph.steps:
+        made = zip(step.outputs, step.node.outputs, strict=True)
+        bytes_of |= {key: _bytes_a_position(tensor) for key, tensor in made}
+    pixel = 3 * image.shape[-1] * compute_dtype(graph.model).itemsize
+    in_fragments = isinstance(placed, FinerGeometry) and placed.padding_free
+
+    def positions(side: int, axis: int) -> dict[int, int]:
+        if not in_fragments:
+            return program.values(side, size_after, axis)
+        lattices = program.values(Lattice(side), partial(lattice_after, stride=placed.stride[axis]), axis)
+        return {key: lattice.length * lattice.fragments for key, lattice in lattices.items()}
+
+    def need(height: int, width: int) -> int:
+        rows, columns = positions(height, 0), positions(width, 1)
+        size = {key: rows[key] * columns[key] * each for key, each in bytes_of.items()}
+        living = peak = size[graph.inputs[0]]
+        for step, done in zip(graph.steps, unused, strict=True):
+            made = sum(size[key] for key in step.outputs)
+            at_work = sum(size[key] for key in step.inputs) + 3 * made if in_fragments else 2 * made
+            peak = max(peak, living + at_work)
+            living += made - sum(size[key] for key in done)
+        return int(_WORKSPACE * peak) + height * width * pixel + _RESERVE
+
+    return need
+
+
+def available() -> int:
+    """Bytes of memory that programs can take without swapping."""
+    return psutil.virtual_memory().available
+
+
+def choose_tile(fcn: keras.Model, layout: Layout, memory: int | None, scores: int = 0) -> int:
+    """The largest tile, in pixels a side, with which the process stays within `memory` bytes.
+
+    Without a budget a tile may take 1 GiB on top of what the process holds, or what a tile as large as the receptive
+    field takes where that is more. `scores` bytes are held for the score map until the end.
+
+    Raises:
+        InputError: where not even a tile of one cell, or a model's image that cannot be cut, fits the budget.
+    """
+    placed, held = layout.geometry, resident() + scores
+    need = tile_memory(fcn, placed)
+    height, width = placed.image_size
+    if not placed.bounded:
+        budget = available() if memory is None else memory - held
+        if need(height, width) > budget:
+            raise InputError(
+                f"image: {height} x {width} pixels take about {size_text(held + need(height, width))} in one pass, and "
+                "a block inside this model pools over the whole image, so it is not cut into tiles; accepted: what "
+                f"fits {size_text(budget + held)}"
+            )
+        return max(height, width)
+
+    stride = max(placed.stride)
+
+    def bytes_with(cells: int) -> int:
+        return need(*layout.tile_size(cells * stride))
+
+    budget = _DEFAULT if memory is None else memory - held
+    fewest, most = 0, max(_LARGEST // stride, 1)
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        if bytes_with(middle) <= budget:
+            fewest = middle
+        else:
+            most = middle - 1
+    if memory is None:
+        fewest = max(fewest, min(int(max(placed.receptive_field)), _LARGEST // 2) // stride, 1)
+    if not fewest:
+        raise InputError(
+            f"memory: received {size_text(memory)}; accepted: at least {size_text(held + bytes_with(1))}, "
+            f"{size_text(held)} of them for the process as it is and a score map in memory (none with an output file)"
+        )
+    return fewest * stride
+
+
+def _bytes_a_position(tensor: keras.KerasTensor) -> int:
+    size = 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
+    return tensor.shape[-1] * size
+
+
+def size_text(size: int) -> str:
+    """Bytes for people to read."""
+    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"

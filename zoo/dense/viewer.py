@@ -1,0 +1,163 @@
+"""A score map over its image as one HTML file, to look at in any browser, without a network."""
+
+import base64
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.dense.outputs import to_probabilities
+from zoo.dense.score_map import ScoreMap, palette
+from zoo.errors import InputError
+from zoo.saving import check_output, replacing
+
+# Bytes of the picture and of the scores, before base64 makes four of three: a file below 20 MB.
+_PICTURE_BYTES = 5_000_000
+_SCORES_BYTES = 9_500_000
+# In place of a winner's number, where no cell was scanned.
+_NOT_SCANNED = 65535
+# Classes of a cell that are kept before cells are shown together: those of the read-out.
+_LEAST_KEPT = 5
+
+
+def view_of(image: Any, most: int = 2048) -> tuple[np.ndarray, int]:
+    """A down-sampled picture of an image: (H, W, C) -> (h, w, 3) uint8, and the side of the squares it averages.
+
+    The image may be anything with a shape that is read by slices, and is read in bands of rows. Samples that are not
+    uint8 are stretched to their own range; other channels than RGB's become grey.
+
+    Args:
+        image: an array, or an open raster.
+        most: pixels a side that the picture has at most.
+    """
+    height, width, channels = image.shape
+    factor = math.ceil(max(height, width) / most)
+    band = factor * max(256 // factor, 1)
+    means = []
+    for top in range(0, height, band):
+        rows = np.asarray(image[top : min(top + band, height), 0:width])
+        rows = rows[..., :3] if channels in (3, 4) else rows.mean(-1, keepdims=True)
+        means.append(_block_means(rows, factor))
+    view = np.concatenate(means)
+    if np.dtype(image.dtype) != np.uint8:
+        low, high = view.min(), view.max()
+        view = (view - low) * (255 / (high - low) if high > low else 0)
+    return np.repeat(np.round(view).astype(np.uint8), 3 // view.shape[-1], axis=-1), factor
+
+
+def write_viewer(score_map: ScoreMap, view: np.ndarray, path: str | Path, factor: int = 1) -> Path:
+    """Write a viewer of a score map: one .html file below 20 MB that needs nothing else.
+
+    It shows the colours of `ScoreMap.overlay`, with zoom and pan, a choice of winner or class, opacity, the classes
+    and the crop of the cell under the pointer, a legend and a scale bar; mouse, touch and keyboard. Probabilities are
+    kept in steps of 1/65,535; where the grid is too large for all classes, as many as find room, the highest of each
+    cell; where fewer than five do, squares of cells are shown as one: each class by its maximum, the winner of the cell
+    that stands out most. The page says which. Cells that were not scanned stay without a colour.
+
+    Args:
+        score_map: the scores.
+        view: the image, (h, w, 3) uint8, down-sampled: see `view_of`.
+        path: the file.
+        factor: the side in image pixels of what one pixel of `view` shows.
+
+    Raises:
+        InputError: where `view` is not the image's at that factor, or `path` does not end in .html.
+    """
+    path = check_output(path, "viewer", ".html")
+    height, width = score_map.image_size
+    expected = (-(-height // factor), -(-width // factor), 3)
+    if view.shape != expected or view.dtype != np.uint8:
+        raise InputError(f"view: received {view.shape} of {view.dtype}; accepted: {expected} of uint8")
+    picture, shrunk = _picture(view)
+    geometry = score_map.geometry
+    classes = len(score_map.class_names)
+    content = {
+        "picture": picture,
+        "factor": factor * shrunk,
+        "imageSize": score_map.image_size,
+        "gridShape": score_map.scores.shape[:2],
+        "stride": geometry.stride,
+        "window": geometry.window,
+        "crops": [starts.tolist() for starts in score_map.starts],
+        "own": [edges.tolist() for edges in score_map.own_pixels],
+        "classNames": score_map.class_names,
+        "colours": np.round(255 * palette(classes), 3).tolist(),
+        **_scores(score_map),
+    }
+    # A "<" in a class's name must not end the script that holds it.
+    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    page = Path(__file__).with_name("viewer.html").read_text(encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(page.replace("{{content}}", text), encoding="utf-8")
+    return path
+
+
+def _block_means(rows: np.ndarray, factor: int) -> np.ndarray:
+    """Means over factor x factor squares, smaller ones at the bottom and right: (H, W, C) -> (h, w, C)."""
+    for axis in (0, 1):
+        starts = np.arange(0, rows.shape[axis], factor)
+        counts = np.diff(np.append(starts, rows.shape[axis]))
+        sums = np.add.reduceat(rows, starts, axis, dtype=np.float64)
+        rows = sums / np.expand_dims(counts, tuple(range(1, rows.ndim - axis)))
+    return rows
+
+
+def _picture(view: np.ndarray) -> tuple[str, int]:
+    """A picture as a data URL, lossless where that is small enough, and how far it had to be shrunk for its room."""
+    from PIL import Image
+
+    shrunk = 1
+    while True:
+        for kind, options in (("png", {}), ("jpeg", {"quality": 90})):
+            buffer = io.BytesIO()
+            Image.fromarray(view).save(buffer, kind, **options)
+            if buffer.tell() <= _PICTURE_BYTES:
+                return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", shrunk
+        view = np.round(_block_means(view, 2)).astype(np.uint8)
+        shrunk *= 2
+
+
+def _scores(score_map: ScoreMap) -> dict[str, Any]:
+    """What the page knows of each cell: winner, how far it stands out, the highest classes and their probabilities."""
+    rows, columns, classes = score_map.scores.shape
+    kept, side = min(classes, max(_LEAST_KEPT, _SCORES_BYTES // (4 * rows * columns) - 1)), 1
+    while -(-rows // side) * -(-columns // side) * 4 * (1 + kept) > _SCORES_BYTES:
+        side += 1
+    shown = (-(-rows // side), -(-columns // side))
+    found = {
+        "winners": np.empty(shown, np.uint16),
+        "strength": np.empty(shown, np.uint16),
+        "highest": np.empty((*shown, kept), np.uint16),
+        "probable": np.empty((*shown, kept), np.uint16),
+    }
+    for top, left, scores in score_map.blocks(side):
+        outstanding = _squares(score_map.standing_out(scores), side)
+        best = outstanding.argmax(-1)[..., None]
+        missing = _squares(np.isnan(scores).any(-1), side).all(-1)
+        probabilities = np.nan_to_num(_squares(to_probabilities(scores, score_map.outputs), side), nan=-1).max(-2)
+        order = np.argpartition(-probabilities, kept - 1, axis=-1)[..., :kept]
+        order = np.take_along_axis(order, np.argsort(-np.take_along_axis(probabilities, order, -1), axis=-1), -1)
+        winners = np.take_along_axis(_squares(scores.argmax(-1), side), best, -1)[..., 0]
+        first, height, width = (top // side, left // side), *winners.shape
+        part = np.s_[first[0] : first[0] + height, first[1] : first[1] + width]
+        found["winners"][part] = np.where(missing, _NOT_SCANNED, winners)
+        found["strength"][part] = np.round(65535 * np.take_along_axis(outstanding, best, -1)[..., 0])
+        found["highest"][part] = order
+        found["probable"][part] = np.round(65535 * np.maximum(np.take_along_axis(probabilities, order, -1), 0))
+    cells = {name: _packed(values) for name, values in found.items()}
+    return {"cellsShown": shown, "side": side, "kept": kept, **cells}
+
+
+def _squares(block: np.ndarray, side: int) -> np.ndarray:
+    """Cut a block into squares, the last ones filled up with copies: (h, w, ...) -> (rows, cols, cells, ...)."""
+    height, width, *rest = block.shape
+    block = np.pad(block, [(0, -height % side), (0, -width % side)] + [(0, 0)] * len(rest), mode="edge")
+    block = block.reshape(-(-height // side), side, -(-width // side), side, *rest).swapaxes(1, 2)
+    return block.reshape(*block.shape[:2], side * side, *rest)
+
+
+def _packed(numbers: np.ndarray) -> str:
+    return base64.b64encode(numbers.astype("<u2").tobytes()).decode()
