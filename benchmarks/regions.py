@@ -35,7 +35,7 @@ def main() -> None:
     import numpy as np
 
     import zoo
-    from zoo.dense import regions
+    from zoo.scanning import regions
 
     model = zoo.build(options.model)
     window, channels = model.input_shape[1:3], model.input_shape[-1]

@@ -1,4 +1,4 @@
-"""zoo.dense.engines against MONAI's sliding_window_inference: the same weights, image, grid of windows and threads.
+"""zoo.scanning.engines against MONAI's sliding_window_inference: the same weights, image, grid of windows and threads.
 
     pip install monai --no-deps   (and torch)
     python benchmarks/sliding.py [--model nin_cifar10_bn] [--size 256] [--rounds 5]
@@ -85,7 +85,7 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int])
 
     import zoo
     from zoo.dense.compare import relative_error
-    from zoo.dense.engines import make_engine
+    from zoo.scanning.engines import make_engine
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     generator = np.random.default_rng(0)

@@ -25,6 +25,39 @@ def tfds_dir():
     return Path(folder)
 
 
+# Code that makes a process one of a machine without TensorFlow.
+WITHOUT_TENSORFLOW = """
+import sys
+from importlib.machinery import PathFinder
+class WithoutTensorFlow(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.startswith("tensorflow") else super().find_spec(name, path, target)
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTensorFlow
+"""
+# What `zoo scan` writes into a folder for a small image.
+SCAN_FILES = ["geometry.json", "overlay.png", "scores.npz", "viewer.html"]
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory):
+    """A small classifier without padding, of random weights, in a file."""
+    import zoo
+
+    model = randomize(zoo.build("nin_digits", padding="valid"))
+    return zoo.save(model, tmp_path_factory.mktemp("model") / "digits.keras")
+
+
+def command(capsys, *arguments):
+    """Run `zoo ...` in this process: exit code, standard output, standard error."""
+    from zoo.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, arguments)])
+    captured = capsys.readouterr()
+    return stopped.value.code or 0, captured.out, captured.err
+
+
 def randomize(model, seed=0):
     """Put random values into every weight, moving averages too, so that no fault hides behind zeros and ones."""
     generator = np.random.default_rng(seed)

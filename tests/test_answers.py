@@ -8,11 +8,11 @@ from conftest import noise, randomize
 from keras import layers
 
 import zoo
-from zoo.dense.answers import answer
-from zoo.dense.scales import check_scales, merger, rescale
-from zoo.dense.score_map import ScoreMap
-from zoo.dense.tiles import lay_out
 from zoo.errors import InputError
+from zoo.scanning.answers import answer
+from zoo.scanning.scales import check_scales, merger, rescale
+from zoo.scanning.score_map import ScoreMap
+from zoo.scanning.tiles import lay_out
 
 
 def softmax(scores):
@@ -183,7 +183,7 @@ def test_one_scale_is_the_map_itself_and_left_out_cells_stay_so(score_map):
 
 def test_large_maps_are_answered_part_by_part(score_map, monkeypatch):
     whole = {how: answer(score_map, how) for how in BY_HAND}
-    monkeypatch.setattr("zoo.dense.score_map._SCORES_AT_ONCE", 20)
+    monkeypatch.setattr("zoo.scanning.score_map._SCORES_AT_ONCE", 20)
     assert len(list(score_map.blocks())) == len(score_map.scores)
     for how, wanted in whole.items():
         np.testing.assert_allclose(answer(score_map, how), wanted, rtol=1e-12)

@@ -5,20 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import noise, randomize
+from conftest import WITHOUT_TENSORFLOW, noise, randomize
 
 import zoo
 
-JAX_ALONE = """
-import sys
-from importlib.machinery import PathFinder
-class WithoutTensorFlow(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.startswith("tensorflow") else super().find_spec(name, path, target)
-sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTensorFlow
-import numpy as np, zoo
-"""
+JAX_ALONE = f"{WITHOUT_TENSORFLOW}import numpy as np, zoo\n"
 
 
 def run(code, folder):

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import WITHOUT_TENSORFLOW
 
 import zoo
 from zoo.config import load_config
@@ -16,14 +17,8 @@ from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.distribution import Job, environment
 
 # Ten steps with augmentation and dropout; a signal to this process after a step, where one is asked for.
-CODE = """
-import os, signal, sys
-from importlib.machinery import PathFinder
-class WithoutTensorFlow(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.startswith("tensorflow") else super().find_spec(name, path, target)
-sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTensorFlow
+CODE = f"""{WITHOUT_TENSORFLOW}
+import os, signal
 from zoo.cli import main
 from zoo.training import loop
 number, at = int(sys.argv[1]), int(sys.argv[2])

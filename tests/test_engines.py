@@ -8,10 +8,10 @@ from keras import layers
 from test_backends import run
 
 import zoo
-from zoo.dense import engines
 from zoo.dense.compare import relative_error
-from zoo.dense.engines import make_engine
 from zoo.errors import InputError
+from zoo.scanning import engines
+from zoo.scanning.engines import make_engine
 
 SIZES = [(1, 41, 57), (3, 64, 36), (1, 41, 57)]
 
@@ -153,7 +153,7 @@ def test_jax_without_tensorflow_has_the_same_engine(tmp_path):
     image = noise(2, 60, 50, 1)
     np.save(tmp_path / "image.npy", image)
     run(
-        "from zoo.dense import engines\n"
+        "from zoo.scanning import engines\n"
         "engines._LARGE_KERNEL = 0\n"
         "np.save('scores.npy', engines.make_engine(zoo.load('model.keras'))(np.load('image.npy')))\n",
         tmp_path,

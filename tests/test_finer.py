@@ -10,10 +10,10 @@ from keras import layers
 
 import zoo
 from zoo.dense.compare import relative_error
-from zoo.dense.finer import FinerRunner, finer_geometry
-from zoo.dense.tiles import lay_out
 from zoo.errors import InputError
 from zoo.saving import card
+from zoo.scanning.finer import FinerRunner, finer_geometry
+from zoo.scanning.tiles import lay_out
 
 sides = st.integers(1, 3)
 conv = st.fixed_dictionaries(

@@ -10,23 +10,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import randomize
+from conftest import SCAN_FILES, command
 from PIL import Image
 
 import zoo as package
-from zoo.cli import main
-from zoo.dense.fleet import _environment, scan_many
 from zoo.errors import InputError
+from zoo.scanning.fleet import _environment, scan_many
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: the extra `ray`")
 NAMES = "abcdef"
-FILES = ["geometry.json", "overlay.png", "scores.npz", "viewer.html"]
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    model = randomize(package.build("nin_digits", padding="valid"))
-    return package.save(model, tmp_path_factory.mktemp("model") / "digits.keras")
 
 
 @pytest.fixture
@@ -38,14 +30,6 @@ def folder(tmp_path):
         Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
     (tmp_path / "images" / "broken.png").write_text("no image")
     return tmp_path / "images"
-
-
-def call(capsys, *arguments):
-    """Run `zoo scan` in this process: exit code, standard output, standard error."""
-    with pytest.raises(SystemExit) as stopped:
-        main(["scan", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return stopped.value.code or 0, captured.out, captured.err
 
 
 def start(*arguments):
@@ -83,7 +67,7 @@ def check_results(model_file, folder, output):
     model = package.load(model_file)
     assert sorted(path.name for path in output.iterdir()) == list(NAMES)
     for name in NAMES:
-        assert sorted(path.name for path in (output / name).iterdir()) == FILES
+        assert sorted(path.name for path in (output / name).iterdir()) == SCAN_FILES
         wanted = package.scan(model, folder / f"{name}.png", tile=6).scores
         with np.load(output / name / "scores.npz") as saved:
             np.testing.assert_allclose(saved["scores"], wanted, rtol=1e-5, atol=1e-5)
@@ -124,7 +108,7 @@ def test_an_interrupt_ends_the_workers_and_one_process_goes_on(capsys, model_fil
     assert not any(process.is_running() for process in processes)
     finished = stamps(output)
     (folder / "broken.png").unlink()
-    code, out, _ = call(capsys, model_file, folder, "-o", output, "--tile", 6)
+    code, out, _ = command(capsys, "scan", model_file, folder, "-o", output, "--tile", 6)
     assert code == 0 and out.count("is there already") == len(finished) > 0
     assert {path: stamp for path, stamp in stamps(output).items() if path in finished} == finished
     check_results(model_file, folder, output)
@@ -138,7 +122,7 @@ def test_a_bad_number_of_workers_is_refused(model_file, tmp_path, workers):
 
 def test_without_ray_the_way_to_install_it_is_told(capsys, monkeypatch, model_file, folder, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
-    code, _, err = call(capsys, model_file, folder, "-o", tmp_path / "out", "--workers", 2)
+    code, _, err = command(capsys, "scan", model_file, folder, "-o", tmp_path / "out", "--workers", 2)
     assert code == 2 and err == "zoo: workers: several processes need ray; pip install 'bottleneck-zoo[ray]'\n"
 
 
@@ -147,14 +131,14 @@ def test_a_cluster_that_does_not_answer_is_told(capsys, monkeypatch, model_file,
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
-    code, _, err = call(capsys, model_file, folder, "-o", tmp_path / "out", "--workers", 2)
+    code, _, err = command(capsys, "scan", model_file, folder, "-o", tmp_path / "out", "--workers", 2)
     assert code == 2 and err.startswith(f"zoo: RAY_ADDRESS: received '{address}'; accepted: a Ray cluster")
 
 
 def test_one_image_is_not_shared_out(capsys, model_file, folder, tmp_path):
-    code, _, err = call(capsys, model_file, folder / "a.png", "-o", tmp_path / "out", "--workers", 2)
+    code, _, err = command(capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "out", "--workers", 2)
     assert code == 2 and "--workers: received 2 for one image; accepted: several images, or a folder" in err
-    code, _, err = call(capsys, model_file, folder, "-o", tmp_path / "out", "--gpus")
+    code, _, err = command(capsys, "scan", model_file, folder, "-o", tmp_path / "out", "--gpus")
     assert code == 2 and "--gpus: received without --workers" in err
     assert not Path(tmp_path / "out").exists()
 

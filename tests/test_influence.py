@@ -11,8 +11,8 @@ from keras import layers
 
 import zoo
 from zoo import plots
-from zoo.dense.influence import Influence, influence
 from zoo.errors import InputError
+from zoo.scanning.influence import Influence, influence
 
 
 def tiny(padding="same"):
@@ -231,7 +231,7 @@ def test_every_backend_measures_the_same(backend, tmp_path):
     np.save(tmp_path / "image.npy", noise(60, 50, 1))
     code = (
         "import numpy as np, zoo\n"
-        "from zoo.dense.influence import influence\n"
+        "from zoo.scanning.influence import influence\n"
         "found = influence(zoo.load('model.keras'), np.load('image.npy'), (5, 4), 1)\n"
         "np.save('values.npy', found.values)"
     )

@@ -17,8 +17,10 @@ from keras import layers
 import zoo
 from zoo.cli import zoo as command
 from zoo.dense.compare import relative_error
-from zoo.dense.regions import Regions, RoIPooling, read_boxes, roi_pool, score_boxes
 from zoo.errors import InputError
+from zoo.scanning.boxes import read_boxes
+from zoo.scanning.regions import Regions, score_boxes
+from zoo.scanning.roi import RoIPooling, roi_pool
 
 
 def pooled_by_loops(feature_map, region, size, pool):
@@ -187,7 +189,7 @@ def test_many_boxes_are_pooled_in_parts(monkeypatch):
     corners = generator.uniform(0, 40, (50, 2))
     boxes = np.concatenate([corners, corners + generator.uniform(1, 30, (50, 2))], 1)
     together = score_boxes(model, image, boxes).scores
-    monkeypatch.setattr("zoo.dense.regions._AT_ONCE", 2000)
+    monkeypatch.setattr("zoo.scanning.regions._AT_ONCE", 2000)
     np.testing.assert_allclose(score_boxes(model, image, boxes).scores, together, rtol=1e-4, atol=1e-5)
 
 
@@ -264,7 +266,7 @@ def test_jax_compiles_the_layer(tmp_path):
     pytest.importorskip("jax")
     code = (
         "import jax, numpy as np, keras\n"
-        "from zoo.dense.regions import roi_pool\n"
+        "from zoo.scanning.roi import roi_pool\n"
         "maps = np.random.default_rng(0).normal(size=(1, 9, 11, 2)).astype('float32')\n"
         "regions = np.array([[[0, 1, 9, 4], [2, 2, 3, 11]]])\n"
         "for pool in ('max', 'average'):\n"

@@ -10,10 +10,10 @@ from keras import layers
 
 import zoo
 from zoo.dense.compare import relative_error
-from zoo.dense.tiles import lay_out
 from zoo.errors import InputError
 from zoo.evaluate import predict_files
 from zoo.saving import Card, attach, card, class_names
+from zoo.scanning.tiles import lay_out
 
 # Under SAME padding in strided layers too: Keras's own pads an odd and an even size differently.
 NETS = {

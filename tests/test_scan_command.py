@@ -3,30 +3,13 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import randomize
+from conftest import SCAN_FILES, command, randomize
 from keras import layers
 from PIL import Image
 
 import zoo as package
 import zoo.rasters
-from zoo.cli import main
-from zoo.dense.store import Store
-
-FILES = ["geometry.json", "overlay.png", "scores.npz", "viewer.html"]
-
-
-def call(capsys, *arguments):
-    """Run `zoo scan` in this process: exit code, standard output, standard error."""
-    with pytest.raises(SystemExit) as stopped:
-        main(["scan", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return stopped.value.code or 0, captured.out, captured.err
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    model = randomize(package.build("nin_digits", padding="valid"))
-    return package.save(model, tmp_path_factory.mktemp("model") / "digits.keras")
+from zoo.scanning.store import Store
 
 
 @pytest.fixture
@@ -48,7 +31,7 @@ def scores(folder):
 
 
 def test_a_folder_is_scanned_and_what_fails_is_told_at_the_end(capsys, model_file, folder, tmp_path):
-    code, out, err = call(capsys, model_file, folder, "-o", tmp_path / "out")
+    code, out, err = command(capsys, "scan", model_file, folder, "-o", tmp_path / "out")
     assert code == 2
     first, second, last = err.splitlines()
     assert "broken.png" in first and "unknown format" in first
@@ -57,7 +40,7 @@ def test_a_folder_is_scanned_and_what_fails_is_told_at_the_end(capsys, model_fil
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "c"]
     for name in ("a.png", "b.png", "c.jpg"):
         own = tmp_path / "out" / name[0]
-        assert sorted(path.name for path in own.iterdir()) == FILES
+        assert sorted(path.name for path in own.iterdir()) == SCAN_FILES
         wanted = package.scan(package.load(model_file), folder / name).scores
         np.testing.assert_array_equal(scores(own), wanted)
 
@@ -71,26 +54,28 @@ def test_several_images_go_on_where_they_were(capsys, monkeypatch, model_file, f
         real(self, *rest)
 
     monkeypatch.setattr(Store, "write", write)
-    code, out, err = call(capsys, model_file, *images, "-o", tmp_path / "out", "--tile", 10)
+    code, out, err = command(capsys, "scan", model_file, *images, "-o", tmp_path / "out", "--tile", 10)
     assert code == 130 and "zoo: interrupted; 2 of 12 tiles are kept" in err and err.count("\n") == 1
     monkeypatch.setattr(Store, "write", real)
-    code, out, err = call(capsys, model_file, *images, "-o", tmp_path / "out", "--tile", 10)
+    code, out, err = command(capsys, "scan", model_file, *images, "-o", tmp_path / "out", "--tile", 10)
     assert code == 0 and "a.png: is there already" in out and "b.png: is there" not in out
     for name in "ab":
         wanted = package.scan(package.load(model_file), folder / f"{name}.png", tile=10).scores
         np.testing.assert_array_equal(scores(tmp_path / "out" / name), wanted)
-    code, out, err = call(capsys, model_file, *images, "-o", tmp_path / "out", "--tile", 10, "--border", "shift")
+    code, out, err = command(
+        capsys, "scan", model_file, *images, "-o", tmp_path / "out", "--tile", 10, "--border", "shift"
+    )
     assert code == 0 and "is there already" not in out
 
 
 def test_images_of_one_name_keep_apart(capsys, model_file, folder, tmp_path):
     Image.open(folder / "a.png").save(folder / "a.bmp")
-    code, *_ = call(capsys, model_file, folder / "a.png", folder / "a.bmp", "-o", tmp_path / "out")
+    code, *_ = command(capsys, "scan", model_file, folder / "a.png", folder / "a.bmp", "-o", tmp_path / "out")
     assert code == 0 and sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.bmp", "a.png"]
-    code, _, err = call(capsys, model_file, folder / "a.png", folder / "a.png", "-o", tmp_path / "out")
+    code, _, err = command(capsys, "scan", model_file, folder / "a.png", folder / "a.png", "-o", tmp_path / "out")
     assert code == 2 and "images: received 2 named 'a.png'" in err
     (tmp_path / "empty").mkdir()
-    code, _, err = call(capsys, model_file, tmp_path / "empty", "-o", tmp_path / "out")
+    code, _, err = command(capsys, "scan", model_file, tmp_path / "empty", "-o", tmp_path / "out")
     assert code == 2 and "has no image" in err
 
 
@@ -100,8 +85,8 @@ def test_mask_border_and_format_by_command(capsys, model_file, folder, tmp_path)
     (tmp_path / "masks").mkdir()
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     common = ["--tile", 10, "--border", "shift"]
-    code, out, _ = call(
-        capsys, model_file, folder / "a.png", "-o", tmp_path / "one", *common, "--format", "zarr",
+    code, out, _ = command(
+        capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "one", *common, "--format", "zarr",
         "--mask", tmp_path / "masks",
     )  # fmt: skip
     assert code == 0 and "cells in tiles outside the mask, not scanned: 191 of 216" in out
@@ -114,17 +99,16 @@ def test_mask_border_and_format_by_command(capsys, model_file, folder, tmp_path)
     assert known[:5, :5].all() and not known[10:].any()
     about = json.loads((tmp_path / "one" / "geometry.json").read_text())
     assert about["scores"] == "scores.zarr" and about["last_cell_box"] == [33, 22, 41, 30]
-    code, _, err = call(
-        capsys, model_file, folder / "a.png", folder / "b.png", "-o", tmp_path / "two", "--mask", tmp_path / "masks"
-    )
+    two = [folder / "a.png", folder / "b.png", "-o", tmp_path / "two", "--mask", tmp_path / "masks"]
+    code, _, err = command(capsys, "scan", model_file, *two)
     assert code == 2 and "has no file b.*" in err and (tmp_path / "two" / "a" / "scores.npz").is_file()
 
 
 def test_stride_scales_and_answer_by_command(capsys, model_file, folder, tmp_path):
     options = ["--stride", 1, "--scales", "1,1.5", "--merge", "maximum-probabilities", "--answer", "average-logits"]
-    code, out, _ = call(capsys, model_file, folder / "a.png", "-o", tmp_path / "out", *options, "--tile", 16)
+    code, out, _ = command(capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "out", *options, "--tile", 16)
     assert code == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answer.json", *FILES]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answer.json", *SCAN_FILES]
     model = package.load(model_file)
     image = np.asarray(Image.open(folder / "a.png"))
     wanted = package.scan(model, image, stride=1, scales=[1, 1.5], merge="maximum-probabilities", tile=16)
@@ -141,22 +125,22 @@ def test_stride_scales_and_answer_by_command(capsys, model_file, folder, tmp_pat
     )
     assert found["answer"] == "average-logits"
     assert f"answer, average-logits: {found['class']} {found['probability']:.1%}\n" in out
-    code, out, _ = call(capsys, model_file, folder / "a.png", "-o", tmp_path / "out")
+    code, out, _ = command(capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "out")
     assert code == 0 and not (tmp_path / "out" / "answer.json").exists() and "answer," not in out
 
 
 def test_another_picture_or_answer_of_images_that_are_there(capsys, model_file, folder, tmp_path):
     images = [folder / "a.png", folder / "b.png", "-o", tmp_path / "out"]
-    call(capsys, model_file, *images)
+    command(capsys, "scan", model_file, *images)
     for options in (["--class", "3"], ["--answer", "maximum-logits"], ["--format", "npy"]):
-        assert "is there already" not in call(capsys, model_file, *images, *options)[1]
-        assert call(capsys, model_file, *images, *options)[1].count("is there already") == 2
+        assert "is there already" not in command(capsys, "scan", model_file, *images, *options)[1]
+        assert command(capsys, "scan", model_file, *images, *options)[1].count("is there already") == 2
 
 
 def test_a_file_is_decoded_once(capsys, monkeypatch, model_file, folder, tmp_path):
     read, decoded = package.rasters.read_image, []
     monkeypatch.setattr(package.rasters, "read_image", lambda path: (decoded.append(path), read(path))[1])
-    assert call(capsys, model_file, folder / "c.jpg", "-o", tmp_path / "out")[0] == 0
+    assert command(capsys, "scan", model_file, folder / "c.jpg", "-o", tmp_path / "out")[0] == 0
     assert decoded == [folder / "c.jpg"]
 
 
@@ -171,7 +155,7 @@ def test_a_size_that_makes_another_function_is_told(capsys, tmp_path):
     np.save(tmp_path / "even.npy", pixels[:50])
     notes = {}
     for name in ("odd", "even"):
-        code, out, _ = call(capsys, file, tmp_path / f"{name}.npy", "-o", tmp_path / name)
+        code, out, _ = command(capsys, "scan", file, tmp_path / f"{name}.npy", "-o", tmp_path / name)
         notes[name] = json.loads((tmp_path / name / "geometry.json").read_text())["other_function"]
         assert code == 0 and (f"note: {notes[name]}\n" in out) == (name == "odd")
     assert notes["even"] is None and notes["odd"].startswith("at 51 x 60 pixels branches")
@@ -200,7 +184,7 @@ def test_a_size_that_makes_another_function_is_told(capsys, tmp_path):
     ],
 )
 def test_a_users_mistake_is_one_line(capsys, model_file, folder, tmp_path, options, text):
-    code, _, err = call(capsys, model_file, folder / "a.png", "-o", tmp_path / "out", *options)
+    code, _, err = command(capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "out", *options)
     assert code == 2 and text in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -11,11 +11,11 @@ from conftest import noise, randomize
 from keras import layers
 
 import zoo
-from zoo.dense import scan as scanning
-from zoo.dense.memory import choose_tile, parse_memory, resident, tile_memory
-from zoo.dense.store import Store
-from zoo.dense.tiles import lay_out
 from zoo.errors import InputError, Interrupted
+from zoo.scanning import scan as scanning
+from zoo.scanning.memory import choose_tile, parse_memory, resident, tile_memory
+from zoo.scanning.store import Store
+from zoo.scanning.tiles import lay_out
 
 ENDINGS = ["npy", "zarr"]
 
@@ -129,7 +129,7 @@ def test_a_killed_scan_goes_on_where_it_was(model, forwards, monkeypatch, tmp_pa
     np.save(tmp_path / "image.npy", noise(71, 60).astype(np.uint8))
     code = (
         "import os, signal, zoo\n"
-        "from zoo.dense.store import Store\n"
+        "from zoo.scanning.store import Store\n"
         "real = Store.write\n"
         "def write(self, *rest):\n"
         "    real(self, *rest)\n"
@@ -280,7 +280,7 @@ def test_bad_memory_is_refused(model, text):
 def test_more_memory_is_a_larger_tile(model):
     layout = lay_out(model, (9000, 9000))
     held = 2**40
-    sides = [choose_tile(model, layout, held + size * 2**20, held) for size in (4000, 4300, 5000)]
+    sides = [choose_tile(model, layout, held + resident() + size * 2**20, held) for size in (1000, 1300, 2000)]
     assert sides[0] < sides[1] < sides[2] <= 2048 and all(side % 2 == 0 for side in sides)
     with pytest.raises(InputError, match="memory: received 10 MiB; accepted: at least"):
         zoo.scan(model, noise(30, 30), memory="10MiB")
@@ -310,7 +310,7 @@ def test_what_cannot_be_cut_and_does_not_fit_is_refused():
 PEAK = """
 import sys, numpy as np, zoo
 from pathlib import Path
-from zoo.dense.memory import resident
+from zoo.scanning.memory import resident
 model = zoo.load("fcn.keras")
 image = np.load(sys.argv[1], mmap_mode="r")
 zoo.scan(model, image[:200, :200])

@@ -8,8 +8,8 @@ from keras import layers
 
 import zoo
 from zoo.dense.compare import relative_error
-from zoo.dense.tiles import lay_out
 from zoo.errors import InputError
+from zoo.scanning.tiles import lay_out
 
 
 def small_net(draw):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.dense import viewer
 from zoo.dense.geometry import Geometry
-from zoo.dense.score_map import ScoreMap, palette
-from zoo.dense.viewer import view_of, write_viewer
 from zoo.errors import InputError
+from zoo.scanning import viewer
+from zoo.scanning.score_map import ScoreMap, palette
+from zoo.scanning.viewer import view_of, write_viewer
 
 NAMES = tuple("abcdef") + ("</script><b>x",)
 
@@ -152,7 +152,7 @@ def test_large_maps_are_read_part_by_part(tmp_path, monkeypatch, side):
     if side == 3:
         monkeypatch.setattr(viewer, "_SCORES_BYTES", 4 * (1 + 5) * 7 * 12)
     whole = content_of(write_viewer(scores, random_view(), tmp_path / "a.html"))
-    monkeypatch.setattr("zoo.dense.score_map._SCORES_AT_ONCE", 100)
+    monkeypatch.setattr("zoo.scanning.score_map._SCORES_AT_ONCE", 100)
     assert max(block.size for *_, block in scores.blocks(side)) <= side * 36 * 7
     assert content_of(write_viewer(scores, random_view(), tmp_path / "a.html")) == whole
     import zarr

@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 _HOMES = {
-    "answer": "zoo.dense.answers",
+    "answer": "zoo.scanning.answers",
+    "RoIPooling": "zoo.scanning.roi",
     "build": "zoo.build",
     "convolutionalize": "zoo.dense.convert",
     "describe": "zoo.describe",
@@ -21,8 +22,8 @@ _HOMES = {
     "load_config": "zoo.config",
     "run": "zoo.run",
     "save": "zoo.saving",
-    "scan": "zoo.dense.scan",
-    "score_boxes": "zoo.dense.regions",
+    "scan": "zoo.scanning.scan",
+    "score_boxes": "zoo.scanning.regions",
     "verify": "zoo.dense.verify",
 }
 __all__ = list(_HOMES)

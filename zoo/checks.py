@@ -17,8 +17,8 @@ from zoo.catalogue import resolve
 from zoo.config import ArchitectureConfig
 from zoo.dense.convert import convolutionalize
 from zoo.dense.geometry import geometry
-from zoo.dense.scan import scan
 from zoo.dense.verify import verify
+from zoo.scanning.scan import scan
 
 Spec = str | Path | ArchitectureConfig
 # Pixels a side up to which nets are run on crops as small as they take.

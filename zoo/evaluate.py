@@ -11,13 +11,13 @@ from sklearn.metrics import confusion_matrix
 
 from zoo.data import Scene, Split
 from zoo.dense.outputs import outputs_are, to_probabilities
-from zoo.dense.pixels import read_pixels
-from zoo.dense.scan import scan
-from zoo.dense.score_map import ScoreMap
 from zoo.errors import InputError
 from zoo.graph import Graph, check_one_output, shapes_at, trace
 from zoo.images import fit_image
 from zoo.saving import card
+from zoo.scanning.pixels import read_pixels
+from zoo.scanning.scan import scan
+from zoo.scanning.score_map import ScoreMap
 
 _BATCH = 256
 

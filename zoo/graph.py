@@ -4,7 +4,7 @@ Describing, tracing geometry and converting all walk this list, so that they agr
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -170,7 +170,7 @@ def trace(model: keras.Model) -> Graph:
     inputs = tuple(keys.values())
     steps = list(_walk(inner, keys, "", fresh))
     outputs = tuple(keys[id(tensor)] for tensor in inner.outputs)
-    return Graph(model, inputs, outputs, _needed(steps, outputs))
+    return Graph(model, inputs, outputs, tuple(steps[index] for index in needed_steps(steps, (), outputs)))
 
 
 def _walk(
@@ -206,15 +206,59 @@ def _inputs_in_order(model: keras.Model, node: Any) -> list[keras.KerasTensor]:
     return model.inputs
 
 
-def _needed(steps: list[Step], outputs: tuple[int, ...]) -> tuple[Step, ...]:
-    """The steps that the outputs depend on."""
-    needed = set(outputs)
+def needed_steps(steps: Sequence[Step], given: Collection[int], wanted: Collection[int]) -> list[int]:
+    """The indices, in order, of the steps that make the `wanted` tensors, by their keys, from `given` ones."""
+    missing = set(wanted) - set(given)
     kept = []
+    for index, step in reversed(list(enumerate(steps))):
+        if missing & set(step.outputs):
+            missing = (missing - set(step.outputs)) | (set(step.inputs) - set(given))
+            kept.append(index)
+    return kept[::-1]
+
+
+def unused_after(steps: Sequence[Step], wanted: Collection[int]) -> list[frozenset[int]]:
+    """For each step, the keys of its tensors that no later step needs and that are not `wanted`."""
+    needed = set(wanted)
+    unused = []
     for step in reversed(steps):
-        if needed & set(step.outputs):
-            needed |= set(step.inputs)
-            kept.append(step)
-    return tuple(reversed(kept))
+        there = {*step.inputs, *step.outputs}
+        unused.append(frozenset(there - needed))
+        needed |= there
+    return unused[::-1]
+
+
+def run_steps(
+    graph: Graph,
+    values: dict[int, Any],
+    wanted: Collection[int],
+    applied: Sequence[keras.Operation | Callable | None] | None = None,
+) -> dict[int, Any]:
+    """The `wanted` tensors by their keys, computed from `values` of others, tensors of the backend.
+
+    A tensor is given up as soon as no later step needs it; a call of the model keeps all of them to its end.
+
+    `applied`: for every step what to call in its layer's place: another layer, with the step's arguments; a function
+    of the step's inputs; or None, to hand the input on.
+    """
+    values, indices = dict(values), needed_steps(graph.steps, values, wanted)
+    unused = unused_after([graph.steps[index] for index in indices], wanted)
+    for index, done in zip(indices, unused, strict=True):
+        step = graph.steps[index]
+        call = step.layer if applied is None else applied[index]
+        if call is None:
+            made = values[step.inputs[0]]
+        elif isinstance(call, keras.Operation):
+            args, kwargs = step.refill(values)
+            made = call(*args, **kwargs)
+            del args, kwargs
+        else:
+            made = call(*(values[key] for key in step.inputs))
+        values |= dict(zip(step.outputs, keras.tree.flatten(made), strict=True))
+        del made
+        for key in done:
+            del values[key]
+    return {key: values[key] for key in wanted}
 
 
 def check_one_image(graph: Graph, axes: tuple[int, ...] = (2,)) -> None:

@@ -1,5 +1,8 @@
-"""A progress bar on the terminal, and nothing where there is none."""
+"""What is shown on the standard error stream: a progress bar where it is a terminal, and no noise of libraries."""
 
+import contextlib
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -13,3 +16,17 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
 
     console = Console(stderr=True)
     return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Hide what libraries write to the standard error stream, from C++ too."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -56,9 +56,9 @@ def plot(
 def _plot_cell(model: Path, image: Path, cell: tuple[int, int], class_name: str | None, output: Path) -> None:
     with quiet_start():
         from zoo import plots, saving
-        from zoo.dense.influence import influence
-        from zoo.dense.pixels import open_pixels
         from zoo.errors import unknown
+        from zoo.scanning.influence import influence
+        from zoo.scanning.pixels import open_pixels
     saving.check_output(output, "picture", ".png")
     network = saving.load(model)
     names = saving.class_names(network)

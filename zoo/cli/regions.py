@@ -30,8 +30,9 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str) -> No
     """
     with quiet_start():
         from zoo import saving
-        from zoo.dense.regions import WAYS, check_boxes_file, read_boxes, score_boxes
         from zoo.errors import InputError, unknown
+        from zoo.scanning.boxes import check_boxes_file, read_boxes
+        from zoo.scanning.regions import WAYS, score_boxes
     if way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
     check_boxes_file(output)

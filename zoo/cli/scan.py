@@ -14,8 +14,8 @@ from zoo.cli.start import FILE, quiet_start, write_json, zoo
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from zoo.dense.scan import Scanner
-    from zoo.dense.score_map import ScoreMap
+    from zoo.scanning.scan import Scanner
+    from zoo.scanning.score_map import ScoreMap
 
 # The most bytes of scores that go into one compressed file of the whole map.
 _SMALL = 64 * 2**20
@@ -83,11 +83,11 @@ def scan(
     """
     with quiet_start():
         from zoo import saving
-        from zoo.dense.answers import check_pooling
-        from zoo.dense.scales import check_scales
-        from zoo.dense.scan import Scanner
         from zoo.errors import unknown
         from zoo.graph import check_one_output
+        from zoo.scanning.answers import check_pooling
+        from zoo.scanning.scales import check_scales
+        from zoo.scanning.scan import Scanner
     saving.check_output(output, folder=True)
     for each in filter(None, (merge, how)):
         check_pooling(each)
@@ -113,7 +113,7 @@ def scan(
     prepare = partial(_prepared, mask=None if mask is None else mask.absolute(), options=options, written=written)
     failed = []
     if workers is not None:
-        from zoo.dense.fleet import scan_many
+        from zoo.scanning.fleet import scan_many
 
         for scanned in scan_many(model, jobs, prepare, workers, gpus, progress=True):
             click.echo(scanned.text, nl=False)
@@ -139,7 +139,7 @@ def _prepared(
     written: dict,
 ) -> Callable[[Path, Path], None]:
     """What scans one image of many into its folder, unless its results are there."""
-    from zoo.dense.scan import Scanner
+    from zoo.scanning.scan import Scanner
 
     scanner = Scanner(network, **options, progress=True)
 
@@ -159,8 +159,8 @@ def _scan_one(scanner: "Scanner", image: Path, mask: Path | None, folder: Path, 
     import numpy as np
 
     from zoo import plots
-    from zoo.dense.pixels import open_pixels
-    from zoo.dense.viewer import view_of, write_viewer
+    from zoo.scanning.pixels import open_pixels
+    from zoo.scanning.viewer import view_of, write_viewer
 
     streamed = folder / f"scores.{'zarr' if written['format'] == 'zarr' else 'npy'}"
     with open_pixels(scanner.fcn, image) as pixels:
@@ -198,7 +198,7 @@ def _scan_one(scanner: "Scanner", image: Path, mask: Path | None, folder: Path, 
 
 def _answer(scores: "ScoreMap", how: str | None, file: Path) -> str:
     """Write the answer for the whole image, and return it as a line; without `how`, remove one of another scan."""
-    from zoo.dense.answers import answer
+    from zoo.scanning.answers import answer
 
     if how is None:
         file.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from zoo.errors import InputError, Interrupted
+from zoo.progress import silent_stderr
 
 FILE = click.Path(path_type=Path)
 _BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
@@ -100,15 +101,8 @@ def _hidden_log() -> Iterator[None]:
         yield
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
+    with silent_stderr():
         yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:

@@ -1,1 +1,1 @@
-"""The fully-convolutional side: needs a model, nothing of training."""
+"""Fully-convolutional models: made of classifiers, described by their geometry, and checked."""

@@ -73,7 +73,7 @@ class Geometry:
         for axis, reach in enumerate(self.receptive_field):
             modulus = math.lcm(*self._program.values(1, _stride_after, axis).values())
             remainders = tuple(range(modulus))
-            if self._training_size is not None and self._program.any(_shifts):
+            if self._training_size is not None and self.shifts_with_size:
                 trained = self._training_size[axis]
                 wanted = alignment(self._program, axis, trained)
                 least = trained + (0 if math.isinf(reach) else int(reach))
@@ -137,12 +137,7 @@ class Geometry:
         Raises:
             InputError: where the geometry has no image size, or the grid no such cell.
         """
-        self._check_axes("cell", cell)
-        if self.image_size is None:
-            raise InputError("geometry: cell_field needs image_size=(height, width)")
-        shape = self.grid_shape(*self.image_size)
-        if any(not 0 <= index < side for index, side in zip(cell, shape, strict=True)):
-            raise InputError(f"geometry: cell {cell} is outside the grid of {shape}")
+        self._check_cell(cell)
         rectangles = []
         for term in self._fields:
             sides = [(int(first[index]), int(last[index])) for (first, last), index in zip(term, cell, strict=True)]
@@ -173,6 +168,11 @@ class Geometry:
         return self._program.any(lambda move: isinstance(move, Repeat))
 
     @property
+    def shifts_with_size(self) -> bool:
+        """Whether strided SAME layers pad by the image's size, which the offset depends on then."""
+        return bool(self._program.any(_shifts))
+
+    @property
     def bounded(self) -> bool:
         """Whether the receptive field is finite."""
         return not any(math.isinf(side) for side in self.receptive_field)
@@ -189,6 +189,14 @@ class Geometry:
     @cached_property
     def _fields(self) -> list[Term]:
         return fields_of(self._program, self.image_size)
+
+    def _check_cell(self, cell: tuple[int, ...]) -> None:
+        self._check_axes("cell", cell)
+        if self.image_size is None:
+            raise InputError("geometry: cell_field needs image_size=(height, width)")
+        shape = self.grid_shape(*self.image_size)
+        if any(not 0 <= index < side for index, side in zip(cell, shape, strict=True)):
+            raise InputError(f"geometry: cell {cell} is outside the grid of {shape}")
 
     def _check_axes(self, what: str, values: tuple[int, ...]) -> None:
         if len(values) != self._program.axes:
@@ -250,7 +258,7 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
         offset = tuple(span.start - alone.start for span, alone in zip(spans, trained, strict=True))
     if is_global:
         offset = (0,) * axes
-    elif size is None and _offset_depends_on_size(program):
+    elif size is None and program.any(_shifts):
         offset = None
     return Geometry(
         receptive_field=reach,
@@ -261,10 +269,6 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
         _program=program,
         _training_size=training_size,
     )
-
-
-def _offset_depends_on_size(program: Program) -> bool:
-    return bool(program.any(_shifts))
 
 
 def _shifts(move: Move) -> bool:

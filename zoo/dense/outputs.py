@@ -1,13 +1,13 @@
 """What a model's outputs are: logits, or what a softmax or sigmoid inside the model has made of them."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import layers
 
-from zoo.graph import Graph, Step, trace
+from zoo.graph import Graph, Step, run_steps, trace
 
 Outputs = Literal["logits", "probabilities", "sigmoid"]
 
@@ -70,32 +70,6 @@ def before_activation(model: keras.Model) -> Callable[[Any], list[Any]]:
         return [values[key] for key in graph.outputs]
 
     return compute
-
-
-def run_steps(
-    graph: Graph,
-    values: dict[int, Any],
-    wanted: Collection[int],
-    applied: Sequence[keras.Operation | None] | None = None,
-) -> dict[int, Any]:
-    """The `wanted` tensors by their keys, computed from `values` of others, tensors of the backend.
-
-    `applied`: for every step what to call in its layer's place, None to hand its input on.
-    """
-    values, missing, needed = dict(values), set(wanted) - set(values), set()
-    for index, step in reversed(list(enumerate(graph.steps))):
-        if missing & set(step.outputs):
-            needed.add(index)
-            missing = (missing - set(step.outputs)) | (set(step.inputs) - set(values))
-    for index in sorted(needed):
-        step = graph.steps[index]
-        layer = step.layer if applied is None else applied[index]
-        if layer is None:
-            values[step.outputs[0]] = values[step.inputs[0]]
-            continue
-        args, kwargs = step.refill(values)
-        values |= dict(zip(step.outputs, keras.tree.flatten(layer(*args, **kwargs)), strict=True))
-    return {key: values[key] for key in wanted}
 
 
 def without_activations(graph: Graph) -> list[keras.Operation | None]:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from zoo.dense.affine import is_affine, scale_and_shift
 from zoo.dense.positions import (
     axes_of,
     does_nothing,
@@ -65,7 +66,7 @@ class _Flat:
     def folded(self, matrix: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The Dense layer's kernel and bias with the scales and shifts before it in them."""
         for layer in reversed(self.affine):
-            scale, shift = _scale_and_shift(layer)
+            scale, shift = scale_and_shift(layer)
             bias = bias + np.broadcast_to(shift, len(matrix)) @ matrix
             matrix = np.broadcast_to(scale, len(matrix))[:, None] * matrix
         return matrix, bias
@@ -137,7 +138,7 @@ class SlidingHead(Rebuild):
         if flat and isinstance(layer, layers.Dense):
             self._call_dense(step, flat)
             self.cells[step.outputs[0]] = flat.stride
-        elif flat and _is_affine(layer) and not is_elementwise(layer):
+        elif flat and is_affine(layer) and not is_elementwise(layer):
             self.tensors[step.outputs[0]] = self.tensors[step.inputs[0]]
             self.flat[step.outputs[0]] = replace(flat, affine=(*flat.affine, layer))
             self.placed.add(id(layer))
@@ -276,24 +277,3 @@ def _dense_values(layer: layers.Dense, flat: _Flat | None, channel: int) -> list
     matrix, bias = flat.folded(matrix.astype(np.float64), bias.astype(np.float64)) if flat.affine else (matrix, bias)
     values = [flat.kernel(matrix.astype(dtype), channel), bias.astype(dtype)]
     return values[: 1 + (layer.use_bias or bool(flat.affine))]
-
-
-def _is_affine(layer: keras.Operation) -> bool:
-    """Whether a layer scales and shifts each number of a flattened map by its own amounts."""
-    return isinstance(layer, layers.BatchNormalization | layers.Normalization | layers.Rescaling)
-
-
-def _scale_and_shift(layer: layers.Layer) -> tuple[np.ndarray, np.ndarray]:
-    """What such a layer does to each number at inference: x * scale + shift, in float64, one or as many of both."""
-    as_array = lambda value: np.asarray(keras.ops.convert_to_numpy(value), np.float64)  # noqa: E731
-    if isinstance(layer, layers.Rescaling):
-        return as_array(layer.scale).reshape(-1), as_array(layer.offset).reshape(-1)
-    if isinstance(layer, layers.Normalization):
-        mean, deviation = as_array(layer.mean), np.maximum(np.sqrt(as_array(layer.variance)), keras.config.epsilon())
-        scale, shift = (deviation, mean) if layer.invert else (1 / deviation, -mean / deviation)
-        return scale.reshape(-1), shift.reshape(-1)
-    scale = 1 / np.sqrt(as_array(layer.moving_variance) + layer.epsilon)
-    if layer.scale:
-        scale = scale * as_array(layer.gamma)
-    shift = -as_array(layer.moving_mean) * scale
-    return scale, shift + as_array(layer.beta) if layer.center else shift

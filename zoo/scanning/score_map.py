@@ -11,10 +11,10 @@ import numpy as np
 
 from zoo.dense.geometry import Geometry
 from zoo.dense.outputs import Outputs, to_probabilities
-from zoo.dense.pixels import release
-from zoo.dense.tiles import Border
 from zoo.errors import InputError
 from zoo.saving import replacing
+from zoo.scanning.pixels import release
+from zoo.scanning.tiles import Border
 
 # Numbers of a score map that its median cell is taken from.
 _SAMPLED = 2**20

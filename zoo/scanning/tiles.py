@@ -9,11 +9,11 @@ from typing import Literal, get_args
 import keras
 import numpy as np
 
-from zoo.dense.finer import FinerGeometry, finer_geometry
 from zoo.dense.geometry import Geometry, geometry, pads
 from zoo.dense.positions import Move, Repeat
 from zoo.dense.program import Program, Span, span_after
 from zoo.errors import InputError
+from zoo.scanning.finer import FinerGeometry, finer_geometry
 
 Border = Literal["none", "reflect", "shift"]
 
@@ -125,7 +125,7 @@ def lay_out(
 
     Raises:
         InputError: for another border, or "shift" where no grid of this model ends with the image; for another stride
-            (see `zoo.dense.finer.finer_geometry`).
+            (see `zoo.scanning.finer.finer_geometry`).
     """
     if border not in get_args(Border):
         raise InputError(f"border: received {border!r}; accepted: {', '.join(get_args(Border))}")

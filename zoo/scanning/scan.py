@@ -9,24 +9,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.dense.answers import Pooling, check_pooling, pooled_outputs
 from zoo.dense.convert import convolutionalize
-from zoo.dense.engines import Engine, Precision, Run, make_engine
-from zoo.dense.finer import FinerRunner
-from zoo.dense.forward import compute_dtype
 from zoo.dense.geometry import Geometry, geometry
-from zoo.dense.memory import available, choose_tile, parse_memory, size_text
 from zoo.dense.outputs import outputs_are
-from zoo.dense.pixels import Pixels, check_finite, open_mask, open_pixels
 from zoo.dense.program import smallest_image
-from zoo.dense.scales import check_scales, merger, rescale, scaled_size
-from zoo.dense.score_map import ScoreMap
-from zoo.dense.store import Store, image_key, model_key
-from zoo.dense.tiles import Border, Layout, Tile, lay_out
 from zoo.errors import InputError, Interrupted
 from zoo.graph import check_one_output, trace
 from zoo.progress import track
 from zoo.saving import card, class_names
+from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
+from zoo.scanning.engines import Engine, Precision, Run, compute_dtype, make_engine
+from zoo.scanning.finer import FinerRunner
+from zoo.scanning.memory import available, choose_tile, parse_memory, size_text
+from zoo.scanning.pixels import Pixels, check_finite, open_mask, open_pixels
+from zoo.scanning.scales import check_scales, merger, rescale, scaled_size
+from zoo.scanning.score_map import ScoreMap
+from zoo.scanning.store import Store, image_key, model_key
+from zoo.scanning.tiles import Border, Layout, Tile, lay_out
 
 # Numbers of scores that are merged at a time, of all scales together.
 _MERGED_AT_ONCE = 2**22
@@ -60,18 +59,19 @@ def scan(
         memory: what the process may hold at its peak, in bytes or as "2GiB"; instead of `tile`. Default: a tile may
             take 1 GiB on top of what the process holds.
         stride: pixels between neighbouring cells, any divisor of the model's stride, or one for rows and one for
-            columns; 1 gives a cell at every pixel (see `zoo.dense.finer`). Default: the model's own.
+            columns; 1 gives a cell at every pixel (see `zoo.scanning.finer`). Default: the model's own.
         scales: scan the image at each of these scales, such as [0.7, 1, 1.4], which finds things of other sizes, and
-            merge the maps on the grid of the image itself. The image is held in memory (see `zoo.dense.scales`).
-        merge: how the scores of a cell at several scales become one; those of `zoo.dense.answers.answer`. The scores
+            merge the maps on the grid of the image itself. The image is held in memory (see `zoo.scanning.scales`).
+        merge: how the scores of a cell at several scales become one; those of `zoo.scanning.answers.answer`. The scores
             are probabilities then where its name says so, and logits else.
         border: what becomes of pixels that no window covers: "none" leaves the grid as it is, "reflect" mirrors the
-            image, "shift" adds a last row and column of windows flush with the border (see `zoo.dense.tiles.lay_out`).
+            image, "shift" adds a last row and column of windows flush with the border (see
+            `zoo.scanning.tiles.lay_out`).
         mask: a region of interest, (H, W), true inside, or an image file. A tile is skipped, its scores NaN, where no
             pixel inside lies in the windows of its cells.
         output: a new `.npy` file or `.zarr` folder (chunks are tiles) for the scores, which are then read from there.
             A scan that was stopped goes on where it was when it is called again.
-        engine: "keras" or "openvino", which has an extra of its own (see `zoo.dense.engines.make_engine`).
+        engine: "keras" or "openvino", which has an extra of its own (see `zoo.scanning.engines.make_engine`).
         precision: what OpenVINO computes in: "float32", or "bfloat16" where the processor has it.
         progress: show a bar over the tiles, on a terminal.
 
@@ -168,14 +168,15 @@ class Scanner:
     @cached_property
     def _run(self) -> Run:
         """What gives a tile's scores."""
-        if self.stride is not None and self.engine != "keras":
-            runner = FinerRunner(self.fcn, self.stride)
-            if runner.geometry.padding_free:
-                raise InputError(
-                    f"engine: received {self.engine!r}; accepted with a stride, for a model without padding: 'keras'"
-                )
         engine = make_engine(self.fcn, self.engine, self.precision)
-        return engine if self.stride is None else FinerRunner(self.fcn, self.stride, engine)
+        if self.stride is None:
+            return engine
+        runner = FinerRunner(self.fcn, self.stride, engine)
+        if self.engine != "keras" and runner.geometry.padding_free:
+            raise InputError(
+                f"engine: received {self.engine!r}; accepted with a stride, for a model without padding: 'keras'"
+            )
+        return runner
 
     def _lay_out(self, size: tuple[int, int]) -> Layout:
         """The grid of an image of `size`, if it has one and tiles can be cut as asked."""

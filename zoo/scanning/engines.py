@@ -15,8 +15,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from zoo.dense.affine import scale_and_shift
 from zoo.errors import InputError, unknown
-from zoo.graph import Graph, Step, check_one_image, check_one_output, trace
+from zoo.graph import Graph, Step, check_one_image, check_one_output, run_steps, trace
 
 Engine = Literal["keras", "openvino"]
 Precision = Literal["float32", "bfloat16"]
@@ -54,6 +55,12 @@ def make_engine(fcn: keras.Model, name: Engine = "keras", precision: Precision |
     if precision is not None:
         raise InputError(f"precision: received {precision!r}; accepted for the engine 'keras': none, it is the model's")
     return _keras(graph)
+
+
+def compute_dtype(fcn: keras.Model) -> np.dtype:
+    """The type of pixels and scores: float64 for a model that answers in it, else float32."""
+    is_double = keras.backend.standardize_dtype(fcn.outputs[0].dtype) == "float64"
+    return np.dtype(np.float64 if is_double else np.float32)
 
 
 def _keras(graph: Graph) -> Run:
@@ -97,8 +104,7 @@ class _LighterGraph:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.variables: list[keras.Variable] = []
-        self.calls: dict[int, Callable] = {}
-        self.skipped: set[int] = set()
+        self.applied: list[Callable | None] = [step.layer for step in graph.steps]
         readers: dict[int, list[int]] = {}
         for index, step in enumerate(graph.steps):
             for key in step.inputs:
@@ -109,24 +115,14 @@ class _LighterGraph:
             following = readers.get(step.outputs[0], [])
             alone = len(following) == 1 and step.outputs[0] not in graph.outputs
             if alone and _folds(step, graph.steps[following[0]]):
-                self.calls[index] = self._folded(step.layer, graph.steps[following[0]].layer)
-                self.skipped.add(following[0])
+                self.applied[index] = self._folded(step.layer, graph.steps[following[0]].layer)
+                self.applied[following[0]] = None
             elif _is_large(step.layer):
-                self.calls[index] = _by_rows(step.layer)
+                self.applied[index] = _by_rows(step.layer)
 
     def __call__(self, images: Any) -> Any:
-        values = {self.graph.inputs[0]: images}
-        for index, step in enumerate(self.graph.steps):
-            if index in self.skipped:
-                values[step.outputs[0]] = values[step.inputs[0]]
-            elif index in self.calls:
-                values[step.outputs[0]] = self.calls[index](values[step.inputs[0]])
-            else:
-                args, kwargs = step.refill(values)
-                kwargs |= {"training": False} if "training" in kwargs else {}
-                made = keras.tree.flatten(step.layer(*args, **kwargs))
-                values |= dict(zip(step.outputs, made, strict=True))
-        return values[self.graph.outputs[0]]
+        (output,) = self.graph.outputs
+        return run_steps(self.graph, {self.graph.inputs[0]: images}, [output], self.applied)[output]
 
     def _folded(self, layer: layers.Conv2D, norm: layers.BatchNormalization) -> Callable:
         """A convolution and the normalisation after it as one convolution with other weights."""
@@ -138,19 +134,10 @@ class _LighterGraph:
 
 def folded_weights(layer: layers.Conv2D, norm: layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
     """Kernel and bias of a convolution that does what `norm` makes of `layer`'s outputs, in float64."""
-
-    def numbers(weight: Any) -> np.ndarray:
-        return ops.convert_to_numpy(weight).astype(np.float64)
-
-    scale = 1 / np.sqrt(numbers(norm.moving_variance) + norm.epsilon)
-    if norm.scale:
-        scale *= numbers(norm.gamma)
-    bias = -numbers(norm.moving_mean) * scale
+    scale, bias = scale_and_shift(norm)
     if layer.use_bias:
-        bias += numbers(layer.bias) * scale
-    if norm.center:
-        bias += numbers(norm.beta)
-    return numbers(layer.kernel) * scale, bias
+        bias = bias + ops.convert_to_numpy(layer.bias).astype(np.float64) * scale
+    return ops.convert_to_numpy(layer.kernel).astype(np.float64) * scale, bias
 
 
 def _folds(step: Step, following: Step) -> bool:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from zoo.dense.answers import Pooling, pool
-from zoo.dense.pixels import release
-from zoo.dense.score_map import ScoreMap
-from zoo.dense.tiles import Layout
 from zoo.errors import InputError
+from zoo.scanning.answers import Pooling, pool
+from zoo.scanning.pixels import release
+from zoo.scanning.score_map import ScoreMap
+from zoo.scanning.tiles import Layout
 
 
 def rescale(image: np.ndarray, scale: float) -> np.ndarray:
@@ -59,7 +59,7 @@ def merger(
     Args:
         score_maps: the map of each scale, all of one model.
         layout: the grid of the image at scale 1, which is the result's.
-        how: how each cell's scores are merged: see `zoo.dense.answers.answer`.
+        how: how each cell's scores are merged: see `zoo.scanning.answers.answer`.
     """
     places = [[_nearest(axis, layout, score_map) for axis in range(2)] for score_map in score_maps]
 

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 from filelock import FileLock, Timeout
 
-from zoo.dense.pixels import Pixels, release
 from zoo.errors import InputError
 from zoo.graph import trace
 from zoo.saving import check_output, replacing
+from zoo.scanning.pixels import Pixels, release
 
 ENDINGS = (".npy", ".zarr")
 

@@ -7,7 +7,6 @@ import logging
 import os
 import pickle
 import socket
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import InputError, Interrupted
-from zoo.progress import track
+from zoo.progress import silent_stderr, track
 
 # Called with an image and the folder of its results; what it prints is kept.
 Job = Callable[[Path, Path], None]
@@ -173,7 +172,7 @@ def _cluster(workers: int, gpus: bool) -> Iterator[dict[str, str]]:
     if ours and address:
         _connect(address)
     elif ours:
-        with _silent():
+        with silent_stderr():
             ray.init("local", **local, log_to_driver=False, logging_level=logging.ERROR)
     try:
         there = ray.cluster_resources()
@@ -201,25 +200,11 @@ def _connect(address: str) -> None:
     try:
         if host:
             socket.create_connection((host, int(port)), _PATIENCE).close()
-        with _silent():
+        with silent_stderr():
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError) as error:
         accepted = "a Ray cluster that answers, and takes this machine's token (RAY_AUTH_MODE) if it asks for one"
         raise InputError(f"RAY_ADDRESS: received {address!r}; accepted: {accepted}") from error
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Hide what Ray's C++ core writes to the standard error stream when it starts."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _environment(threads: int, gpus: bool) -> dict[str, str]:

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import psutil
 
-from zoo.dense.finer import FinerGeometry, Lattice, lattice_after
-from zoo.dense.forward import compute_dtype, unused_after
 from zoo.dense.geometry import Geometry
 from zoo.dense.program import program_of, size_after
-from zoo.dense.tiles import Layout
 from zoo.errors import InputError
-from zoo.graph import Graph, trace
+from zoo.graph import Graph, trace, unused_after
+from zoo.scanning.engines import compute_dtype
+from zoo.scanning.finer import FinerGeometry, Lattice, lattice_after
+from zoo.scanning.tiles import Layout
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 # What a tile may take where no budget is given.
@@ -45,18 +45,18 @@ def resident() -> int:
 
 
 def tile_memory(fcn: keras.Model | Graph, placed: Geometry | None = None) -> Callable[[int, int], int]:
-    """The function (height, width) -> bytes: what `zoo.dense.forward` takes for pixels of that size, at most.
+    """The function (height, width) -> bytes: what an engine takes for pixels of that size, at most.
 
     `fcn` is a model, or a part of its graph.
 
     That is the largest sum of tensors that live at a time, and what kernels take to work on them. A layer's output
     counts twice while the layer is at work, because a bias, a normalisation and an activation make a tensor each. With
-    the geometry of a finer grid, it is what `zoo.dense.finer` takes: without padding a layer's phases are picked from
-    its input, and made, joined and sorted one after the other.
+    the geometry of a finer grid, it is what `zoo.scanning.finer` takes: without padding a layer's phases are picked
+    from its input, and made, joined and sorted one after the other.
     """
     graph = fcn if isinstance(fcn, Graph) else trace(fcn)
     program = program_of(graph, None)
-    unused = unused_after(graph)
+    unused = unused_after(graph.steps, graph.outputs)
     image = graph.model.inputs[0]
     bytes_of = {graph.inputs[0]: _bytes_a_position(image)}
     for step in graph.steps:

@@ -17,12 +17,12 @@ import numpy as np
 from zoo.dense.convert import convolutionalize
 from zoo.dense.geometry import Geometry, geometry
 from zoo.dense.outputs import Outputs, before_activation, outputs_are, to_probabilities
-from zoo.dense.pixels import check_finite, open_pixels
-from zoo.dense.scan import check_fit
-from zoo.dense.tiles import tile_of
 from zoo.errors import InputError
 from zoo.graph import check_one_output
 from zoo.saving import class_names
+from zoo.scanning.pixels import check_finite, open_pixels
+from zoo.scanning.scan import check_fit
+from zoo.scanning.tiles import tile_of
 
 Box = tuple[int, int, int, int]
 # The share of all influence that makes the effective field.

@@ -20,12 +20,12 @@ import numpy as np
 from keras import ops
 
 from zoo.dense.convert import convolutionalize
-from zoo.dense.forward import Run, forward
 from zoo.dense.geometry import Geometry, geometry
-from zoo.dense.positions import Border, Everywhere, Move, Repeat, Slide, moves
+from zoo.dense.positions import Border, Move, Slide, moves
 from zoo.dense.program import Ints, size_after
 from zoo.errors import InputError
 from zoo.graph import Graph, Step, check_one_image, check_one_output, trace
+from zoo.scanning.engines import Run, make_engine
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,7 @@ class FinerGeometry(Geometry):
 
     def cell_field(self, *cell: int) -> Ints:
         """The smallest rectangle around all pixels that can influence a cell; see `Geometry.cell_field`."""
-        self._check_axes("cell", cell)
-        if self.image_size is None:
-            raise InputError("geometry: cell_field needs image_size=(height, width)")
-        shape = self.grid_shape(*self.image_size)
-        if any(not 0 <= index < side for index, side in zip(cell, shape, strict=True)):
-            raise InputError(f"geometry: cell {cell} is outside the grid of {shape}")
+        self._check_cell(cell)
         if self.padding_free:
             sides = zip(self.first_pixel(), cell, self.stride, strict=True)
             first = [start + index * step for start, index, step in sides]
@@ -131,7 +126,7 @@ class FinerGeometry(Geometry):
         stride, total = self.stride[axis], self.total_stride[axis]
         for shift in range(0, total, stride):
             length = side - shift
-            if stride < total and _aligns_by_size(self):
+            if stride < total and self.shifts_with_size:
                 length -= (length - self.window[axis]) % total
             if length > 0 and self._program.fold(length, size_after, axis) > 0:
                 yield shift, length
@@ -171,7 +166,7 @@ def finer_geometry(
     )
     if plain.padding_free:
         return finer
-    aligns = _aligns_by_size(plain)
+    aligns = plain.shifts_with_size
     offset = list(plain.offset or (0, 0))
     for axis, (step, total) in enumerate(zip(steps, plain.stride, strict=True)):
         if aligns and step < total:
@@ -196,7 +191,7 @@ class FinerRunner:
             fcn: a converted model; a classifier is converted first.
             stride: a divisor of the network's stride, or one for rows and one for columns.
             run: what gives the converted model's scores for every shift of an image, where it has padding; default:
-                `zoo.dense.forward.forward`.
+                the engine that Keras is.
 
         Raises:
             InputError: see `finer_geometry`; and for a model with several outputs.
@@ -204,7 +199,7 @@ class FinerRunner:
         check_one_output(fcn)
         self.fcn = convolutionalize(fcn)
         self.geometry = finer_geometry(self.fcn, stride)
-        self._run = run or forward(self.fcn)
+        self._run = run or make_engine(self.fcn)
         self._graph = trace(self.fcn)
         self._steps = [(step, moves(step, self._graph.layout)) for step in self._graph.steps]
         self._last_use = {key: index for index, step in enumerate(self._graph.steps) for key in step.inputs}
@@ -336,12 +331,8 @@ def _refuse_no_grid(graph: Graph, plain: Geometry) -> None:
             f"stride: a block inside model {graph.model.name!r} pools over the whole image, so its cells are no crops' "
             "answers; accepted for it: no stride"
         )
-    if plain._program.any(lambda move: isinstance(move, Repeat | Everywhere)):
+    if plain.upsampling or plain.global_blocks:
         raise InputError(
             f"stride: model {graph.model.name!r} enlarges its maps, so neighbouring cells share what they see; "
             "accepted for it: no stride"
         )
-
-
-def _aligns_by_size(placed: Geometry) -> bool:
-    return bool(placed._program.any(lambda move: isinstance(move, Slide) and move.shifts_with_size))

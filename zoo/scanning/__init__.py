@@ -1,0 +1,1 @@
+"""Fully-convolutional models slid over images of any size."""
