@@ -1,6 +1,8 @@
 """What every test shares: TensorFlow started so that runs repeat bit for bit, and small random models."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -46,6 +48,27 @@ def model_file(tmp_path_factory):
 
     model = randomize(zoo.build("nin_digits", padding="valid"))
     return zoo.save(model, tmp_path_factory.mktemp("model") / "digits.keras")
+
+
+# A short training on the bundled digits, which writes a checkpoint every few steps.
+TRAIN_DIGITS = [sys.executable, "-m", "zoo", "train", "nin_digits", "train.epochs=2", "train.checkpoint_every_steps=3"]
+
+
+def train_digits(folder, *extra):
+    """Run the training in a process of its own to its end: what it prints."""
+    done = subprocess.run(
+        [*TRAIN_DIGITS, "--workdir", str(folder), *extra], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The run directory of a finished training; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train_digits(folder)
+    return folder
 
 
 def command(capsys, *arguments):

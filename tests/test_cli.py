@@ -306,6 +306,7 @@ def test_ctrl_c_during_an_import_is_an_interruption():
     """TensorFlow's extension modules turn the interrupt into an ImportError, or crash over it."""
     code = (
         "import builtins, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a process in the background begins without
         "real = builtins.__import__\n"
         "def stop(name, *rest, **named):\n"
         "    if name.startswith('keras'):\n"

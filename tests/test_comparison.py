@@ -4,19 +4,11 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import randomize
+from conftest import command, randomize
 
 import zoo
-from zoo.cli import main
 from zoo.comparison import compare, paired_interval
 from zoo.config import load_config
-
-
-def call(capsys, *arguments):
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return stopped.value.code or 0, captured.out, captured.err
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.995])
@@ -106,7 +98,7 @@ def runs(tmp_path_factory):
 
 
 def test_a_run_is_compared_with_the_one_before_at_each_models_own_size(capsys, runs, tmp_path):
-    code, out, err = call(capsys, "evaluate", runs / "new", "--against", runs / "old", "-o", tmp_path / "gate.json")
+    code, out, err = command(capsys, "evaluate", runs / "new", "--against", runs / "old", "-o", tmp_path / "gate.json")
     report = json.loads((tmp_path / "gate.json").read_text())
     for which in ("old", "new"):
         evaluation = json.loads((runs / which / "evaluation.json").read_text())
@@ -121,13 +113,15 @@ def test_a_run_is_compared_with_the_one_before_at_each_models_own_size(capsys, r
 
 def test_a_model_file_that_answers_always_the_same_is_a_regression(capsys, runs, tmp_path):
     """Against itself nothing changes; a model of constant scores has the accuracy of one class."""
-    code, out, _ = call(capsys, "evaluate", runs / "old", "--against", runs / "old" / "model.keras", "--tolerance", 0)
+    code, out, _ = command(
+        capsys, "evaluate", runs / "old", "--against", runs / "old" / "model.keras", "--tolerance", 0
+    )
     assert code == 0 and "regressions beyond 0.00%: none" in out
     model = randomize(zoo.load(runs / "old"))
     head = model.layers[-1] if model.layers[-1].weights else next(x for x in model.layers[::-1] if x.weights)
     head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
     zoo.save(model, tmp_path / "broken.keras")
-    code, out, _ = call(capsys, "evaluate", tmp_path / "broken.keras", "--against", runs / "old", "--tolerance", 0)
+    code, out, _ = command(capsys, "evaluate", tmp_path / "broken.keras", "--against", runs / "old", "--tolerance", 0)
     old = json.loads((runs / "old" / "evaluation.json").read_text())["accuracy"]
     assert code == (old > 1 / 3) and "33.33%" in out
     keras.backend.clear_session()
@@ -146,7 +140,7 @@ def test_a_model_file_that_answers_always_the_same_is_a_regression(capsys, runs,
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(capsys, runs, new, old, text):
-    code, out, err = call(capsys, "evaluate", runs / new, "--against", runs / old)
+    code, out, err = command(capsys, "evaluate", runs / new, "--against", runs / old)
     assert code == 2 and text in err and err.count("\n") == 1 and not out, err
 
 
@@ -154,7 +148,7 @@ def test_test_images_that_changed_since_are_refused(capsys, runs):
     path = runs / "other.npz"
     content = path.read_bytes()
     path.write_bytes((runs / "old.npz").read_bytes())
-    code, _, err = call(capsys, "evaluate", runs / "other", "--against", runs / "other" / "model.keras")
+    code, _, err = command(capsys, "evaluate", runs / "other", "--against", runs / "other" / "model.keras")
     path.write_bytes(content)
     assert code == 2 and "the test images have changed since this run" in err
 
@@ -162,7 +156,7 @@ def test_test_images_that_changed_since_are_refused(capsys, runs):
 def test_a_run_without_a_record_of_its_test_set_and_a_tolerance_without_a_comparison(capsys, runs, tmp_path):
     for name in ("config.yaml", "model.keras"):
         (tmp_path / name).write_bytes((runs / "old" / name).read_bytes())
-    code, _, err = call(capsys, "evaluate", runs / "old", "--against", tmp_path)
+    code, _, err = command(capsys, "evaluate", runs / "old", "--against", tmp_path)
     assert code == 2 and "names no test set; accepted in place of this run: its model.keras" in err
-    code, _, err = call(capsys, "evaluate", runs / "old", "--tolerance", 0.1)
+    code, _, err = command(capsys, "evaluate", runs / "old", "--tolerance", 0.1)
     assert code == 2 and "--tolerance goes with --against" in err

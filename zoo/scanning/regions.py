@@ -14,18 +14,18 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zoo.dense.boxes import BoxScores, check_boxes
 from zoo.dense.head import head_collapses
 from zoo.dense.outputs import outputs_are
 from zoo.dense.positions import global_pooling
 from zoo.dense.program import Span, spans
-from zoo.dense.roi import Pool, roi_pool
 from zoo.errors import InputError, unknown
 from zoo.graph import Graph, Step, check_one_image, check_one_output, needed_steps, run_steps, shapes_at, trace
 from zoo.progress import track
 from zoo.saving import card, class_names
+from zoo.scanning.boxes import BoxScores, check_boxes
 from zoo.scanning.memory import available, size_text, tile_memory
 from zoo.scanning.pixels import Pixels, check_finite, open_pixels
+from zoo.scanning.roi import Pool, roi_pool
 from zoo.scanning.scan import scan
 
 Way = Literal["roi", "cells", "crops"]
