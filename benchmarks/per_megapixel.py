@@ -1,7 +1,7 @@
 """Seconds and memory of zoo.scan for each megapixel of a memory-mapped image, from small images to huge ones.
 
     python benchmarks/per_megapixel.py [--megapixels 1 4 16] [--model nin_cifar10_bn] [--rounds 3]
-    python benchmarks/per_megapixel.py --megapixels 1 4 16 400 --folder /a/disk/with/2GB
+    python benchmarks/per_megapixel.py --megapixels 1 4 16 400 --folder /a/disk/with/2GB --engine openvino
 
 Every scan runs in a process of its own, after one scan of a megapixel that is not counted, the sizes in turn, several
 rounds; those above 64 megapixels once. The table gives the median, and the least and largest in brackets. `pixels read`
@@ -51,17 +51,18 @@ def write_noise(path: Path, side: int) -> None:
     image.flush()
 
 
-def measure(model_name: str, path: str) -> dict[str, float]:
+def measure(model_name: str, path: str, engine: str, precision: str | None) -> dict[str, float]:
     """Seconds of one scan, peak resident memory in MiB, how often a pixel was read, and the cells."""
     import zoo
+    from zoo.scanning.scan import Scanner
     from zoo.training import start
 
     start(0, True)
-    fcn = zoo.convolutionalize(zoo.build(model_name))
-    zoo.scan(fcn, np.zeros((1024, 1024, 3), np.uint8))
+    scan = Scanner(zoo.build(model_name), engine=engine, precision=precision)
+    scan(np.zeros((1024, 1024, 3), np.uint8))
     image = Counted(np.load(path, mmap_mode="r"))
     begin = time.perf_counter()
-    scores = zoo.scan(fcn, image).scores
+    scores = scan(image).scores
     seconds = time.perf_counter() - begin
     area = image.shape[0] * image.shape[1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -78,12 +79,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 4, 16])
     parser.add_argument("--model", default="nin_cifar10_bn")
+    parser.add_argument("--engine", default="keras")
+    parser.add_argument("--precision")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", help="where the images are written, three bytes a pixel; they are deleted after")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        print(json.dumps(measure(options.model, options.case)))
+        print(json.dumps(measure(options.model, options.case, options.engine, options.precision)))
         return
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     results: dict[float, list[dict[str, float]]] = {size: [] for size in options.megapixels}
@@ -96,11 +99,14 @@ def main() -> None:
                     continue
                 case = str(Path(folder, f"{size}.npy"))
                 command = [sys.executable, __file__, "--model", options.model, "--case", case]
+                command += ["--engine", options.engine]
+                command += ["--precision", options.precision] if options.precision else []
                 done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
                 if done.returncode:
                     raise SystemExit(done.stderr)
                 results[size].append(json.loads(done.stdout.splitlines()[-1]))
-    print(f"{options.model}, {options.rounds} rounds, {len(os.sched_getaffinity(0))} processors\n")
+    engine = f"{options.engine} {options.precision or ''}".strip()
+    print(f"{options.model}, {engine}, {options.rounds} rounds, {len(os.sched_getaffinity(0))} processors\n")
     print("| megapixels | cells | seconds a megapixel | pixels read | peak, MiB | share |\n" + "|---" * 6 + "|")
     first = statistics.median(row["seconds"] for row in results[options.megapixels[0]]) / options.megapixels[0]
     for size, rows in results.items():

@@ -68,6 +68,7 @@ def test_different_configs_have_different_digests():
         ("train.optimizer.name=adam", "train.optimizer.name", "'adam'", "'adamw'"),
         ("train.optimizer.learning_rate=.nan", "train.optimizer.learning_rate", "nan", "finite"),
         ("train.warmup=1", "train.warmup", "1", "less than 1"),
+        ("train.milestones=[0.5, 0.4]", "train.milestones", "[0.5, 0.4]", "rising shares"),
         ("model.family=vgg", "model.family", "'vgg'", "'nin', 'inception', 'resnet', 'squeezenet'"),
         ("model.mlpconvs.0.filters=[-3]", "model.mlpconvs.0.filters.0", "-3", "greater than or equal to 1"),
         ("model.mlpconvs.0.kernel=4", "model.mlpconvs.0.kernel", "4", "odd"),

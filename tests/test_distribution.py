@@ -22,12 +22,12 @@ import os, signal
 from zoo.cli import main
 from zoo.training import loop
 number, at = int(sys.argv[1]), int(sys.argv[2])
-end = loop._Keeper.on_train_batch_end
-def then_signal(keeper, batch, logs=None):
+end = loop._Keeper._count
+def then_signal(keeper):
     if keeper.progress.step + 1 == at:
         os.kill(os.getpid(), number)
-    end(keeper, batch, logs)
-loop._Keeper.on_train_batch_end = then_signal
+    end(keeper)
+loop._Keeper._count = then_signal
 main(sys.argv[3:])
 """
 TRAIN = [

@@ -11,7 +11,7 @@ from zoo.errors import InputError
 from zoo.training import checkpoint
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
-from zoo.training.recipe import ShiftAndFlip, optimizer, trainer
+from zoo.training.recipe import ShiftAndFlip, learning_rates, optimizer, trainer
 
 
 @pytest.fixture
@@ -86,6 +86,15 @@ def test_warm_up_and_cosine():
     assert 0 < rates[0] < rates[1]
     without = load_config("nin_digits", ["train.warmup=0"]).train
     assert float(optimizer(without, zoo.build("nin_digits"), 10)._learning_rate(0)) == pytest.approx(top)
+
+
+def test_milestones_are_the_papers_steps():
+    """He et al. 2015, section 4.2: 0.01 for 400 steps, 0.1, then 0.01 and 0.001 from steps 32,000 and 48,000 on."""
+    config = load_config("resnet164_v2_cifar10").train
+    assert config.epochs * (50_000 // config.batch_size) == 63_960
+    rates = learning_rates(config, 64_000)
+    wanted = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001, 63_999: 0.001}
+    assert {step: pytest.approx(float(rates(step))) for step in wanted} == wanted
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -83,6 +84,8 @@ class Augment(Schema):
 class TrainConfig(Schema):
     """The recipe: the learning rate rises over the first `warmup` share of the steps, then falls as a cosine to 0.
 
+    With `milestones`, shares of the steps, it is divided by ten at each of them instead, and is a tenth of itself over
+    the warm-up, as in the papers of ResNet (He et al. 2015, section 4.2) and NIN (Lin et al. 2013, section 4).
     `weights`: what to begin from instead of random values, as `zoo.build` takes them (a run directory, a .keras file,
     "keras"). `freeze`: a regular expression; layers whose names it matches from the start keep their weights, and their
     normalisations their statistics: `stem|stage[12]`. `distribute`: "data" trains on all devices of this host, or of
@@ -95,6 +98,7 @@ class TrainConfig(Schema):
     batch_size: Positive = 128
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
     warmup: Rate = 0.0
+    milestones: tuple[Rate, ...] = ()
     label_smoothing: Rate = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     augment: Augment = Augment()
@@ -104,6 +108,15 @@ class TrainConfig(Schema):
     deterministic: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     distribute: Literal["data"] | None = None
+
+    @model_validator(mode="after")
+    def _check_milestones(self) -> "TrainConfig":
+        shares = (self.warmup, *self.milestones)
+        if any(later <= earlier for earlier, later in pairwise(shares)):
+            accepted = f"rising shares of the steps, above warmup = {self.warmup:g}"
+            text = f"received {list(self.milestones)}; accepted: {accepted}"
+            raise problem(text, "milestones")
+        return self
 
 
 def scene_grid(count: int) -> tuple[int, int]:

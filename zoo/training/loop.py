@@ -22,6 +22,9 @@ from zoo.training.distribution import ALONE, Job
 from zoo.training.precision import assign, resolve, training_copy
 from zoo.training.recipe import trainer as make_trainer
 
+# Steps after which the loss is looked at, beside those that are saved.
+_CHECKED_EVERY = 50
+
 
 class Diverged(InputError):
     """The loss became NaN or infinite; the model is back at its newest checkpoint."""
@@ -114,19 +117,22 @@ class _Keeper(keras.callbacks.Callback):
             checkpoint.restore_metrics(self.model, self.metrics)
             self.metrics = []
 
-    def on_train_batch_end(self, batch, logs=None):
-        self.progress.step += 1
-        loss = float(logs["loss"])
-        if not math.isfinite(loss):
-            raise Diverged(f"training diverged: the loss is {loss} at step {self.progress.step}")
-        if self.progress.step % self.steps == 0:
+    def on_train_batch_begin(self, batch, logs=None):
+        # Not at the end of the step before: a callback there makes Keras wait for every step's numbers, and a GPU idle.
+        if batch == 0:
             return
-        stop = self.job.any(self.stop_asked)
-        if stop or self.every and self.progress.step % self.every == 0:
+        self._count()
+        step, stop = self.progress.step, self.job.any(self.stop_asked)
+        save = stop or self.every and step % self.every == 0
+        if save or step % _CHECKED_EVERY == 0:
+            self._check(float(self.model.metrics[0].result()))
+        if save:
             self._save()
         self._stop(stop)
 
     def on_epoch_end(self, epoch, logs=None):
+        self._count()
+        self._check(float(logs["loss"]))
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}, "learning_rate": rate}
         self.progress.history.append(row)
@@ -137,6 +143,14 @@ class _Keeper(keras.callbacks.Callback):
                 writer.writeheader()
                 writer.writerows(self.progress.history)
         self._stop(self.job.any(self.stop_asked))
+
+    def _count(self) -> None:
+        self.progress.step += 1
+
+    def _check(self, loss: float) -> None:
+        """See that the mean loss of the epoch so far is a number; one that is none makes it none to the epoch's end."""
+        if not math.isfinite(loss):
+            raise Diverged(f"training diverged: the loss is {loss} by step {self.progress.step}")
 
     def _stop(self, stop: bool) -> None:
         if stop:

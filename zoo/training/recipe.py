@@ -13,16 +13,9 @@ _AUXILIARY_WEIGHT = 0.3
 
 
 def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """SGD with momentum or AdamW under warm-up and cosine; weight decay spares biases and normalisations."""
+    """SGD with momentum or AdamW under the config's schedule; weight decay spares biases and normalisations."""
     row = config.optimizer
-    total = config.epochs * steps_per_epoch
-    warmup = round(config.warmup * total)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=row.learning_rate / max(warmup, 1) if warmup else row.learning_rate,
-        decay_steps=total - warmup,
-        warmup_target=row.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+    schedule = learning_rates(config, config.epochs * steps_per_epoch)
     common = {"weight_decay": row.weight_decay or None, "global_clipnorm": config.clip_norm}
     if isinstance(row, SGD):
         made = keras.optimizers.SGD(schedule, momentum=row.momentum, nesterov=row.nesterov, **common)
@@ -31,6 +24,24 @@ def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> 
     if row.weight_decay:
         made.exclude_from_weight_decay(var_list=[weight for weight in model.trainable_weights if len(weight.shape) < 2])
     return made
+
+
+def learning_rates(config: TrainConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate of each of `steps` steps: warm-up and cosine, or falls by ten (see `TrainConfig`)."""
+    rate, warmup = config.optimizer.learning_rate, round(config.warmup * steps)
+    if config.milestones:
+        # Keras's boundaries are the last steps of their pieces.
+        ends = [round(share * steps) - 1 for share in config.milestones]
+        rates = [rate / 10**falls for falls in range(len(ends) + 1)]
+        if warmup:
+            ends, rates = [warmup - 1, *ends], [rate / 10, *rates]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(ends, rates)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=rate / max(warmup, 1) if warmup else rate,
+        decay_steps=steps - warmup,
+        warmup_target=rate if warmup else None,
+        warmup_steps=warmup,
+    )
 
 
 def freeze(model: keras.Model, pattern: str) -> list[str]:
