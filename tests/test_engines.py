@@ -57,9 +57,10 @@ def test_the_engine_gives_the_model_s_scores(name):
     assert max(errors(fcn, make_engine(fcn))) <= 1e-5
 
 
-@pytest.mark.parametrize("least", [0, 16 * 2**20])
-def test_large_kernels_by_rows_and_folded_normalisations_are_exact(least, monkeypatch):
+@pytest.mark.parametrize("least, together", [(0, 512), (0, 3), (16 * 2**20, 512)])
+def test_large_kernels_by_rows_and_folded_normalisations_are_exact(least, together, monkeypatch):
     monkeypatch.setattr(engines, "_LARGE_KERNEL", least)
+    monkeypatch.setattr(engines, "_FILTERS", together)
     fcn = like_vgg("float64")
     assert max(errors(fcn, make_engine(fcn))) <= 1e-12
 
@@ -77,7 +78,7 @@ def test_what_replaces_a_step_is_what_ran(monkeypatch):
         return count
 
     monkeypatch.setattr(engines, "folded_weights", counted("folded", engines.folded_weights))
-    monkeypatch.setattr(engines, "_by_rows", counted("by_rows", engines._by_rows))
+    monkeypatch.setattr(engines._LighterGraph, "_by_rows", counted("by_rows", engines._LighterGraph._by_rows))
     make_engine(like_vgg())
     assert calls == {"folded": 2, "by_rows": 2}
 

@@ -8,7 +8,7 @@ from zoo.config import load_config
 from zoo.config.experiment import Augment
 from zoo.data import Split
 from zoo.errors import InputError
-from zoo.training import checkpoint
+from zoo.training import checkpoint, loop
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
 from zoo.training.recipe import ShiftAndFlip, learning_rates, optimizer, trainer
@@ -86,6 +86,12 @@ def test_warm_up_and_cosine():
     assert 0 < rates[0] < rates[1]
     without = load_config("nin_digits", ["train.warmup=0"]).train
     assert float(optimizer(without, zoo.build("nin_digits"), 10)._learning_rate(0)) == pytest.approx(top)
+
+
+def test_no_callback_waits_for_the_end_of_a_step():
+    """Keras reads every step's numbers, and a GPU waits for it, if any callback has a method for a batch's end."""
+    for name in ("on_batch_end", "on_train_batch_end"):
+        assert getattr(loop._Keeper, name) is getattr(keras.callbacks.Callback, name)
 
 
 def test_milestones_are_the_papers_steps():

@@ -2,7 +2,8 @@
 
 The Keras engine computes what the model computes, within rounding, in another order: a BatchNormalization after a
 convolution is multiplied into its kernel, and a convolution with more weights than the processor's caches hold (a
-former Dense layer) runs as matrix products, one for each row of its kernel.
+former Dense layer) runs as matrix products, one for each row of its kernel and some of its filters. TensorFlow is given
+the other weights as constants, which it lays out for the processor once, and not at every call.
 """
 
 import importlib.util
@@ -28,6 +29,10 @@ ENGINES = ("keras", "openvino")
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 # Bytes of weights that no cache holds: a convolution of few positions spends its time on reading and reordering them.
 _LARGE_KERNEL = 16 * 2**20
+# Filters of such a convolution in one matrix product: 512 were read twice as fast as 4,096 (VGG-16, two cores).
+_FILTERS = 512
+# Bytes of constants in a TensorFlow graph, which may have 2 GiB in all.
+_MOST_CONSTANTS = 2**30
 
 
 def make_engine(fcn: keras.Model, name: Engine = "keras", precision: Precision | None = None) -> Run:
@@ -71,7 +76,13 @@ def _keras(graph: Graph) -> Run:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        compiled = tf.function(run, input_signature=[tf.TensorSpec(shape, dtype)])
+        fixed = _constants([*graph.model.variables, *run.variables])
+        values = [ops.convert_to_numpy(variable) for variable in fixed]
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, dtype)])
+        def compiled(images: Any) -> Any:
+            return _with_values(run, fixed, [tf.constant(value) for value in values], images)
+
         return lambda images: compiled(np.asarray(images, dtype)).numpy()
     if backend == "jax":
         import jax
@@ -88,6 +99,17 @@ def _keras(graph: Graph) -> Run:
             return ops.convert_to_numpy(run(ops.convert_to_tensor(np.asarray(images, dtype))))
 
     return without_gradients
+
+
+def _constants(variables: list[keras.Variable]) -> list[keras.Variable]:
+    """Those of the variables that a graph holds as constants: all but the largest, up to the most it may hold."""
+    sizes = [np.prod(variable.shape) * np.dtype("float32").itemsize for variable in variables]
+    totals = np.cumsum([size if size <= _LARGE_KERNEL else 0 for size in sizes])
+    return [
+        variable
+        for variable, size, total in zip(variables, sizes, totals, strict=True)
+        if size <= _LARGE_KERNEL and total <= _MOST_CONSTANTS
+    ]
 
 
 def _with_values(run: Callable, variables: Sequence[keras.Variable], values: Sequence[Any], images: Any) -> Any:
@@ -118,7 +140,7 @@ class _LighterGraph:
                 self.applied[index] = self._folded(step.layer, graph.steps[following[0]].layer)
                 self.applied[following[0]] = None
             elif _is_large(step.layer):
-                self.applied[index] = _by_rows(step.layer)
+                self.applied[index] = self._by_rows(step.layer)
 
     def __call__(self, images: Any) -> Any:
         (output,) = self.graph.outputs
@@ -130,6 +152,34 @@ class _LighterGraph:
         kernel, bias = (keras.Variable(value, dtype=layer.compute_dtype, trainable=False) for value in (kernel, bias))
         self.variables += [kernel, bias]
         return lambda x: _convolve(x, layer, kernel) + ops.convert_to_tensor(bias)
+
+    def _by_rows(self, layer: layers.Conv2D) -> Callable:
+        """A convolution as matrix products, each of a row of its kernel, with the columns it sees side by side."""
+        rows, columns, channels, filters = layer.kernel.shape
+        kernel = ops.convert_to_numpy(layer.kernel).reshape(rows, columns * channels, filters)
+        parts = [
+            keras.Variable(kernel[..., first : first + _FILTERS], dtype=layer.compute_dtype, trainable=False)
+            for first in range(0, filters, _FILTERS)
+        ]
+        self.variables += parts
+
+        def call(x: Any) -> Any:
+            x = ops.cast(x, layer.compute_dtype)
+            batch, height, width, _ = ops.shape(x)
+            shifted = [x[:, :, left : left - columns + 1 or None] for left in range(columns)]
+            side_by_side = ops.concatenate(shifted, axis=-1)
+            totals = [0] * len(parts)
+            for top in range(rows):
+                seen = ops.reshape(side_by_side[:, top : top - rows + 1 or None], (-1, columns * channels))
+                totals = [total + ops.matmul(seen, part[top]) for total, part in zip(totals, parts, strict=True)]
+            total = ops.reshape(
+                ops.concatenate(totals, axis=-1), (batch, height - rows + 1, width - columns + 1, filters)
+            )
+            if layer.use_bias:
+                total = total + ops.cast(layer.bias, layer.compute_dtype)
+            return layer.activation(total)
+
+        return call
 
 
 def folded_weights(layer: layers.Conv2D, norm: layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
@@ -165,27 +215,6 @@ def _convolve(x: Any, layer: layers.Conv2D, kernel: Any) -> Any:
     return ops.conv(
         x, ops.convert_to_tensor(kernel), layer.strides, layer.padding, "channels_last", layer.dilation_rate
     )
-
-
-def _by_rows(layer: layers.Conv2D) -> Callable:
-    """A convolution as one matrix product for each row of its kernel, of the columns that the row sees side by side."""
-    rows, columns, channels, filters = layer.kernel.shape
-
-    def call(x: Any) -> Any:
-        x = ops.cast(x, layer.compute_dtype)
-        side_by_side = ops.concatenate([x[:, :, left : left - columns + 1 or None] for left in range(columns)], axis=-1)
-        kernel = ops.reshape(ops.cast(layer.kernel, layer.compute_dtype), (rows, columns * channels, filters))
-        total = 0
-        for top in range(rows):
-            seen = side_by_side[:, top : top - rows + 1 or None]
-            total = total + ops.matmul(ops.reshape(seen, (-1, columns * channels)), kernel[top])
-        batch, height, width, _ = ops.shape(x)
-        total = ops.reshape(total, (batch, height - rows + 1, width - columns + 1, filters))
-        if layer.use_bias:
-            total = total + ops.cast(layer.bias, layer.compute_dtype)
-        return layer.activation(total)
-
-    return call
 
 
 def _openvino(graph: Graph, precision: Precision) -> Run:

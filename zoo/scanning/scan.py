@@ -134,7 +134,8 @@ class Scanner:
             about = None if store is None else self.key(source, mask)
             outputs = outputs_are(self.fcn)
             if self.scales is None:
-                side, run = self._side(layout, store, about), self._run
+                run = self._run  # before the tile is chosen: its weights take memory
+                side = self._side(layout, store, about)
                 with nullcontext() if store is None else store.alone():
                     scores = self._fill(run, layout, side, source, inside, store, about)
                     scores = scores if store is None else store.finish()
