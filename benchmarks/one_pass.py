@@ -58,6 +58,7 @@ def measure(name: str, side: int, engine_names: list[str], rounds: int, most_cro
 
     import zoo
     from zoo.dense.compare import relative_error
+    from zoo.graph import run_steps, trace
     from zoo.scanning.engines import make_engine
 
     model = keras.applications.VGG16(weights=None) if name == "vgg16" else zoo.build(name)
@@ -76,7 +77,11 @@ def measure(name: str, side: int, engine_names: list[str], rounds: int, most_cro
     corners = corners.clip(0, side - placed.window[0])
     crops = np.stack([image[y : y + placed.window[0], x : x + placed.window[1]] for y, x in corners])
     limit = zoo.describe(model).macs * cells / zoo.describe(fcn, image_size=(side, side)).macs
-    reference = keras.ops.convert_to_numpy(fcn(image[None], training=False))
+    # Called as it is, Keras keeps every layer's output to the end: 20 GB of them for the Inception net.
+    graph = trace(fcn)
+    (output,) = graph.outputs
+    made = run_steps(graph, {graph.inputs[0]: keras.ops.convert_to_tensor(image[None])}, [output])
+    reference = keras.ops.convert_to_numpy(made[output])
 
     def run_crops(engine: Callable, batch: int, count: int) -> None:
         for first in range(0, count - batch + 1, batch):
@@ -144,7 +149,7 @@ def main() -> None:
         command += ["--size", str(options.size)] if options.size else []
         done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            raise SystemExit(done.stderr)
+            raise SystemExit(f"{done.stderr}{name}: ended with {done.returncode}; -9 is, as a rule, a lack of memory")
 
 
 if __name__ == "__main__":

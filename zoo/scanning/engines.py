@@ -3,7 +3,8 @@
 The Keras engine computes what the model computes, within rounding, in another order: a BatchNormalization after a
 convolution is multiplied into its kernel, and a convolution with more weights than the processor's caches hold (a
 former Dense layer) runs as matrix products, one for each row of its kernel and some of its filters. TensorFlow is given
-the other weights as constants, which it lays out for the processor once, and not at every call.
+the other weights as constants, which it lays out for the processor once, and not at every call. OpenVINO is given the
+same lighter graph where TensorFlow is Keras's backend.
 """
 
 import importlib.util
@@ -123,7 +124,8 @@ class _LighterGraph:
     `variables`: the weights that replace those of the model.
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, by_rows: bool = True):
+        """Replace what can be; `by_rows`: large kernels too."""
         self.graph = graph
         self.variables: list[keras.Variable] = []
         self.applied: list[Callable | None] = [step.layer for step in graph.steps]
@@ -139,7 +141,7 @@ class _LighterGraph:
             if alone and _folds(step, graph.steps[following[0]]):
                 self.applied[index] = self._folded(step.layer, graph.steps[following[0]].layer)
                 self.applied[following[0]] = None
-            elif _is_large(step.layer):
+            elif by_rows and _is_large(step.layer):
                 self.applied[index] = self._by_rows(step.layer)
 
     def __call__(self, images: Any) -> Any:
@@ -234,10 +236,20 @@ def _openvino(graph: Graph, precision: Precision) -> Run:
     core = openvino.Core()
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise InputError("precision: received 'bfloat16', which this processor does not have; accepted: 'float32'")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.xml")
-        signature = [keras.InputSpec(dtype="float32", shape=model.inputs[0].shape, name="image")]
-        model.export(str(path), format="openvino", verbose=False, input_signature=signature)
-        # Always given: OpenVINO's own default is the lowest precision that the processor has.
-        compiled = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]})
+    # Always given: OpenVINO's own default is the lowest precision that the processor has.
+    options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
+    shape = model.inputs[0].shape
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # In bfloat16 OpenVINO's own convolution reads a large kernel as fast.
+        run = tf.function(_LighterGraph(graph, by_rows=precision == "float32"))
+        traced = run.get_concrete_function(tf.TensorSpec(shape, "float32"))
+        compiled = core.compile_model(openvino.convert_model(traced), "CPU", options)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.xml")
+            signature = [keras.InputSpec(dtype="float32", shape=shape, name="image")]
+            model.export(str(path), format="openvino", verbose=False, input_signature=signature)
+            compiled = core.compile_model(path, "CPU", options)
     return lambda images: compiled(np.asarray(images, np.float32))[0]
