@@ -4,13 +4,11 @@ The Keras engine computes what the model computes, within rounding, in another o
 convolution is multiplied into its kernel, and a convolution with more weights than the processor's caches hold (a
 former Dense layer) runs as matrix products, one for each row of its kernel and some of its filters. TensorFlow is given
 the other weights as constants, which it lays out for the processor once, and not at every call. OpenVINO is given the
-same lighter graph where TensorFlow is Keras's backend.
+same lighter graph, by TensorFlow.
 """
 
 import importlib.util
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -224,32 +222,26 @@ def _openvino(graph: Graph, precision: Precision) -> Run:
     model = graph.model
     if precision not in _PRECISIONS:
         raise InputError(unknown("precision", precision, _PRECISIONS))
-    for module, package in (("openvino", "'bottleneck-zoo[openvino]'"), ("tensorflow", "tensorflow")):
-        if importlib.util.find_spec(module) is None:
-            raise InputError(f"engine 'openvino': needs {module}; pip install {package}")
+    if importlib.util.find_spec("openvino") is None:
+        raise InputError("engine 'openvino': needs openvino; pip install 'bottleneck-zoo[openvino]'")
+    if (backend := keras.backend.backend()) != "tensorflow":
+        raise InputError(
+            f"engine 'openvino': received {backend} as Keras's backend; accepted: KERAS_BACKEND=tensorflow"
+        )
     computed = {step.layer.compute_dtype for step in graph.steps if getattr(step.layer, "weights", ())}
     if computed - {"float32"}:
         received = ", ".join(sorted(computed))
         raise InputError(f"model {model.name!r}: computes in {received}; accepted by the engine 'openvino': float32")
     import openvino
+    import tensorflow as tf
 
     core = openvino.Core()
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise InputError("precision: received 'bfloat16', which this processor does not have; accepted: 'float32'")
     # Always given: OpenVINO's own default is the lowest precision that the processor has.
     options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
-    shape = model.inputs[0].shape
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # In bfloat16 OpenVINO's own convolution reads a large kernel as fast.
-        run = tf.function(_LighterGraph(graph, by_rows=precision == "float32"))
-        traced = run.get_concrete_function(tf.TensorSpec(shape, "float32"))
-        compiled = core.compile_model(openvino.convert_model(traced), "CPU", options)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model.xml")
-            signature = [keras.InputSpec(dtype="float32", shape=shape, name="image")]
-            model.export(str(path), format="openvino", verbose=False, input_signature=signature)
-            compiled = core.compile_model(path, "CPU", options)
+    # In bfloat16 OpenVINO's own convolution reads a large kernel as fast.
+    run = tf.function(_LighterGraph(graph, by_rows=precision == "float32"))
+    traced = run.get_concrete_function(tf.TensorSpec(model.inputs[0].shape, "float32"))
+    compiled = core.compile_model(openvino.convert_model(traced), "CPU", options)
     return lambda images: compiled(np.asarray(images, np.float32))[0]
