@@ -156,7 +156,11 @@ def test_jax_without_tensorflow_has_the_same_engine(tmp_path):
     run(
         "from zoo.scanning import engines\n"
         "engines._LARGE_KERNEL = 0\n"
-        "np.save('scores.npy', engines.make_engine(zoo.load('model.keras'))(np.load('image.npy')))\n",
+        "np.save('scores.npy', engines.make_engine(zoo.load('model.keras'))(np.load('image.npy')))\n"
+        "try: engines.make_engine(zoo.load('model.keras'), 'openvino')\n"
+        "except engines.InputError as error: np.save('refused.npy', str(error))\n",
         tmp_path,
     )
     assert relative_error(np.load(tmp_path / "scores.npy"), np.asarray(fcn(image, training=False))) <= 1e-5
+    refused = str(np.load(tmp_path / "refused.npy"))
+    assert "KERAS_BACKEND=tensorflow" in refused or "pip install 'bottleneck-zoo[openvino]'" in refused
