@@ -57,10 +57,13 @@ def test_the_engine_gives_the_model_s_scores(name):
     assert max(errors(fcn, make_engine(fcn))) <= 1e-5
 
 
-@pytest.mark.parametrize("least, together", [(0, 512), (0, 3), (16 * 2**20, 512)])
-def test_large_kernels_by_rows_and_folded_normalisations_are_exact(least, together, monkeypatch):
-    monkeypatch.setattr(engines, "_LARGE_KERNEL", least)
+@pytest.mark.parametrize(
+    ("large", "together", "constants"), [(0, 512, 2**30), (0, 3, 2**30), (2**24, 512, 2**30), (2**24, 512, 9000)]
+)
+def test_large_kernels_by_rows_and_folded_normalisations_are_exact(large, together, constants, monkeypatch):
+    monkeypatch.setattr(engines, "_LARGE_KERNEL", large)
     monkeypatch.setattr(engines, "_FILTERS", together)
+    monkeypatch.setattr(engines, "_MOST_CONSTANTS", constants)
     fcn = like_vgg("float64")
     assert max(errors(fcn, make_engine(fcn))) <= 1e-12
 
