@@ -24,6 +24,8 @@ from zoo.graph import Graph, Step, check_one_output, trace
 from zoo.saving import Card, attach, card
 
 _TOLERANCE = 1e-4
+# Strides by which an image may have to be larger than a field and a stride, because layers crop.
+_MOST_STRIDES = 100
 
 
 def padding_free_twin(model: keras.Model, training_size: tuple[int, ...]) -> keras.Model:
@@ -66,10 +68,14 @@ def padding_free_twin(model: keras.Model, training_size: tuple[int, ...]) -> ker
 def reference_geometry(model: keras.Model, training_size: tuple[int, ...], cells: int = 1) -> Geometry:
     """The padded net's geometry on the smallest image, of the training size modulo the stride, with uncut cells.
 
-    At least `cells` of them along each axis, where its field is finite.
+    At least `cells` of them along each axis; where its field is not finite or layers repeat rows, that of the training
+    size.
+
+    Raises:
+        InputError: where no image seems to have any.
     """
     bare = geometry(model, training_size)
-    if not bare.bounded:
+    if not bare.bounded or bare.upsampling:
         return bare
     size = []
     for axis, side in enumerate(training_size):
@@ -77,7 +83,14 @@ def reference_geometry(model: keras.Model, training_size: tuple[int, ...], cells
         # Uncut cells begin at least every stride; SAME padding may shift them by up to a stride with the size.
         wanted = reach + cells * stride
         size.append(side + max(-(-(wanted - side) // stride), 0) * stride)
-    return geometry(model, tuple(size))
+    for _ in range(_MOST_STRIDES):
+        placed = geometry(model, tuple(size))
+        short = [axis for axis in range(len(size)) if len(_uncut(placed, axis, bare.receptive_field[axis])) < cells]
+        if not short:
+            return placed
+        for axis in short:  # layers that crop leave fewer cells
+            size[axis] += bare.stride[axis]
+    raise InputError(f"model {model.name!r}: no cell of an image of {size} pixels sees as much as its receptive field")
 
 
 def error_of_inner_cells(
@@ -91,10 +104,7 @@ def error_of_inner_cells(
     graph = trace(padded)
     layout = graph.layout
     placed = reference_geometry(padded, training_size, cells)
-    uncut = [
-        [index for index in range(count) if _uncut(placed, axis, index, card(twin).window[axis])]
-        for axis, count in enumerate(placed.grid_shape(*placed.image_size))
-    ]
+    uncut = [_uncut(placed, axis, side) for axis, side in enumerate(card(twin).window)]
     image = random_images(padded, graph, 1, placed.image_size)
     first = tuple(placed.cell_field(*(inner[0] for inner in uncut))[axis] for axis in range(layout.axes))
     wanted = layout.last(scores_before(in_float32(padded, graph), image)[0])
@@ -106,13 +116,19 @@ def error_of_inner_cells(
     return relative_error(given, wanted)
 
 
-def _uncut(placed: Geometry, axis: int, index: int, window: int) -> bool:
-    """Whether the cells of a row (or column) see as much of the image as the twin's do, along its axis."""
+def _uncut(placed: Geometry, axis: int, window: float) -> list[int]:
+    """The rows (or columns) of cells that see as much of the image as the twin's do, along their axis."""
     counts = placed.grid_shape(*placed.image_size)
+    if 0 in counts:
+        return []
     cell = [count // 2 for count in counts]
-    cell[axis] = index
-    seen = placed.cell_field(*cell)
-    return seen[axis + len(counts)] - seen[axis] == window
+    found = []
+    for index in range(counts[axis]):
+        cell[axis] = index
+        seen = placed.cell_field(*cell)
+        if seen[axis + len(counts)] - seen[axis] == window:
+            found.append(index)
+    return found
 
 
 class _Twin(Rebuild):
