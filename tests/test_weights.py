@@ -19,7 +19,8 @@ KERAS = {
     "resnet101_v2": (APPLICATIONS.ResNet101V2, APPLICATIONS.resnet_v2.preprocess_input, 224),
     "resnet152_v2": (APPLICATIONS.ResNet152V2, APPLICATIONS.resnet_v2.preprocess_input, 224),
 }
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if "101" in name or "152" in name else name for name in KERAS]
+QUICK = ("resnet50", "inception_v3")
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KERAS]
 
 
 @pytest.mark.parametrize("name", NAMES)
