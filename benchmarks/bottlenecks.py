@@ -125,6 +125,7 @@ def measure(family: str, variant: str, seed: int, images: int, epochs: int) -> d
                 "optimizer": {
                     "name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 2.0e-3,
                 },
+                "precision": "auto",
                 "warmup": 0.2,
                 "freeze": freeze,
             },
