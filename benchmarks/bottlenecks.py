@@ -194,6 +194,7 @@ def draw(rows: list[dict], options: argparse.Namespace, path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     figure, axes = plt.subplots(1, len(options.families), figsize=(5.5 * len(options.families), 4.2), squeeze=False)
     for axis, family in zip(axes[0], options.families, strict=True):
@@ -205,6 +206,9 @@ def draw(rows: list[dict], options: argparse.Namespace, path: Path) -> None:
                 axis.plot([macs] * len(found), accuracy, ".", color=colour, alpha=0.5)
                 axis.plot(macs, statistics.mean(accuracy), "_", ms=22, mew=2.5, color=colour, label=TITLES[variant])
         axis.set(title=family, xlabel="multiply-adds, millions", ylabel="test accuracy, %", xscale="log")
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.ScalarFormatter())
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=8)
     figure.tight_layout()
