@@ -206,8 +206,8 @@ def input_share(pipe, name: str, batch: int, threads: int) -> None:
     from zoo.config import load_config
     from zoo.data import Split
     from zoo.training import start
+    from zoo.training.augmentation import ShiftAndFlip
     from zoo.training.batches import training_batches
-    from zoo.training.recipe import ShiftAndFlip
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     start(0, True)

@@ -69,6 +69,10 @@ def test_different_configs_have_different_digests():
         ("train.optimizer.learning_rate=.nan", "train.optimizer.learning_rate", "nan", "finite"),
         ("train.warmup=1", "train.warmup", "1", "less than 1"),
         ("train.milestones=[0.5, 0.4]", "train.milestones", "[0.5, 0.4]", "rising shares"),
+        ("train.ema=1", "train.ema", "1", "less than 1"),
+        ("train.accumulate=0", "train.accumulate", "0", "greater than or equal to 1"),
+        ("train.augment.mixup=2", "train.augment.mixup", "2", "less than or equal to 1"),
+        ("train.augment.randaugment={}", "train.augment.randaugment.magnitude", "required", ""),
         ("model.family=vgg", "model.family", "'vgg'", "'nin', 'inception', 'resnet', 'squeezenet'"),
         ("model.mlpconvs.0.filters=[-3]", "model.mlpconvs.0.filters.0", "-3", "greater than or equal to 1"),
         ("model.mlpconvs.0.kernel=4", "model.mlpconvs.0.kernel", "4", "odd"),
@@ -112,6 +116,11 @@ def test_bad_values_are_one_line_with_key_received_and_accepted(override, key, r
 def test_a_depth_that_does_not_fit_without_padding_is_refused(override, text):
     with pytest.raises(InputError, match=text):
         load_config("resnet29_cifar10", [override])
+
+
+def test_patience_without_validation_is_refused():
+    with pytest.raises(InputError, match="train.patience: received 3; accepted with data.validation = 0: null"):
+        load_config("nin_digits", ["train.patience=3", "data.validation=0"])
 
 
 def test_a_key_given_twice_is_an_error(tmp_path):

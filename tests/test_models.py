@@ -11,6 +11,7 @@ import zoo
 from zoo.catalogue import list_models, resolve
 from zoo.checks import CHECKS
 from zoo.errors import InputError
+from zoo.models.blocks import add
 
 # One of each kind of block runs every check by default; the others, whose blocks are the same, when asked for.
 DEFAULT = (
@@ -21,6 +22,7 @@ DEFAULT = (
     "inception_cifar10",
     "resnet20_cifar10",
     "resnet29_cifar10",
+    "resnet_digits",
     "squeezenet1_1",
 )
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in list_models() if name not in DEFAULT]
@@ -217,6 +219,29 @@ def test_the_stride_is_where_the_variant_has_it():
     assert (v15["stage2_block1_conv1"], v15["stage2_block1_conv2"]) == (1, 2)
     assert (v2["stage2_block1_conv1"], v2["stage2_block1_conv2"], v2["stage2_block1_shortcut"]) == (1, 2, 2)
     assert v1["stage2_block2_conv1"] == v15["stage2_block2_conv2"] == 1
+
+
+def test_stochastic_depth_leaves_out_whole_residuals_in_training_and_none_later():
+    inputs = [keras.Input((4, 5, 2)) for _ in range(2)]
+    model = keras.Model(inputs, add(*inputs, "block", drop=0.4))
+    shortcut, residual = noise(200, 4, 5, 2), noise(200, 4, 5, 2, seed=1)
+    np.testing.assert_array_equal(np.asarray(model([shortcut, residual])), shortcut + residual)
+    trained = np.asarray(model([shortcut, residual], training=True))
+    without = (trained == shortcut).all((1, 2, 3))
+    np.testing.assert_allclose(trained[~without], (shortcut + residual / 0.6)[~without], rtol=1e-5)
+    assert 0.25 < without.mean() < 0.55
+
+
+def test_residuals_are_left_out_more_often_the_deeper_they_are():
+    """Huang et al. 2016, equation 4, with 1 - p_L = 0.2."""
+    for variant in ("v1", "v1_5", "v2"):
+        model = zoo.build("resnet29_cifar10", **resnet(variant, stochastic_depth=0.2))
+        rates = {layer.name: layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)}
+        wanted = {"stage1_block1": 0.05, "stage1_block2": 0.1, "stage2_block1": 0.15, "stage2_block2": 0.2}
+        assert rates == {f"{name}_drop": pytest.approx(rate) for name, rate in wanted.items()}
+    basic = zoo.build("resnet20_cifar10", stochastic_depth=0.9)
+    assert sum(isinstance(layer, keras.layers.Dropout) for layer in basic.layers) == 9
+    assert not any(isinstance(layer, keras.layers.Dropout) for layer in zoo.build("resnet20_cifar10").layers)
 
 
 def test_weights_are_taken_whole_or_not_at_all(tmp_path):

@@ -126,6 +126,20 @@ def test_kills_at_random_steps_and_while_a_checkpoint_is_written_leave_no_trace(
     assert logged(finished) == logged(folder) and len(logged(folder)) > 8
 
 
+def test_a_modern_recipe_resumes_too(tmp_path):
+    """Averages, accumulated gradients, the best weights so far, and the random states of MixUp, CutMix and the rest."""
+    recipe = ["resnet_digits", "train.epochs=3", "train.patience=3", "train.checkpoint_every_steps=7"]
+    arguments = [sys.executable, "-m", "zoo", "train", *recipe]
+    subprocess.run([*arguments, "--workdir", str(tmp_path / "whole")], check=True, capture_output=True)
+    choose, cut = random.Random(int(time.time())), tmp_path / "cut"
+    at = choose.randint(8, 79)
+    command = [sys.executable, "-c", KILLER, "step", str(at), "train", *recipe, "--workdir", str(cut)]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL, at
+    done = subprocess.run([*arguments, "--workdir", str(cut)], check=True, capture_output=True, text=True)
+    assert "resuming from step" in done.stdout
+    same_run(tmp_path / "whole", cut)
+
+
 @pytest.mark.slow
 def test_kills_at_random_instants_leave_no_trace(finished, tmp_path):
     """Wherever it strikes: imports, reading, tracing, steps, checkpoints, the final evaluation, the pictures."""

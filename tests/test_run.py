@@ -167,6 +167,12 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path):
         zoo.run(load_config("nin_digits", ["train.batch_size=5000"]), tmp_path / "run")
 
 
+def test_more_batches_an_update_than_there_are_is_refused(tmp_path):
+    with pytest.raises(InputError, match="train.accumulate: received 50; accepted: at most 40"):
+        zoo.run(load_config("nin_digits", ["train.accumulate=50", "train.epochs=2"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_first_command_reaches_what_the_readme_says(tmp_path):
     """The whole of nin_digits: two minutes at the most, of which training takes half a minute."""
     command = [sys.executable, "-m", "zoo", "train", "nin_digits", "--workdir", str(tmp_path / "digits")]

@@ -4,14 +4,15 @@ import pytest
 from conftest import noise
 
 import zoo
+from zoo import data
 from zoo.config import load_config
-from zoo.config.experiment import Augment
 from zoo.data import Split
 from zoo.errors import InputError
 from zoo.training import checkpoint, loop
+from zoo.training.augmentation import ShiftAndFlip
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
-from zoo.training.recipe import ShiftAndFlip, learning_rates, optimizer, trainer
+from zoo.training.recipe import learning_rates, optimizer, trainer
 
 
 @pytest.fixture
@@ -46,35 +47,6 @@ def test_evaluation_batches_cover_the_split_in_order(split):
     batches = EvaluationBatches(split, 10, 16)
     images = np.concatenate([batches[index][0].ravel() for index in range(len(batches))])
     np.testing.assert_array_equal(images, np.arange(50))
-
-
-def test_every_augmented_image_is_a_shift_or_mirrored_shift_of_its_own():
-    images = noise(64, 6, 5, 2)
-    fill = (7.0, 9.0)
-    moved = np.asarray(ShiftAndFlip(Augment(shift=2, flip=True), fill)(images, training=True))
-    seen = set()
-    for image, given in zip(images, moved, strict=True):
-        found = []
-        for flip in (False, True):
-            source = image[:, ::-1] if flip else image
-            padded = np.tile(np.float32(fill), (10, 9, 1))
-            padded[2:8, 2:7] = source
-            for down in range(5):
-                for right in range(5):
-                    if np.array_equal(padded[down : down + 6, right : right + 5], given):
-                        found.append((flip, down, right))
-        assert len(found) == 1
-        seen.add(found[0])
-    assert {flip for flip, *_ in seen} == {False, True}
-    assert {down for _, down, _ in seen} == {right for *_, right in seen} == set(range(5))
-
-
-def test_augmentation_acts_in_training_only_and_differs_from_call_to_call():
-    layer = ShiftAndFlip(Augment(shift=2), (0.0,))
-    images = noise(8, 6, 6, 1)
-    np.testing.assert_array_equal(np.asarray(layer(images, training=False)), images)
-    calls = [np.asarray(layer(images, training=True)) for _ in range(2)]
-    assert not np.array_equal(*calls)
 
 
 def test_warm_up_and_cosine():
@@ -134,7 +106,7 @@ def small_trainer(seed=0):
     config = load_config("nin_digits")
     made = trainer(zoo.build(config.model), config.train, (0.0,), 10)
     made.optimizer.build(made.trainable_variables)
-    made.compute_metrics(x=None, y=np.zeros((1, 10), np.float32), y_pred=np.zeros((1, 10), np.float32))
+    made.compute_metrics(x=None, y=np.zeros((1, 10), np.float32), y_pred={"logits": [np.zeros((1, 10), np.float32)]})
     return made
 
 
@@ -199,10 +171,107 @@ def test_auxiliary_heads_add_their_discounted_losses_in_training_only():
         return -(smooth * (logits - np.log(np.exp(logits).sum(-1, keepdims=True)))).sum(-1).mean()
 
     losses = [
-        float(training_model.compute_loss(None, labels, outputs, training=training)) for training in (True, False)
+        float(training_model.compute_loss(None, labels, {"logits": outputs}, training=training))
+        for training in (True, False)
     ]
     wanted = [entropy(outputs[0]) + 0.3 * (entropy(outputs[1]) + entropy(outputs[2])), entropy(outputs[0])]
     np.testing.assert_allclose(losses, wanted, rtol=1e-5)
     before = np.array(model.get_layer("aux2_logits").kernel)
     training_model.train_on_batch(noise(4, 32, 32, 3), labels)
     assert not np.array_equal(before, np.asarray(model.get_layer("aux2_logits").kernel))
+
+
+PLAIN = ["model.normalization=none", "train.augment={}", "train.warmup=0", "train.label_smoothing=0"]
+
+
+def stepped(images, labels, batch, *overrides):
+    """The weights of a net without normalisation after an epoch of batches in order."""
+    keras.utils.set_random_seed(0)
+    sgd = "train.optimizer={name: sgd, learning_rate: 0.05, weight_decay: 0.1}"
+    recipe = [*PLAIN, sgd, "train.milestones=[0.99]", "train.epochs=1", f"train.batch_size={batch}"]
+    config = load_config("nin_digits", [*recipe, *overrides])
+    model = zoo.build(config.model)
+    made = trainer(model, config.train, (0.0,), len(images) // batch)
+    for start in range(0, len(images), batch):
+        made.train_on_batch(images[start : start + batch], labels[start : start + batch])
+    return [np.asarray(weight) for weight in model.trainable_weights]
+
+
+def test_accumulated_batches_make_the_update_of_one_large_batch():
+    images, labels = noise(32, 8, 8, 1), np.eye(10, dtype=np.float32)[np.arange(32) % 10]
+    whole = stepped(images, labels, 16)
+    parts = stepped(images, labels, 4, "train.accumulate=4")
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_accumulation_leaves_the_schedule_over_the_epochs_as_it_is():
+    config = load_config("nin_digits", ["train.epochs=10", "train.accumulate=4", "train.warmup=0"]).train
+    made = optimizer(config, zoo.build("nin_digits"), steps_per_epoch=20)
+    top = config.optimizer.learning_rate
+    for batches, wanted in ((0, top), (3, top), (100, top / 2), (200, 0)):
+        made._iterations.assign(batches)
+        assert float(made.learning_rate) == pytest.approx(wanted, rel=1e-3, abs=1e-9)
+
+
+def test_the_average_follows_the_weights_by_its_momentum():
+    config = load_config("nin_digits", [*PLAIN, "train.ema=0.75"]).train
+    model = zoo.build("nin_digits", normalization="none")
+    made = trainer(model, config, (0.0,), 10)
+    made.optimizer.build(made.trainable_variables)
+    images, labels = noise(8, 8, 8, 1), np.eye(10, dtype=np.float32)[np.arange(8)]
+    average = None
+    for _ in range(4):
+        made.train_on_batch(images, labels)
+        now = np.array(model.layers[2].kernel)
+        average = now if average is None else 0.75 * average + 0.25 * now
+    made.optimizer.finalize_variable_values(made.trainable_variables)
+    np.testing.assert_allclose(np.asarray(model.layers[2].kernel), average, rtol=1e-5, atol=1e-7)
+    assert np.abs(average - now).max() > 1e-4
+
+
+def trained(folder, *overrides):
+    """The model, its config, the data and the history of a short training on digits."""
+    config = load_config("nin_digits", ["train.epochs=4", "data.validation=0.3", *overrides])
+    keras.utils.set_random_seed(0)
+    dataset = data.load(config)
+    model = zoo.build(config.model)
+    return model, dataset, loop.train(model, dataset, config, folder)
+
+
+def validation_loss(model, dataset):
+    logits = model.predict(dataset.validation.images, verbose=0)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return -log_p[np.arange(len(logits)), dataset.validation.labels].mean()
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], ["train.ema=0.9"], ["train.patience=2"], ["train.patience=2", "train.ema=0.9"]]
+)
+def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, overrides):
+    # A rate that falls late and a step too far, so that the last epoch need not be the best.
+    sgd = "train.optimizer={name: sgd, learning_rate: 0.3}"
+    model, dataset, history = trained(tmp_path, sgd, "train.warmup=0", *overrides)
+    losses = [row["val_loss"] for row in history]
+    wanted = min(losses) if "train.patience=2" in overrides else losses[-1]
+    assert validation_loss(model, dataset) == pytest.approx(wanted, rel=1e-4)
+    restored, _ = checkpoint.restore(tmp_path / "checkpoints", small_trainer_of(overrides, dataset))
+    assert bool(restored.best) == ("train.patience=2" in overrides)
+
+
+def small_trainer_of(overrides, dataset):
+    config = load_config("nin_digits", ["train.optimizer={name: sgd, learning_rate: 0.3}", *overrides])
+    made = trainer(zoo.build(config.model), config.train, (0.0,), 10)
+    loop._build_state(made, 10)
+    return made
+
+
+def test_training_ends_after_its_patience_and_again_asked_at_once(tmp_path):
+    """At a rate of nothing the validation loss stays as it is: the first epoch is the best of all."""
+    still = ["train.optimizer={name: sgd, learning_rate: 1.0e-30}", "train.patience=2", "train.epochs=9", *PLAIN]
+    _, _, history = trained(tmp_path, *still)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()}
+    _, _, again = trained(tmp_path, *still)
+    assert again == history
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()} == before

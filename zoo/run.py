@@ -161,7 +161,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         "seed": config.seed,
         **evaluation.to_dict(),
         "protocol": dataset.protocol,
-        "weights": "last",
+        "weights": _which_weights(config),
         "epochs": len(history),
         "precision": resolve(config.train.precision),
         "data_fingerprint": dataset.fingerprint,
@@ -180,6 +180,12 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     result = Result(folder, report)
     print(result.summary(), flush=True)
     return result
+
+
+def _which_weights(config: Config) -> str:
+    """Which of a training's weights are kept."""
+    when = "best on validation" if config.train.patience else "last"
+    return f"{when}, averaged" if config.train.ema else when
 
 
 def _without_auxiliary(model: keras.Model) -> keras.Model:

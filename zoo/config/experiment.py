@@ -74,18 +74,41 @@ def _pattern(value: str) -> str:
     return value
 
 
+class RandAugment(Schema):
+    """`operations` of Keras's RandAugment, one behind the other, drawn for each batch (Cubuk et al. 2019).
+
+    `magnitude` from 0 to 1 bounds how far each of them goes, drawn for each image. For 8-bit images.
+    """
+
+    operations: Positive = 2
+    magnitude: Annotated[float, Field(gt=0, le=1)]
+
+
 class Augment(Schema):
-    """Random shifts of up to `shift` pixels (pad with the value that preprocessing maps to 0, then crop), and flips."""
+    """What training does to images: RandAugment, shifts and flips of each; MixUp and CutMix of pairs.
+
+    Shifts are of up to `shift` pixels (pad with the value that preprocessing maps to 0, then crop). `mixup` is the
+    alpha of Zhang et al. 2017 (arXiv:1710.09412, section 2), `cutmix` that of Yun et al. 2019 (arXiv:1905.04899,
+    section 3.1): the share that an image and its label keep comes from Beta(alpha, alpha). With both, each batch has
+    one of them, by a coin.
+    """
 
     shift: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
+    randaugment: RandAugment | None = None
+    mixup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class TrainConfig(Schema):
     """The recipe: the learning rate rises over the first `warmup` share of the steps, then falls as a cosine to 0.
 
     With `milestones`, shares of the steps, it is divided by ten at each of them instead, and is a tenth of itself over
-    the warm-up, as in the papers of ResNet (He et al. 2015, section 4.2) and NIN (Lin et al. 2013, section 4).
+    the warm-up, as in the papers of ResNet (He et al. 2015, section 4.2) and NIN (Lin et al. 2013, section 4). `ema`:
+    the momentum a batch of a moving average of the weights, which is then what is validated and kept. `accumulate`: how
+    many batches' mean gradient makes one update, for updates whose images do not fit the memory at once. `patience`:
+    epochs without a lower validation loss after which training ends; the weights of the epoch with the lowest are kept.
+
     `weights`: what to begin from instead of random values, as `zoo.build` takes them (a run directory, a .keras file,
     "keras"). `freeze`: a regular expression; layers whose names it matches from the start keep their weights, and their
     normalisations their statistics: `stem|stage[12]`. `distribute`: "data" trains on all devices of this host, or of
@@ -101,6 +124,9 @@ class TrainConfig(Schema):
     milestones: tuple[Rate, ...] = ()
     label_smoothing: Rate = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    accumulate: Positive = 1
+    patience: Positive | None = None
     augment: Augment = Augment()
     weights: str | None = None
     freeze: Annotated[str, AfterValidator(_pattern)] | None = None
@@ -159,6 +185,9 @@ class Config(Schema):
                 f"least {least}, or null"
             )
             raise problem(text, "scene.size")
+        if self.train.patience and not self.data.validation:
+            text = f"received {self.train.patience}; accepted with data.validation = 0: null"
+            raise problem(text, "train.patience")
         if self.data.name in KNOWN_DATA:
             channels, classes = KNOWN_DATA[self.data.name]
             for key, wanted in (("num_classes", classes), ("channels", channels)):

@@ -83,11 +83,15 @@ class ResNetStage(Schema):
 
 
 class BlockStep(NamedTuple):
-    """A block's stride, and the dilations of its 3x3 convolutions before and behind the place where a stride is."""
+    """A block's stride, the dilations of its 3x3 convolutions before and behind the place where a stride is, its drop.
+
+    `drop` is the chance that its residual branch is left out in training.
+    """
 
     stride: int
     before: int
     behind: int
+    drop: float
 
 
 class ResNetConfig(PathConfig):
@@ -97,6 +101,8 @@ class ResNetConfig(PathConfig):
     the 3x3; v2_keras is v2 as keras.applications has it: stride in a stage's last block, and biases where no
     normalisation follows. `groups` divides the 3x3 convolution. `output_stride`: later stages dilate instead of
     striding, so that cells are that many pixels apart. `padding`: valid pads no layer and crops the shortcuts instead.
+    `stochastic_depth`: the chance that training leaves out the last block's residual branch of an image, rising to it
+    linearly from the first (Huang et al. 2016, arXiv:1603.09382, section 3; inverted, so that nothing is scaled later).
     """
 
     builder: ClassVar[str] = "zoo.models.resnet"
@@ -109,6 +115,7 @@ class ResNetConfig(PathConfig):
     stem: ResNetStem
     stages: Annotated[tuple[ResNetStage, ...], Field(min_length=1)]
     output_stride: Literal[8, 16, 32] | None = None
+    stochastic_depth: Rate = 0.0
 
     @model_validator(mode="after")
     def _check_blocks(self) -> "ResNetConfig":
@@ -129,14 +136,18 @@ class ResNetConfig(PathConfig):
     def steps(self) -> list[list[BlockStep]]:
         """For each stage the steps of its blocks, under `output_stride`; one block strides, v2_keras's last."""
         reached = self.stem.stride * (2 if self.stem.pool else 1)
-        dilation, stages = 1, []
+        each = self.stochastic_depth / sum(row.blocks for row in self.stages)
+        block, dilation, stages = 0, 1, []
         for row in self.stages:
             stride, before = row.stride, dilation
             if self.output_stride and reached * stride > self.output_stride:
                 stride, dilation = 1, dilation * stride
             reached *= stride
-            steps = [BlockStep(1, dilation, dilation)] * row.blocks
-            steps[-1 if self.variant == "v2_keras" else 0] = BlockStep(stride, before, dilation)
+            drops = [each * (block + index) for index in range(1, row.blocks + 1)]
+            block += row.blocks
+            steps = [BlockStep(1, dilation, dilation, drop) for drop in drops]
+            first = -1 if self.variant == "v2_keras" else 0
+            steps[first] = BlockStep(stride, before, dilation, drops[first])
             stages.append(steps)
         return stages
 

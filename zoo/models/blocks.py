@@ -118,6 +118,13 @@ def mlpconv(x: Tensor, row: Mlpconv, name: str, *, padding: Padding, normalizati
     return layers.Dropout(row.dropout, name=f"{name}_dropout")(x) if row.dropout else x
 
 
+def add(shortcut: Tensor, residual: Tensor, name: str, drop: float) -> Tensor:
+    """Shortcut plus residual, (B, H, W, C); in training an image goes without its residual with chance `drop`."""
+    if drop:
+        residual = layers.Dropout(drop, noise_shape=(None, 1, 1, 1), name=f"{name}_drop")(residual)
+    return layers.Add(name=f"{name}_add")([shortcut, residual])
+
+
 def bottleneck(
     x: Tensor,
     width: int,
@@ -130,6 +137,7 @@ def bottleneck(
     dilation: int = 1,
     groups: int = 1,
     padding: Padding = "same",
+    drop: float = 0.0,
 ) -> Tensor:
     """1x1 to `width`, 3x3, 1x1 to `filters`, added to the shortcut, then ReLU (He et al. 2015, figure 5 right).
 
@@ -146,7 +154,7 @@ def bottleneck(
         x = crop(x, first * dilation, f"{name}_shortcut")
     if project:
         x = same(x, filters, 1, f"{name}_shortcut", stride=stride, activation=False)
-    x = layers.Add(name=f"{name}_add")([x, y])
+    x = add(x, y, name, drop)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
@@ -159,6 +167,7 @@ def basic(
     project: bool,
     dilations: tuple[int, int],
     padding: Padding = "same",
+    drop: float = 0.0,
 ) -> Tensor:
     """Two 3x3 convolutions, added to the shortcut, then ReLU (He et al. 2015, figure 5 left): the bottleneck's control.
 
@@ -171,7 +180,7 @@ def basic(
         x = crop(x, dilations[0] + stride * dilations[1], f"{name}_shortcut")
     if project:
         x = same(x, filters, 1, f"{name}_shortcut", stride=stride, activation=False)
-    x = layers.Add(name=f"{name}_add")([x, y])
+    x = add(x, y, name, drop)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
@@ -187,6 +196,7 @@ def bottleneck_v2(
     groups: int = 1,
     padding: Padding = "same",
     use_bias: bool = False,
+    drop: float = 0.0,
 ) -> Tensor:
     """The pre-activated bottleneck: normalisation and ReLU before each convolution (He et al. 2016, figure 4e).
 
@@ -206,7 +216,7 @@ def bottleneck_v2(
         x = convolution(x, filters, 1, f"{name}_shortcut", stride=stride, use_bias=use_bias)
     elif stride > 1:
         x = layers.MaxPooling2D(1, stride, name=f"{name}_shortcut")(x)
-    return layers.Add(name=f"{name}_add")([x, y])
+    return add(x, y, name, drop)
 
 
 def fire(x: Tensor, squeeze: int, expand: int, name: str, *, padding: Padding = "same") -> Tensor:

@@ -32,7 +32,7 @@ def stage(x: Tensor, row: ResNetStage, name: str, config: ResNetConfig, steps: l
     for index, step in enumerate(steps, start=1):
         project = index == 1 and (x.shape[-1] != row.filters or (strided == 1 and row.stride != 1))
         block = f"{name}_block{index}"
-        common = {"stride": step.stride, "project": project, "padding": config.padding}
+        common = {"stride": step.stride, "project": project, "padding": config.padding, "drop": step.drop}
         if config.block == "basic":
             x = basic(x, row.filters, block, dilations=(step.before, step.behind), **common)
             continue

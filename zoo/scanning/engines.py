@@ -75,7 +75,7 @@ def _keras(graph: Graph) -> Run:
     if backend == "tensorflow":
         import tensorflow as tf
 
-        fixed = _constants([*graph.model.variables, *run.variables])
+        fixed = _constants(run.variables)
         values = [ops.convert_to_numpy(variable) for variable in fixed]
 
         @tf.function(input_signature=[tf.TensorSpec(shape, dtype)])
@@ -86,10 +86,9 @@ def _keras(graph: Graph) -> Run:
     if backend == "jax":
         import jax
 
-        variables = [*graph.model.variables, *run.variables]
-        stateless = jax.jit(lambda values, images: _with_values(run, variables, values, images))
+        stateless = jax.jit(lambda values, images: _with_values(run, run.variables, values, images))
         return lambda images: np.asarray(
-            stateless([variable.value for variable in variables], np.asarray(images, dtype))
+            stateless([variable.value for variable in run.variables], np.asarray(images, dtype))
         )
     import torch
 
@@ -119,13 +118,13 @@ def _with_values(run: Callable, variables: Sequence[keras.Variable], values: Seq
 class _LighterGraph:
     """The graph's steps, some of them replaced by cheaper ones; called with a batch, it gives the first output.
 
-    `variables`: the weights that replace those of the model.
+    `variables`: what it reads, the model's weights or what replaces them.
     """
 
     def __init__(self, graph: Graph, by_rows: bool = True):
         """Replace what can be; `by_rows`: large kernels too."""
         self.graph = graph
-        self.variables: list[keras.Variable] = []
+        self.variables: list[keras.Variable] = list(graph.model.variables)
         self.applied: list[Callable | None] = [step.layer for step in graph.steps]
         readers: dict[int, list[int]] = {}
         for index, step in enumerate(graph.steps):
@@ -146,11 +145,16 @@ class _LighterGraph:
         (output,) = self.graph.outputs
         return run_steps(self.graph, {self.graph.inputs[0]: images}, [output], self.applied)[output]
 
+    def _replace(self, old: list[keras.Variable], new: list[keras.Variable]) -> None:
+        # A layer that is shared, and stays as it is elsewhere, reads its own.
+        gone = {id(variable) for variable in old}
+        self.variables = [variable for variable in self.variables if id(variable) not in gone] + new
+
     def _folded(self, layer: layers.Conv2D, norm: layers.BatchNormalization) -> Callable:
         """A convolution and the normalisation after it as one convolution with other weights."""
         kernel, bias = folded_weights(layer, norm)
         kernel, bias = (keras.Variable(value, dtype=layer.compute_dtype, trainable=False) for value in (kernel, bias))
-        self.variables += [kernel, bias]
+        self._replace([*layer.variables, *norm.variables], [kernel, bias])
         return lambda x: _convolve(x, layer, kernel) + ops.convert_to_tensor(bias)
 
     def _by_rows(self, layer: layers.Conv2D) -> Callable:
@@ -161,7 +165,7 @@ class _LighterGraph:
             keras.Variable(kernel[..., first : first + _FILTERS], dtype=layer.compute_dtype, trainable=False)
             for first in range(0, filters, _FILTERS)
         ]
-        self.variables += parts
+        self._replace([layer.kernel], parts)
 
         def call(x: Any) -> Any:
             x = ops.cast(x, layer.compute_dtype)

@@ -21,10 +21,14 @@ _KEPT = 2
 
 @dataclass
 class Progress:
-    """How far a training is: `step` batches done, and the logs of each finished epoch."""
+    """How far a training is: `step` batches done, the logs of each finished epoch, and the best weights so far.
+
+    `best` holds the model's weights of the epoch with the lowest validation loss, where the recipe asks for them.
+    """
 
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    best: list[np.ndarray] = field(default_factory=list)
 
 
 def _state(trainer: keras.Model) -> dict[str, list[keras.Variable]]:
@@ -45,6 +49,7 @@ def save(folder: Path, trainer: keras.Model, progress: Progress) -> Path:
         for part, variables in _state(trainer).items()
         for index, variable in enumerate(variables)
     }
+    arrays |= {f"best/{index}": value for index, value in enumerate(progress.best)}
     about = json.dumps({"step": progress.step, "history": progress.history})
     path = folder / f"step-{progress.step:09d}.npz"
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -58,7 +63,7 @@ def restore(folder: Path, trainer: keras.Model, job: Job = ALONE) -> tuple[Progr
     """Put the newest readable checkpoint into `trainer`; None where there is none.
 
     Returns the progress and the values of the metrics, which Keras resets when an epoch begins. Of several processes
-    the first one reads, and the others receive all but the history.
+    the first one reads, and the others receive all but the history and the best weights.
     """
     found = _read(folder) if job.first else None
     exists, step = job.from_first(np.array([found is not None, found[0].step if found else 0])).tolist()
@@ -88,7 +93,8 @@ def _read(folder: Path) -> tuple[Progress, dict[str, np.ndarray]] | None:
             warnings.warn(f"checkpoint {path} is damaged and passed over ({error})", stacklevel=2)
             continue
         about = json.loads(str(arrays.pop("about")))
-        return Progress(about["step"], about["history"]), arrays
+        best = [arrays.pop(f"best/{index}") for index in range(sum(name.startswith("best/") for name in arrays))]
+        return Progress(about["step"], about["history"], best), arrays
     return None
 
 

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from zoo.config import Config
+from zoo.config.experiment import TrainConfig
 from zoo.data import Dataset
 from zoo.errors import InputError, Interrupted
 from zoo.saving import replacing
@@ -38,6 +40,9 @@ def train(
     Writes `checkpoints/`, `history.csv` and, where TensorFlow and TensorBoard are there, `tensorboard/` to `folder`;
     of several processes, which all call this, the first one alone does.
 
+    `model` ends with the last weights or their average (`train.ema`), of the last epoch or of the one with the lowest
+    validation loss (`train.patience`).
+
     Returns:
         The logs of every epoch: loss, accuracy, learning_rate and, with a validation split, val_loss, val_accuracy.
 
@@ -53,11 +58,18 @@ def train(
             f"train.batch_size: received {recipe.batch_size}; accepted: at most {len(dataset.train)}, the number of "
             "training images"
         )
+    if recipe.accumulate > recipe.epochs * steps:
+        raise InputError(
+            f"train.accumulate: received {recipe.accumulate}; accepted: at most {recipe.epochs * steps}, the number of "
+            "batches of the training"
+        )
+    kind = dataset.train.images.dtype
+    if recipe.augment.randaugment and kind != np.uint8:
+        raise InputError(f"train.augment.randaugment: received {kind} images; accepted: uint8, or null")
     job.check("train.batch_size", recipe.batch_size)
     if dataset.validation is not None:
         job.check("data.validation", len(dataset.validation))
-    precision = resolve(recipe.precision)
-    learner = model if precision == "float32" else training_copy(model, precision)
+    learner = training_copy(model, resolve(recipe.precision))
     trainer = make_trainer(learner, recipe, config.model.preprocess.mean, steps)
     _build_state(trainer, config.model.num_classes)
     folder = Path(folder)
@@ -71,9 +83,10 @@ def train(
     if dataset.validation is not None:
         validation = EvaluationBatches(dataset.validation, config.model.num_classes, recipe.batch_size, job)
     metrics = metrics if progress.step % steps else []
-    keeper = _Keeper(folder, progress, metrics, steps, recipe.checkpoint_every_steps, job)
+    keeper = _Keeper(folder, learner, progress, metrics, recipe, job)
+    averaging = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
     with _deferred_signals(keeper), _given_back(learner, model), _back_where_it_was(folder, trainer, job):
-        while progress.step < recipe.epochs * steps:
+        while progress.step < recipe.epochs * steps and not job.any(keeper.has_stalled()):
             epoch, done = divmod(progress.step, steps)
             batches = training_batches(
                 dataset.train, config.model.num_classes, recipe.batch_size, config.seed, progress.step, job
@@ -86,17 +99,31 @@ def train(
                 steps_per_epoch=steps - done,
                 shuffle=False,
                 validation_data=validation,
-                callbacks=[*(_tensorboard(folder) if job.first else ()), keeper],
+                # The keeper sees validated weights before they are swapped back.
+                callbacks=[*(_tensorboard(folder) if job.first else ()), keeper, *averaging],
                 verbose=(1 if sys.stdout.isatty() else 2) if job.first else 0,
             )
+            if averaging:
+                # `fit` ended by writing the average over the weights that training goes on with.
+                checkpoint.restore(folder / "checkpoints", trainer, job)
+        trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
+        if recipe.patience:
+            _assign_best(learner, progress, job)
     return progress.history
+
+
+def _assign_best(learner: keras.Model, progress: Progress, job: Job) -> None:
+    """Give `learner` the best weights, which only the first process is sure to have."""
+    best = progress.best or [keras.ops.convert_to_numpy(weight) for weight in learner.weights]
+    for weight, value in zip(learner.weights, job.from_first(best), strict=True):
+        weight.assign(value)
 
 
 def _build_state(trainer: keras.Model, num_classes: int) -> None:
     """Create the optimizer's and the metrics' variables, which Keras would make at the first step."""
     trainer.optimizer.build(trainer.trainable_variables)
     blank = keras.ops.zeros((1, num_classes))
-    trainer.compute_metrics(x=None, y=blank, y_pred=blank)
+    trainer.compute_metrics(x=None, y=blank, y_pred={"logits": [blank]})
     trainer.reset_metrics()
 
 
@@ -106,11 +133,18 @@ class _Keeper(keras.callbacks.Callback):
     An epoch's last step is saved with the epoch's row of history, after validation, or not at all.
     """
 
-    def __init__(self, folder: Path, progress: Progress, metrics: list, steps: int, every: int | None, job: Job):
+    def __init__(
+        self, folder: Path, learner: keras.Model, progress: Progress, metrics: list, recipe: TrainConfig, job: Job
+    ):
         super().__init__()
-        self.folder, self.progress, self.metrics, self.steps, self.every = folder, progress, metrics, steps, every
-        self.job = job
+        self.folder, self.learner, self.progress, self.metrics, self.job = folder, learner, progress, metrics, job
+        self.every, self.patience = recipe.checkpoint_every_steps, recipe.patience
         self.stop_asked = False
+
+    def has_stalled(self) -> bool:
+        """Whether as many epochs as the recipe's patience have passed since the lowest validation loss."""
+        losses = [row["val_loss"] for row in self.progress.history] if self.patience and self.job.first else []
+        return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.metrics:
@@ -130,6 +164,11 @@ class _Keeper(keras.callbacks.Callback):
             self._save()
         self._stop(stop)
 
+    def on_test_end(self, logs=None):
+        # Only what was validated is kept, averaged where the recipe averages.
+        if self.patience and all(logs["loss"] < row["val_loss"] for row in self.progress.history):
+            self.progress.best = [keras.ops.convert_to_numpy(weight) for weight in self.learner.weights]
+
     def on_epoch_end(self, epoch, logs=None):
         self._count()
         self._check(float(logs["loss"]))
@@ -142,6 +181,7 @@ class _Keeper(keras.callbacks.Callback):
                 writer = csv.DictWriter(file, fieldnames=list(self.progress.history[0]))
                 writer.writeheader()
                 writer.writerows(self.progress.history)
+        self.model.stop_training = self.job.any(self.has_stalled())
         self._stop(self.job.any(self.stop_asked))
 
     def _count(self) -> None:
@@ -163,14 +203,11 @@ class _Keeper(keras.callbacks.Callback):
 
 @contextmanager
 def _given_back(learner: keras.Model, model: keras.Model) -> Iterator[None]:
-    """What was learned goes to `model`, interrupted or not; nothing stays frozen in it."""
+    """What was learned goes to `model`, interrupted or not."""
     try:
         yield
     finally:
-        if learner is not model:
-            assign(model, learner)
-        for layer in model.layers:
-            layer.trainable = True
+        assign(model, learner)
 
 
 @contextmanager
