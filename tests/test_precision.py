@@ -75,6 +75,23 @@ def test_a_training_copy_is_the_same_function_with_variables_of_its_own(name):
     assert np.abs(given - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
+def test_shared_layers_and_nested_models_are_copied_too():
+    """As an architecture of a user's own may have them."""
+    inner_input = keras.Input((8, 8, 4))
+    inner = keras.Model(inner_input, layers.BatchNormalization()(layers.Conv2D(6, 3)(inner_input)), name="inner")
+    inputs = keras.Input((8, 8, 4))
+    conv, norm = layers.Conv2D(4, 1, name="shared_conv"), layers.BatchNormalization(name="shared_norm")
+    x = norm(conv(norm(conv(inputs))))
+    model = randomize(keras.Model(inputs, layers.GlobalAveragePooling2D()(inner(x))))
+    copy = training_copy(model, "float32")
+    images = noise(2, 8, 8, 4)
+    wanted, given = (np.asarray(each(images)) for each in (model, copy))
+    assert np.abs(given - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert sum(layer.name.startswith("shared") for layer in copy.layers) == 2
+    low = training_copy(model, "bfloat16")
+    assert low.get_layer("shared_conv").compute_dtype == "bfloat16"
+
+
 def test_in_bfloat16_preprocessing_outputs_and_variables_stay_in_float32():
     model = zoo.build("inception_cifar10", auxiliary=["3b"])
     copy = training_copy(model, "bfloat16")

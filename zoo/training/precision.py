@@ -10,6 +10,8 @@ from pathlib import Path
 import keras
 from keras import layers
 
+from zoo.graph import trace
+
 # What Linux calls the instructions that multiply bfloat16: x86's (AVX-512, AMX) and 64-bit Arm's.
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
 # NVIDIA's Ampere, the first with bfloat16.
@@ -44,11 +46,12 @@ def training_copy(model: keras.Model, precision: str) -> keras.Model:
 
     In bfloat16 (Keras's mixed_bfloat16: variables stay float32) preprocessing and the outputs' layers stay in float32.
     """
-    whole = {id(tensor) for tensor in model.outputs}
+    graph = trace(model)
+    last = {id(step.layer) for step in graph.steps if not set(step.outputs).isdisjoint(graph.outputs)}
 
     def clone(layer: layers.Layer) -> layers.Layer:
         config = layer.get_config()
-        exact = isinstance(layer, layers.Rescaling) or id(layer.output) in whole
+        exact = isinstance(layer, layers.Rescaling) or id(layer) in last
         if precision == "bfloat16" and not exact:
             config["dtype"] = "mixed_bfloat16"
         return (FusedNormalization if _fusible(layer) else type(layer)).from_config(config)
@@ -69,7 +72,7 @@ def _fusible(layer: layers.Layer) -> bool:
     return (
         keras.backend.backend() == "tensorflow"
         and type(layer) is layers.BatchNormalization
-        and len(layer.input.shape) == 4
+        and layer.input_spec.ndim == 4
         and layer.axis in (-1, 3)
         and layer.compute_dtype == "float32"
         and not (layer.renorm or layer.synchronized)
