@@ -51,10 +51,10 @@ def test_jax_without_tensorflow_trains_and_resumes(tmp_path):
     np.savez(tmp_path / "digits.npz", **arrays)
     run(
         "from zoo.training import loop, checkpoint\n"
-        # XLA takes a minute to compile RandAugment for a CPU.
-        "overrides = ['train.epochs=2', 'train.checkpoint_every_steps=5', 'train.patience=2', 'data.name=npz',\n"
-        "    'data.dir=digits.npz', 'train.precision=bfloat16', 'train.augment.randaugment=null']\n"
-        "config = zoo.load_config('resnet_digits', overrides)\n"
+        "overrides = ['train.epochs=2', 'train.checkpoint_every_steps=5', 'train.patience=2', 'train.accumulate=2',\n"
+        "    'train.ema=0.9', 'train.augment={mixup: 0.2, cutmix: 0.5}', 'model.mlpconvs.1.dropout=0.1',\n"
+        "    'data.name=npz', 'data.dir=digits.npz', 'train.precision=bfloat16']\n"
+        "config = zoo.load_config('nin_digits', overrides)\n"
         "zoo.run(config, 'whole')\n"
         "keep = checkpoint.save\n"
         "def stop(folder, trainer, progress):\n"

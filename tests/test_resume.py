@@ -101,8 +101,8 @@ def logged(folder):
     }
 
 
-def killed(folder, how, at):
-    command = [sys.executable, "-c", KILLER, how, str(at), *TRAIN_DIGITS[3:], "--workdir", str(folder)]
+def killed(folder, how, at, *overrides):
+    command = [sys.executable, "-c", KILLER, how, str(at), *TRAIN_DIGITS[3:], "--workdir", str(folder), *overrides]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, (how, at, done.stdout, done.stderr)
     assert not (folder / "evaluation.json").exists()
@@ -128,16 +128,12 @@ def test_kills_at_random_steps_and_while_a_checkpoint_is_written_leave_no_trace(
 
 def test_a_modern_recipe_resumes_too(tmp_path):
     """Averages, accumulated gradients, the best weights so far, and the random states of MixUp, CutMix and the rest."""
-    recipe = ["resnet_digits", "train.epochs=3", "train.patience=3", "train.checkpoint_every_steps=7"]
-    arguments = [sys.executable, "-m", "zoo", "train", *recipe]
-    subprocess.run([*arguments, "--workdir", str(tmp_path / "whole")], check=True, capture_output=True)
-    choose, cut = random.Random(int(time.time())), tmp_path / "cut"
-    at = choose.randint(8, 79)
-    command = [sys.executable, "-c", KILLER, "step", str(at), "train", *recipe, "--workdir", str(cut)]
-    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL, at
-    done = subprocess.run([*arguments, "--workdir", str(cut)], check=True, capture_output=True, text=True)
-    assert "resuming from step" in done.stdout
-    same_run(tmp_path / "whole", cut)
+    recipe = ["train.ema=0.9", "train.accumulate=2", "train.patience=2", "train.augment={mixup: 0.2, cutmix: 0.5}"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train_digits(whole, *recipe)
+    killed(cut, "step", random.Random(int(time.time())).randint(4, 39), *recipe)
+    assert "resuming from step" in train_digits(cut, *recipe)
+    same_run(whole, cut)
 
 
 @pytest.mark.slow
