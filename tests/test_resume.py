@@ -28,7 +28,8 @@ def same_run(a, b):
     assert reports[0] == reports[1]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+# SIGKILL at steps of a test's own choice is below.
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_and_ends_bit_for_bit_as_if_it_had_not_stopped(finished, tmp_path, how):
     folder = tmp_path / "cut"
     command = [*TRAIN_DIGITS, "--workdir", str(folder)]

@@ -177,6 +177,7 @@ def test_auxiliary_heads_add_their_discounted_losses_in_training_only():
     wanted = [entropy(outputs[0]) + 0.3 * (entropy(outputs[1]) + entropy(outputs[2])), entropy(outputs[0])]
     np.testing.assert_allclose(losses, wanted, rtol=1e-5)
     before = np.array(model.get_layer("aux2_logits").kernel)
+    training_model.run_eagerly = True  # one step takes less than to compile it
     training_model.train_on_batch(noise(4, 32, 32, 3), labels)
     assert not np.array_equal(before, np.asarray(model.get_layer("aux2_logits").kernel))
 

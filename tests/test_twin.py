@@ -52,7 +52,7 @@ def congruent(model, training_size, twin, cells=2):
         ("inception_cifar10", {}),
         ("resnet29_cifar10", {}),
         ("resnet20_cifar10", {}),
-        ("resnet50_v2", {"image_size": (64, 64), "num_classes": 5}),
+        pytest.param("resnet50_v2", {"image_size": (64, 64), "num_classes": 5}, marks=pytest.mark.slow),
         ("squeezenet1_1", {"image_size": (64, 64), "num_classes": 5}),
         ("nin_mnist_bn", {"head": {"kind": "flatten", "hidden": [8]}}),
     ],
