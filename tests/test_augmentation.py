@@ -118,7 +118,7 @@ def test_the_loss_takes_labels_mixed_as_the_images_were_and_in_training_only():
 
 
 def test_a_trainer_mixes_what_its_model_sees():
-    """A batch of one white and many black images: MixUp greys them, and the loss is no longer that of the labels."""
+    """And its outputs say how."""
     config = load_config("nin_digits", ["train.augment={mixup: 1.0}", "train.label_smoothing=0"])
     made = trainer(zoo.build(config.model), config.train, (0.0,), 10)
     names = [layer.name for layer in made.layers]

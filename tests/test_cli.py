@@ -292,12 +292,14 @@ def test_another_backend_than_is_there_is_one_line(capsys, monkeypatch, model_fi
 
 def test_the_log_of_tensorflow_is_not_shown_under_another_backend(model_file, tmp_path):
     pytest.importorskip("jax")
+    np.save(tmp_path / "image.npy", np.zeros((20, 20), np.uint8))
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-    command = [sys.executable, "-m", "zoo", "export", str(model_file), "-o", "exported"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "wrote" in done.stdout, done.stderr
-    assert "oneDNN" not in done.stderr and "I0000" not in done.stderr, done.stderr
+    for rest in (["scan", str(model_file), "image.npy", "-o", "out"], ["export", str(model_file), "-o", "exported"]):
+        command = [sys.executable, "-m", "zoo", *rest]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and "wrote" in done.stdout, done.stderr
+        assert "oneDNN" not in done.stderr and "I0000" not in done.stderr, done.stderr
 
 
 def test_ctrl_c_during_an_import_is_an_interruption():

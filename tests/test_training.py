@@ -101,12 +101,11 @@ def test_the_saved_model_has_no_augmentation():
     assert {id(weight) for weight in model.weights} == {id(weight) for weight in training_model.weights}
 
 
-def small_trainer(seed=0):
+def small_trainer(seed=0, overrides=()):
     keras.utils.set_random_seed(seed)
-    config = load_config("nin_digits")
+    config = load_config("nin_digits", overrides)
     made = trainer(zoo.build(config.model), config.train, (0.0,), 10)
-    made.optimizer.build(made.trainable_variables)
-    made.compute_metrics(x=None, y=np.zeros((1, 10), np.float32), y_pred={"logits": [np.zeros((1, 10), np.float32)]})
+    loop._build_state(made, config.model.num_classes)
     return made
 
 
@@ -232,7 +231,7 @@ def test_the_average_follows_the_weights_by_its_momentum():
 
 
 def trained(folder, *overrides):
-    """The model, its config, the data and the history of a short training on digits."""
+    """The model, the data and the history of a short training on digits."""
     config = load_config("nin_digits", ["train.epochs=4", "data.validation=0.3", *overrides])
     keras.utils.set_random_seed(0)
     dataset = data.load(config)
@@ -250,21 +249,13 @@ def validation_loss(model, dataset):
     "overrides", [[], ["train.ema=0.9"], ["train.patience=2"], ["train.patience=2", "train.ema=0.9"]]
 )
 def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, overrides):
-    # A rate that falls late and a step too far, so that the last epoch need not be the best.
-    sgd = "train.optimizer={name: sgd, learning_rate: 0.3}"
-    model, dataset, history = trained(tmp_path, sgd, "train.warmup=0", *overrides)
+    overrides = ["train.optimizer={name: sgd, learning_rate: 0.3}", "train.warmup=0", *overrides]
+    model, dataset, history = trained(tmp_path, *overrides)
     losses = [row["val_loss"] for row in history]
     wanted = min(losses) if "train.patience=2" in overrides else losses[-1]
     assert validation_loss(model, dataset) == pytest.approx(wanted, rel=1e-4)
-    restored, _ = checkpoint.restore(tmp_path / "checkpoints", small_trainer_of(overrides, dataset))
+    restored, _ = checkpoint.restore(tmp_path / "checkpoints", small_trainer(overrides=overrides))
     assert bool(restored.best) == ("train.patience=2" in overrides)
-
-
-def small_trainer_of(overrides, dataset):
-    config = load_config("nin_digits", ["train.optimizer={name: sgd, learning_rate: 0.3}", *overrides])
-    made = trainer(zoo.build(config.model), config.train, (0.0,), 10)
-    loop._build_state(made, 10)
-    return made
 
 
 def test_training_ends_after_its_patience_and_again_asked_at_once(tmp_path):

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, count
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -137,17 +137,16 @@ class ResNetConfig(PathConfig):
         """For each stage the steps of its blocks, under `output_stride`; one block strides, v2_keras's last."""
         reached = self.stem.stride * (2 if self.stem.pool else 1)
         each = self.stochastic_depth / sum(row.blocks for row in self.stages)
-        block, dilation, stages = 0, 1, []
+        drops = (each * block for block in count(1))
+        dilation, stages = 1, []
         for row in self.stages:
             stride, before = row.stride, dilation
             if self.output_stride and reached * stride > self.output_stride:
                 stride, dilation = 1, dilation * stride
             reached *= stride
-            drops = [each * (block + index) for index in range(1, row.blocks + 1)]
-            block += row.blocks
-            steps = [BlockStep(1, dilation, dilation, drop) for drop in drops]
-            first = -1 if self.variant == "v2_keras" else 0
-            steps[first] = BlockStep(stride, before, dilation, drops[first])
+            steps = [BlockStep(1, dilation, dilation, next(drops)) for _ in range(row.blocks)]
+            strided = -1 if self.variant == "v2_keras" else 0
+            steps[strided] = steps[strided]._replace(stride=stride, before=before)
             stages.append(steps)
         return stages
 
