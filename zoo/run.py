@@ -3,10 +3,7 @@
 import contextlib
 import csv
 import errno
-import importlib.metadata
 import json
-import os
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from zoo.build import build
 from zoo.config import Config, load_config
 from zoo.data import Dataset, make_scene
 from zoo.dense.convert import convolutionalize
+from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted, listing
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
 from zoo.training import Diverged, joined, start, train
@@ -29,7 +27,6 @@ from zoo.training.distribution import Job
 from zoo.training.precision import resolve
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_PACKAGES = ("bottleneck-zoo", "keras", "tensorflow", "jax", "numpy")
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     if job.any(job.first and environment.is_file() and _fingerprint(environment) != dataset.fingerprint):
         raise InputError(f"run directory {str(folder)!r}: the data have changed since this run began; use a new one")
     if job.first:
-        _write_json(environment, _environment(dataset))
+        _write_json(environment, describe_environment(dataset))
     model = build(config.model, weights=config.train.weights)
     _describe_data(model, dataset)
     if job.first:
@@ -308,46 +305,6 @@ def numbered(folder: Path) -> Path:
 
 def _fingerprint(environment: Path) -> str | None:
     return _read_json(environment).get("data_fingerprint")
-
-
-def _environment(dataset: Dataset) -> dict[str, Any]:
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "backend": keras.backend.backend(),
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "devices": _devices(),
-        "data": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "test_fingerprint": dataset.test_fingerprint,
-    }
-
-
-def _processor() -> str:
-    """The processor's model, where Linux tells it, else its architecture."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
-
-
-def _devices() -> list[str]:
-    """What the backend computes on, with the accelerators' models."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
-    return keras.distribution.list_devices()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""What a run records about where it ran: versions, hardware, data."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from zoo.data import Dataset
+
+_PACKAGES = ("bottleneck-zoo", "keras", "tensorflow", "jax", "numpy")
+
+
+def describe_environment(dataset: Dataset) -> dict[str, Any]:
+    """Backend, versions, processor, devices and the fingerprints of the data."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "backend": keras.backend.backend(),
+        "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "devices": _devices(),
+        "data": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "test_fingerprint": dataset.test_fingerprint,
+    }
+
+
+def _processor() -> str:
+    """The processor's model, where Linux tells it, else its architecture."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def _devices() -> list[str]:
+    """What the backend computes on, with the accelerators' models."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
+    return keras.distribution.list_devices()
