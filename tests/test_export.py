@@ -10,7 +10,8 @@ from conftest import noise, randomize
 import zoo
 from zoo.dense.compare import relative_error
 from zoo.errors import InputError
-from zoo.saving import check_output, class_names, replacing
+from zoo.files import check_output, replacing
+from zoo.saving import class_names
 
 SIZES = [(28, 28), (45, 60), (101, 33)]
 

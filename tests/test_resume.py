@@ -50,7 +50,7 @@ def test_a_stopped_run_goes_on_and_ends_bit_for_bit_as_if_it_had_not_stopped(fin
 KILLER = """
 import io, os, signal, sys
 import numpy as np
-from zoo import saving
+from zoo import files
 from zoo.cli import main
 from zoo.training import loop
 
@@ -85,7 +85,7 @@ def before_the_rename(source, target):
 
 if how == "step": loop._Keeper._count = at_a_step
 if how == "half": np.savez = half
-if how == "rename": saving.os.replace = before_the_rename
+if how == "rename": files.os.replace = before_the_rename
 main(sys.argv[3:])
 """
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import keras
 
 from zoo.errors import InputError, unknown
-from zoo.saving import card, check_output
+from zoo.files import check_output
+from zoo.saving import card
 
 # format: (Keras's name of it, the extra that brings its packages, the module that must be there, file ending)
 _FORMATS = {

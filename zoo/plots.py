@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle  # noqa: E402
 
 from zoo.data import Scene  # noqa: E402
 from zoo.errors import InputError  # noqa: E402
-from zoo.saving import replacing  # noqa: E402
+from zoo.files import replacing  # noqa: E402
 from zoo.scanning.influence import Box, Influence  # noqa: E402
 from zoo.scanning.score_map import ScoreMap, grey_view, palette  # noqa: E402
 

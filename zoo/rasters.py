@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.files import check_output, replacing
 from zoo.images import any_size, check_array, check_tiff, quiet, read_image, tiff_pixels, to_channels
 from zoo.progress import track
-from zoo.saving import check_output, replacing
 
 if TYPE_CHECKING:
     import tifffile

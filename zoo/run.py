@@ -22,6 +22,7 @@ from zoo.dense.convert import convolutionalize
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted, listing
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
+from zoo.files import replacing, sweep, write_json
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
 from zoo.training.precision import resolve
@@ -104,7 +105,7 @@ def _held(folder: Path, config: Config, job: Job) -> Iterator[None]:
             job.any(True)
             raise
         for place in (folder, folder / "checkpoints"):
-            saving.sweep(place)
+            sweep(place)
         try:
             yield
         except InputError:
@@ -125,7 +126,7 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     if job.any(job.first and environment.is_file() and _fingerprint(environment) != dataset.fingerprint):
         raise InputError(f"run directory {str(folder)!r}: the data have changed since this run began; use a new one")
     if job.first:
-        _write_json(environment, describe_environment(dataset))
+        write_json(environment, describe_environment(dataset))
     model = build(config.model, weights=config.train.weights)
     _describe_data(model, dataset)
     if job.first:
@@ -173,7 +174,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         scene = _scene(model, converted, dataset, config, folder)
         report |= {"scene_accuracy": scene.accuracy, "scene": scene.to_dict()}
     # The last file: its presence says that the run is finished.
-    _write_json(folder / "evaluation.json", report)
+    write_json(folder / "evaluation.json", report)
     result = Result(folder, report)
     print(result.summary(), flush=True)
     return result
@@ -235,7 +236,7 @@ def _scene(
     plots.overlay(score_map, scene.image, folder / "scene.png", scene=scene)
     if scene.image.dtype == np.uint8:
         picture = scene.image if scene.image.shape[-1] == 3 else scene.image[..., 0]
-        with saving.replacing(folder / "scene_input.png") as temporary:
+        with replacing(folder / "scene_input.png") as temporary:
             Image.fromarray(picture).save(temporary, format="png")
     return result
 
@@ -266,7 +267,7 @@ def _claim(folder: Path, config: Config) -> None:
             raise InputError(f"run directory {str(folder)!r}: holds another config's run: {difference}")
         return
     (folder / "environment.json").unlink(missing_ok=True)
-    with saving.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(config.to_yaml())
 
 
@@ -313,8 +314,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); without it the command that trains the run goes on") from None
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with saving.replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -4,12 +4,8 @@ The card is the member `zoo.json` of the .keras archive. Keras ignores it, so th
 card stays with the file wherever it is moved.
 """
 
-import contextlib
-import errno
 import json
-import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +15,7 @@ from pydantic import Field, ValidationError
 from zoo.config.architecture import Preprocess
 from zoo.config.base import Positive, Schema
 from zoo.errors import InputError
+from zoo.files import check_output, replacing
 from zoo.graph import check_one_output
 
 _MEMBER = "zoo.json"
@@ -66,54 +63,6 @@ def class_names(model: keras.Model) -> tuple[str, ...]:
     check_one_output(model)
     units = model.output_shape[-1]
     return card(model).class_names or (tuple(str(index) for index in range(units)) if units > 1 else ("1",))
-
-
-def check_output(path: str | Path, what: str = "output", ending: str = "", folder: bool = False) -> Path:
-    """See, before any work, that a file (or a `folder` of files) can be written at `path`, and return it.
-
-    Raises:
-        InputError: beginning with `what`, for another ending, or where something of the other kind is in the way.
-    """
-    path = Path(path)
-    if not path.name.endswith(ending):
-        raise InputError(f"{what} {str(path)!r}: accepted: a name that ends in {ending}")
-    if path.exists() and path.is_dir() != folder:
-        received, accepted = ("a file", "a folder") if folder else ("a folder", "the path of a file")
-        raise InputError(f"{what} {str(path)!r}: is {received}; accepted: {accepted}")
-    above = next(parent for parent in path.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise InputError(f"{what} {str(path)!r}: {str(above)!r} is a file; accepted: a folder to write into")
-    return path
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it at the end; after an error neither is touched nor left over.
-
-    Raises:
-        InputError: where `path` is a folder, or lies below a file.
-        OSError: naming `path`, where it cannot be written.
-    """
-    path = check_output(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.filename not in (None, str(temporary), temporary):
-            raise
-        # Writers of arrays and archives name the temporary file, or none at all.
-        cause = error.strerror or " ".join(str(error).split())
-        raise OSError(error.errno or errno.EIO, cause, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove from `folder` what writers that were killed left there."""
-    for temporary in folder.glob(".[0-9]*-*"):
-        temporary.unlink()
 
 
 def save(model: keras.Model, path: str | Path) -> Path:

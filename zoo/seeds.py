@@ -1,6 +1,5 @@
 """One config trained with several seeds: mean and deviation, and whether the runs find the same first filters."""
 
-import json
 import logging
 import re
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from zoo import plots, saving
 from zoo.config import Config, load_config
 from zoo.errors import InputError
+from zoo.files import write_json
 from zoo.run import first_difference, numbered, run
 from zoo.training.distribution import environment
 
@@ -71,8 +71,7 @@ def run_seeds(
         plots.filter_matches(kernels, agreement.similarities, agreement.matches, random, seeds, picture)
         result["filters"] = agreement.to_dict(seeds)
         lines.append(agreement.sentence())
-    with saving.replacing(folder / "seeds.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(folder / "seeds.json", result)
     print("\n".join([*lines, f"wrote {folder / 'seeds.json'}"]), flush=True)
     return result
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, write_json, zoo
+from zoo.cli.start import FILE, quiet_start, zoo
 from zoo.errors import InputError
+from zoo.files import check_output, write_json
 
 
 @zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
@@ -41,8 +42,8 @@ def convert(
         from zoo.dense.convert import convolutionalize
         from zoo.dense.verify import EXACT, verify
         from zoo.graph import check_one_output
-    saving.check_output(output, "model file", ".keras")
-    report_file = saving.check_output(output.with_suffix(".verification.json"))
+    check_output(output, "model file", ".keras")
+    report_file = check_output(output.with_suffix(".verification.json"))
     if model.is_file() and output.exists() and output.samefile(model):
         raise InputError(f"model file {str(output)!r}: is the source; accepted: another name")
     if length is not None:

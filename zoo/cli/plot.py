@@ -57,9 +57,10 @@ def _plot_cell(model: Path, image: Path, cell: tuple[int, int], class_name: str 
     with quiet_start():
         from zoo import plots, saving
         from zoo.errors import unknown
+        from zoo.files import check_output
         from zoo.scanning.influence import influence
         from zoo.scanning.pixels import open_pixels
-    saving.check_output(output, "picture", ".png")
+    check_output(output, "picture", ".png")
     network = saving.load(model)
     names = saving.class_names(network)
     if class_name is not None and class_name not in names:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, run_config, write_json, zoo
+from zoo.cli.start import FILE, quiet_start, run_config, zoo
 from zoo.errors import InputError
+from zoo.files import check_output, write_json
 
 
 @zoo.command(
@@ -85,7 +86,7 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         from zoo import data, saving
         from zoo.evaluate import evaluate as measure
     if output is not None:
-        saving.check_output(output)
+        check_output(output)
     model = saving.load(run)
     dataset = data.load(config)
     result = measure(model, dataset.test, dataset.class_names)
@@ -98,10 +99,9 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
 
 def _compare(new: Path, old: Path, tolerance: float, output: Path | None) -> None:
     with quiet_start():
-        from zoo import saving
         from zoo.comparison import compare_models
     if output is not None:
-        saving.check_output(output)
+        check_output(output)
     comparison = compare_models(new, old, tolerance)
     click.echo(comparison.table())
     if output is not None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, write_json, zoo
+from zoo.cli.start import FILE, quiet_start, zoo
 from zoo.errors import InputError
+from zoo.files import check_output, write_json
 
 if TYPE_CHECKING:
     from zoo.scanning.scan import Scanner
@@ -88,7 +89,7 @@ def scan(
         from zoo.scanning.answers import check_pooling
         from zoo.scanning.scales import check_scales
         from zoo.scanning.scan import Scanner
-    saving.check_output(output, folder=True)
+    check_output(output, folder=True)
     for each in filter(None, (merge, how)):
         check_pooling(each)
     sizes = None if scales is None else check_scales(scales.split(","))

@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
-from zoo.saving import check_output, replacing
+from zoo.files import check_output, replacing
 
 _SIDES = ("top", "left", "bottom", "right")
 _OTHER_NAMES = ("ymin", "xmin", "ymax", "xmax")

@@ -12,7 +12,7 @@ import numpy as np
 from zoo.dense.geometry import Geometry
 from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
-from zoo.saving import replacing
+from zoo.files import replacing
 from zoo.scanning.pixels import release
 from zoo.scanning.tiles import Border
 

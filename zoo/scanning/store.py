@@ -14,8 +14,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from zoo.errors import InputError
+from zoo.files import check_output, replacing
 from zoo.graph import trace
-from zoo.saving import check_output, replacing
 from zoo.scanning.pixels import Pixels, release
 
 ENDINGS = (".npy", ".zarr")

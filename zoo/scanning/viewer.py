@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.dense.outputs import to_probabilities
 from zoo.errors import InputError
-from zoo.saving import check_output, replacing
+from zoo.files import check_output, replacing
 from zoo.scanning.score_map import ScoreMap, palette
 
 # Bytes of the picture and of the scores, before base64 makes four of three: a file below 20 MB.

@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from zoo.saving import replacing
+from zoo.files import replacing
 from zoo.training.distribution import ALONE, Job
 
 _KEPT = 2

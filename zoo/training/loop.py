@@ -16,7 +16,7 @@ from zoo.config import Config
 from zoo.config.experiment import TrainConfig
 from zoo.data import Dataset
 from zoo.errors import InputError, Interrupted
-from zoo.saving import replacing
+from zoo.files import replacing
 from zoo.training import checkpoint
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
