@@ -17,8 +17,11 @@ from zoo.config.base import Positive, Schema
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
 from zoo.graph import check_one_output
+from zoo.made_by import MadeBy
 
 _MEMBER = "zoo.json"
+# The files of a run directory that commands read.
+_RUN_FILES = ("model.keras", "config.yaml", "environment.json", "evaluation.json", "history.csv")
 Sides = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
 PIXEL_TYPES = ("uint8", "uint16", "float32")
 
@@ -65,18 +68,37 @@ def class_names(model: keras.Model) -> tuple[str, ...]:
     return card(model).class_names or (tuple(str(index) for index in range(units)) if units > 1 else ("1",))
 
 
-def save(model: keras.Model, path: str | Path) -> Path:
-    """Write `model` and its card to a .keras file, whole or not at all.
+def save(model: keras.Model, path: str | Path, made_by: MadeBy | None = None) -> Path:
+    """Write `model` and its card to a .keras file, whole or not at all; `made_by` goes with it.
 
     Raises:
         InputError: where `path` does not end in .keras, or something else is in its way.
     """
     path = check_output(path, "model file", ".keras")
-    with replacing(path) as temporary:
+    with replacing(path, made_by) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(_MEMBER, card(model).model_dump_json())
     return path
+
+
+def file_of(path: str | Path) -> Path:
+    """The .keras file at `path`, or that of the run directory there.
+
+    Raises:
+        InputError: where there is none.
+    """
+    path = Path(path)
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        what = f"run directory {str(path)!r}: has no model.keras" if path.is_dir() else f"{str(path)!r}: no such file"
+        raise InputError(f"model {what}; accepted: a .keras file or a run directory")
+    return file
+
+
+def files_of(model: Path) -> list[Path]:
+    """The files that a model is read from: the .keras file itself, or those of a run directory."""
+    return [model / name for name in _RUN_FILES if (model / name).exists()] if model.is_dir() else [model]
 
 
 def load(path: str | Path) -> keras.Model:
@@ -87,11 +109,7 @@ def load(path: str | Path) -> keras.Model:
     Raises:
         InputError: where there is no such file, or it is no model that Keras can read.
     """
-    path = Path(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        what = f"run directory {str(path)!r}: has no model.keras" if path.is_dir() else f"{str(path)!r}: no such file"
-        raise InputError(f"model {what}; accepted: a .keras file or a run directory")
+    file = file_of(path)
     try:
         with zipfile.ZipFile(file) as archive:
             text = archive.read(_MEMBER) if _MEMBER in archive.namelist() else b"{}"

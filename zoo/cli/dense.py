@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, zoo
+from zoo.cli.start import FILE, OVERWRITE, quiet_start, zoo
 from zoo.errors import InputError
-from zoo.files import check_output, write_json
+from zoo.files import Output, write_json, writing
+from zoo.made_by import MadeBy, key_of
 
 
 @zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
@@ -27,8 +28,15 @@ from zoo.files import check_output, write_json
     show_default=True,
     help="valid: the padding-free twin, whose cells depend on pixels alone and equal their crops.",
 )
+@OVERWRITE
 def convert(
-    model: Path, output: Path, image_size: tuple[int, int] | None, length: int | None, pooling: str, padding: str
+    model: Path,
+    output: Path,
+    image_size: tuple[int, int] | None,
+    length: int | None,
+    pooling: str,
+    padding: str,
+    overwrite: bool,
 ) -> None:
     """Turn a classifier's Dense head into convolutions, so that it takes images of any size.
 
@@ -42,32 +50,34 @@ def convert(
         from zoo.dense.convert import convolutionalize
         from zoo.dense.verify import EXACT, verify
         from zoo.graph import check_one_output
-    check_output(output, "model file", ".keras")
-    report_file = check_output(output.with_suffix(".verification.json"))
-    if model.is_file() and output.exists() and output.samefile(model):
-        raise InputError(f"model file {str(output)!r}: is the source; accepted: another name")
     if length is not None:
         if image_size is not None:
             raise InputError(f"length: received {length} and image_size {image_size}; accepted: one of the two")
         image_size = (length,)
-    source = saving.load(model)
-    check_one_output(source)
-    with Console(stderr=True).status("converting, and comparing with the source"):
-        converted = convolutionalize(source, image_size, pooling, padding)
-    if padding == "keep" and (converted is source or saving.card(converted).pooling is None):
-        raise InputError(f"model {str(model)!r}: has no head left to convert; `zoo scan` takes it as it is")
-    if pooling == "global":
-        error = error_at_training_size(source, converted, saving.card(converted).image_size)
-        _demand_equality(error <= EXACT)
-        saving.save(converted, output)
-        click.echo(f"wrote {output}: one answer for an image of any size; relative error {error:.1e} at training size")
-        return
-    report = verify(source, converted, progress=True)
-    click.echo(report.table())
-    _demand_equality(report.same_function)
-    saving.save(converted, output)
-    write_json(report_file, report.to_dict())
-    click.echo(f"wrote {output} and {report_file}")
+    report_file = output.with_suffix(".verification.json")
+    outputs = [Output(output, "model file", ".keras"), Output(report_file, "report")]
+    options = {"image_size": image_size and list(image_size), "pooling": pooling, "padding": padding}
+    made_by = MadeBy("zoo convert", {"model": key_of(saving.file_of(model)), **options})
+    with writing(outputs, made_by, saving.files_of(model), overwrite):
+        source = saving.load(model)
+        check_one_output(source)
+        with Console(stderr=True).status("converting, and comparing with the source"):
+            converted = convolutionalize(source, image_size, pooling, padding)
+        if padding == "keep" and (converted is source or saving.card(converted).pooling is None):
+            raise InputError(f"model {str(model)!r}: has no head left to convert; `zoo scan` takes it as it is")
+        if pooling == "global":
+            error = error_at_training_size(source, converted, saving.card(converted).image_size)
+            _demand_equality(error <= EXACT)
+            saving.save(converted, output, made_by)
+            equality = f"relative error {error:.1e} at training size"
+            click.echo(f"wrote {output}: one answer for an image of any size; {equality}")
+            return
+        report = verify(source, converted, progress=True)
+        click.echo(report.table())
+        _demand_equality(report.same_function)
+        saving.save(converted, output, made_by)
+        write_json(report_file, report.to_dict(), made_by)
+        click.echo(f"wrote {output} and {report_file}")
 
 
 def _demand_equality(equal: bool) -> None:
@@ -84,14 +94,17 @@ def _demand_equality(equal: bool) -> None:
 @click.option(
     "--format", "format_", default="saved_model", show_default=True, help="One of saved_model, onnx, openvino, litert."
 )
-def export(model: Path, output: Path, format_: str) -> None:
+@OVERWRITE
+def export(model: Path, output: Path, format_: str, overwrite: bool) -> None:
     """Write MODEL for another runtime; it takes uint8 images (batch, height, width, channels).
 
     Batch is free always; height and width are free in a converted model.
     """
     with quiet_start():
         from zoo import saving
-        from zoo.export import check_export
         from zoo.export import export as write
-    check_export(output, format_)
-    click.echo(f"wrote {write(saving.load(model), output, format_)}")
+        from zoo.export import outputs_of
+    outputs = outputs_of(output, format_)
+    made_by = MadeBy("zoo export", {"model": key_of(saving.file_of(model)), "format": format_})
+    with writing(outputs, made_by, saving.files_of(model), overwrite):
+        click.echo(f"wrote {write(saving.load(model), output, format_, made_by)}")

@@ -1,13 +1,17 @@
 """`zoo train`, `evaluate` and `predict`: a run, from its config to its answers."""
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, run_config, zoo
+from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, zoo
 from zoo.errors import InputError
-from zoo.files import check_output, write_json
+from zoo.files import Output, write_json, writing
+from zoo.made_by import MadeBy, key_of
 
 
 @zoo.command(
@@ -69,7 +73,8 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 @click.option(
     "--tolerance", type=click.FloatRange(0, 1), help="With --against: the fall in accuracy accepted. Default: 0.01"
 )
-def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: float | None) -> None:
+@OVERWRITE
+def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: float | None, overwrite: bool) -> None:
     """Evaluate the model of a RUN directory on its data set's test split.
 
     With --against, both models answer the same test images, and a table shows what the new one gained and lost, with
@@ -77,7 +82,7 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
     the accuracy over all images fell by more than the tolerance, or a class's did with its interval below 0.
     """
     if against is not None:
-        _compare(run, against, 0.01 if tolerance is None else tolerance, output)
+        _compare(run, against, 0.01 if tolerance is None else tolerance, output, overwrite)
         return
     if tolerance is not None:
         raise click.UsageError("--tolerance goes with --against OLD")
@@ -85,29 +90,42 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
     with quiet_start():
         from zoo import data, saving
         from zoo.evaluate import evaluate as measure
-    if output is not None:
-        check_output(output)
-    model = saving.load(run)
-    dataset = data.load(config)
-    result = measure(model, dataset.test, dataset.class_names)
-    click.echo(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
-    for name, accuracy in result.per_class_accuracy.items():
-        click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
-    if output is not None:
-        write_json(output, result.to_dict())
+    with _report(output, (run,), {}, overwrite) as write:
+        model = saving.load(run)
+        dataset = data.load(config)
+        result = measure(model, dataset.test, dataset.class_names)
+        click.echo(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
+        for name, accuracy in result.per_class_accuracy.items():
+            click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
+        write(result.to_dict())
 
 
-def _compare(new: Path, old: Path, tolerance: float, output: Path | None) -> None:
+def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwrite: bool) -> None:
     with quiet_start():
         from zoo.comparison import compare_models
-    if output is not None:
-        check_output(output)
-    comparison = compare_models(new, old, tolerance)
-    click.echo(comparison.table())
-    if output is not None:
-        write_json(output, {"new": str(new), "old": str(old), **comparison.to_dict()})
+    with _report(output, (new, old), {"tolerance": tolerance}, overwrite) as write:
+        comparison = compare_models(new, old, tolerance)
+        click.echo(comparison.table())
+        write({"new": str(new), "old": str(old), **comparison.to_dict()})
     if comparison.regressions:
         click.get_current_context().exit(1)
+
+
+@contextlib.contextmanager
+def _report(
+    output: Path | None, models: Sequence[Path], options: dict[str, Any], overwrite: bool
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What writes the numbers of an evaluation to `output`, which is checked before; nothing where there is none."""
+    from zoo import saving
+
+    if output is None:
+        yield lambda content: None
+        return
+    read = [saving.files_of(model) for model in models]
+    keys = {f"model {index}": [key_of(file) for file in files if file.exists()] for index, files in enumerate(read)}
+    made_by = MadeBy("zoo evaluate", {**keys, **options})
+    with writing([Output(output)], made_by, [file for files in read for file in files], overwrite):
+        yield lambda content: write_json(output, content, made_by)
 
 
 @zoo.command(short_help="Classify image files.", epilog="Example: zoo predict runs/quick digit.png")

@@ -14,6 +14,9 @@ from zoo.errors import InputError, Interrupted
 from zoo.progress import silent_stderr
 
 FILE = click.Path(path_type=Path)
+OVERWRITE = click.option(
+    "--overwrite", is_flag=True, help="Replace other files at the output; never one that this command reads."
+)
 _BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
 # The order of the work, which is the one of the help.
 _ORDER = ("list", "describe", "train", "evaluate", "predict", "convert", "tile", "scan", "regions", "export", "plot")
