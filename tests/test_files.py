@@ -3,8 +3,11 @@
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 from zoo.errors import InputError
 from zoo.files import Output, check_equal, check_output, replacing, sweep, write_json, writing
 from zoo.made_by import MadeBy, key_of, maker_of, sign
+from zoo.signals import stop_signals
 
 MAKER = MadeBy("zoo try", {"model": "12ab", "options": {"tile": 3, "name": "a--b > c"}})
 OTHER = MadeBy("zoo try", {"model": "99", "options": {}})
@@ -288,3 +292,32 @@ def test_a_key_changes_with_content_and_with_any_file_of_a_folder(tmp_path):
     before = key_of(tmp_path)
     os.utime(file, ns=(1, 1))
     assert key_of(tmp_path) != before
+
+
+STOPPED = """
+import os, signal, sys, time
+from zoo.cli import main
+from zoo.cli.start import zoo
+
+@zoo.command("wait")
+def wait():
+    os.kill(os.getpid(), int(sys.argv[1]))
+    time.sleep(30)
+
+zoo.list_commands = lambda context: []
+main(["wait"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_termination_and_a_closed_terminal_end_like_ctrl_c(number):
+    done = subprocess.run([sys.executable, "-c", STOPPED, str(int(number))], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and done.stderr.strip() == "zoo: interrupted", done.stderr
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in stop_signals() and signal.SIGTERM in stop_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
@@ -285,10 +286,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def is_trace(path: Path) -> bool:
+    """Whether a name is that of a temporary file or a lock of this module, which only a killed writer leaves."""
+    return re.fullmatch(r"\.\d+-.+|\.(.+\.)?lock", path.name) is not None
+
+
 def sweep(folder: Path) -> None:
-    """Remove from `folder`, which this process holds alone, what writers that were killed left there."""
-    for left in (*folder.glob(".[0-9]*-*"), *folder.glob(".*.lock")):
-        remove(left)
+    """Remove from `folder`, which this process holds alone by its `.lock`, what writers that were killed left there."""
+    for left in folder.glob(".*"):
+        if is_trace(left) and left.name != ".lock":
+            remove(left)
 
 
 def write_json(path: str | Path, content: Any, made_by: MadeBy | None = None) -> Path:

@@ -22,11 +22,13 @@ from zoo.dense.convert import convolutionalize
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted, listing
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
-from zoo.files import replacing, sweep, write_json
+from zoo.files import is_trace, replacing, sweep, write_json
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
 from zoo.training.precision import resolve
 
+# What a run writes before it reads its data.
+_FIRST_FILES = ("config.yaml", "environment.json")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -245,11 +247,7 @@ def _prepare(folder: Path) -> None:
     """Make the directory, unless it holds something that is no run."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"run directory {str(folder)!r}: is a file; accepted: a new or empty directory")
-    if (
-        folder.is_dir()
-        and not (folder / "config.yaml").is_file()
-        and any(path.name != ".lock" for path in folder.iterdir())
-    ):
+    if folder.is_dir() and not (folder / "config.yaml").is_file() and not all(map(is_trace, folder.iterdir())):
         raise InputError(f"run directory {str(folder)!r}: is not empty and no run; accepted: a new or empty directory")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -260,7 +258,9 @@ def _prepare(folder: Path) -> None:
 def _claim(folder: Path, config: Config) -> None:
     """Make the directory this config's, or see that it already is; one in which nothing was trained is anyone's."""
     path = folder / "config.yaml"
-    if path.is_file() and _began(folder):
+    if path.is_file() and not _began(folder):
+        _check_own(path)
+    elif path.is_file():
         # Loaded, not only read: a key that is newer than the run has its default in both.
         difference = first_difference(*(each.model_dump(mode="json") for each in (load_config(path), config)))
         if difference:
@@ -269,6 +269,15 @@ def _claim(folder: Path, config: Config) -> None:
     (folder / "environment.json").unlink(missing_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(config.to_yaml())
+
+
+def _check_own(path: Path) -> None:
+    """Check that the config of a run that did not begin is one that a run wrote, and alone: else it is a user's."""
+    others = [each for each in path.parent.iterdir() if each.name not in _FIRST_FILES and not is_trace(each)]
+    with contextlib.suppress(InputError):
+        if not others and load_config(path).to_yaml() == path.read_text(encoding="utf-8"):
+            return
+    raise InputError(f"run directory {str(path.parent)!r}: holds files that are no run's; accepted: a new directory")
 
 
 def _began(folder: Path) -> bool:

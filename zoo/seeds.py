@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from zoo import plots, saving
 from zoo.config import Config, load_config
 from zoo.errors import InputError
-from zoo.files import write_json
+from zoo.files import is_trace, write_json
 from zoo.run import first_difference, numbered, run
 from zoo.training.distribution import environment
 
@@ -91,8 +91,9 @@ def _check(folder: Path, config: Config) -> None:
         raise InputError(f"folder {str(folder)!r}: is a file; accepted: a new or empty folder")
     if (folder / "config.yaml").is_file():
         raise InputError(f"folder {str(folder)!r}: holds a single run; accepted with --seeds: a new or empty folder")
+    own = ("seeds.json", "filters_match.png") if list(folder.glob("seed-*/config.yaml")) else ()
     for path in sorted(folder.glob("*")):
-        if not re.fullmatch(r"seed-\d+|seeds\.json|filters_match\.png|\..*", path.name):
+        if not (re.fullmatch(r"seed-\d+", path.name) or path.name in own or is_trace(path)):
             raise InputError(f"folder {str(folder)!r}: holds {path.name}; accepted with --seeds: a new or empty folder")
         if (path / "config.yaml").is_file():
             there = load_config(path / "config.yaml").model_copy(update={"seed": 0})

@@ -12,6 +12,7 @@ import click
 
 from zoo.errors import InputError, Interrupted
 from zoo.progress import silent_stderr
+from zoo.signals import all_like_ctrl_c, stop_signals
 
 FILE = click.Path(path_type=Path)
 OVERWRITE = click.option(
@@ -67,24 +68,24 @@ def quiet_start() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end the process at once, while nothing is at work that could be left half done.
+    """Let Ctrl-C and its like end the process at once, while nothing is at work that could be left half done.
 
     An exception in the middle of TensorFlow's start-up comes out as an ImportError, or as a crash.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
+    numbers = [each for each in stop_signals() if signal.getsignal(each) is signal.default_int_handler]
     shown, name = os.dup(2), click.get_current_context().find_root().info_name
 
     def stop(number: int, frame: object) -> None:
         os.write(shown, f"\n{name}: interrupted\n".encode())
         os._exit(130)
 
-    signal.signal(signal.SIGINT, stop)
+    for number in numbers:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
         os.close(shown)
 
 
@@ -102,7 +103,8 @@ def _hidden_log() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:
     """Run `command` and exit: 0 done, 2 the user's input is wrong (one line on stderr), 130 interrupted, 1 else."""
     try:
-        sys.exit(command.main(args=arguments, prog_name=name, standalone_mode=False))
+        with all_like_ctrl_c():
+            sys.exit(command.main(args=arguments, prog_name=name, standalone_mode=False))
     except InputError as error:
         code, text = 2, str(error)
     except click.ClickException as error:

@@ -17,6 +17,7 @@ from zoo.config.experiment import TrainConfig
 from zoo.data import Dataset
 from zoo.errors import InputError, Interrupted
 from zoo.files import replacing
+from zoo.signals import stop_signals
 from zoo.training import checkpoint
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
@@ -227,7 +228,7 @@ def _back_where_it_was(folder: Path, trainer: keras.Model, job: Job) -> Iterator
 
 @contextmanager
 def _deferred_signals(keeper: _Keeper) -> Iterator[None]:
-    """Let Ctrl-C and termination wait for the end of the step; a second one stops at once."""
+    """Let Ctrl-C, termination and a closed terminal wait for the end of the step; a second one stops at once."""
 
     def ask(number, frame):
         if keeper.stop_asked:
@@ -235,9 +236,8 @@ def _deferred_signals(keeper: _Keeper) -> Iterator[None]:
         keeper.stop_asked = True
         print("\nstopping after this step; once more to stop at once", flush=True)
 
-    signals = (signal.SIGINT, signal.SIGTERM)
     try:
-        before = {number: signal.signal(number, ask) for number in signals}
+        before = {number: signal.signal(number, ask) for number in stop_signals()}
     except ValueError:  # not in the main thread, where Python takes no handlers
         before = {}
     try:
