@@ -89,12 +89,14 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         check_output(output)
     model = saving.load(run)
     dataset = data.load(config)
+    for fault in dataset.faults:
+        click.echo(str(fault))
     result = measure(model, dataset.test, dataset.class_names)
     click.echo(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
     for name, accuracy in result.per_class_accuracy.items():
         click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
     if output is not None:
-        write_json(output, result.to_dict())
+        write_json(output, {**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
 
 
 def _compare(new: Path, old: Path, tolerance: float, output: Path | None) -> None:
