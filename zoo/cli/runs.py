@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from zoo.cli.start import FILE, quiet_start, run_config, zoo
-from zoo.errors import InputError
+from zoo.errors import InputError, listing
 from zoo.files import check_output, write_json
 
 
@@ -89,6 +89,11 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         check_output(output)
     model = saving.load(run)
     dataset = data.load(config)
+    if (known := saving.class_names(model)) != dataset.class_names:
+        raise InputError(
+            f"run directory {str(run)!r}: its model's classes are {listing(known)}, those of the data are now "
+            f"{listing(dataset.class_names)}; accepted: the same ones in the same order"
+        )
     for fault in dataset.faults:
         click.echo(str(fault))
     result = measure(model, dataset.test, dataset.class_names)
@@ -105,6 +110,8 @@ def _compare(new: Path, old: Path, tolerance: float, output: Path | None) -> Non
     if output is not None:
         check_output(output)
     comparison = compare_models(new, old, tolerance)
+    for fault in comparison.faults:
+        click.echo(str(fault))
     click.echo(comparison.table())
     if output is not None:
         write_json(output, {"new": str(new), "old": str(old), **comparison.to_dict()})

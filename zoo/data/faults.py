@@ -1,5 +1,6 @@
 """Faults of a data set: what its user may not mean, counted and named; the images are used as they are."""
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,7 +14,7 @@ Kind = Literal["left out", "unreadable", "size", "class", "copy", "label", "leak
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: what is said of it, with its `count`, and the first three names."""
+    """One kind of fault: what is said of it, with its `count`, and three of the names."""
 
     kind: Kind
     text: str
@@ -37,7 +38,7 @@ def fault(kind: Kind, noun: str, verb: str, names: Sequence[str], total: int | N
         kind: what kind.
         noun: what they are, in the plural.
         verb: what is said of them; it begins with "are" or "have".
-        names: all of them.
+        names: all of them; those shown are the first by length and letters, so image[9] before image[10].
         total: of how many they are.
     """
     if not len(names):
@@ -47,7 +48,8 @@ def fault(kind: Kind, noun: str, verb: str, names: Sequence[str], total: int | N
         noun = noun if total is not None else noun.removesuffix("s")
         first, rest = verb.split(" ", 1)
         verb = f"{_SINGULAR[first]} {rest}"
-    return [Fault(kind, f"{count} {noun} {verb}", len(names), tuple(names[:_SHOWN]))]
+    shown = heapq.nsmallest(_SHOWN, names, key=lambda name: (len(name), name))
+    return [Fault(kind, f"{count} {noun} {verb}", len(names), tuple(shown))]
 
 
 def _plain(name: str) -> str:
