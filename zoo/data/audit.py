@@ -27,10 +27,8 @@ def audit(parts: Mapping[str, Split], size: tuple[int, int], resize: bool) -> li
 
 
 def empty_classes(parts: Mapping[str, Split], class_names: Sequence[str]) -> list[Fault]:
-    """The classes of which a part holds no image, a fault for each such part; and a class that is the only one."""
+    """The classes of which a part holds no image, a fault for each such part."""
     found = []
-    if len(class_names) == 1:
-        found = [Fault("class", "the data set has a single class", 1, tuple(class_names))]
     for name, part in parts.items():
         counts = np.bincount(part.labels, minlength=len(class_names))
         empty = [class_names[label] for label in np.flatnonzero(counts == 0)]

@@ -151,9 +151,10 @@ def check_classes(config: Config, class_names: Sequence[str]) -> None:
         InputError: with both numbers.
     """
     if config.model.num_classes != len(class_names):
+        classes = "class" if len(class_names) == 1 else "classes"
         raise InputError(
             f"model.num_classes: received {config.model.num_classes}; "
-            f"data set {config.data.name} has {len(class_names)} classes ({listing(class_names)})"
+            f"data set {config.data.name} has {len(class_names)} {classes} ({listing(class_names)})"
         )
 
 
@@ -208,23 +209,27 @@ def _choose_specimens(labels: np.ndarray, specimens: np.ndarray, count: int, rng
             f"data.group: all training images are of the specimen {names[0]!r}; accepted: data.validation=0, "
             "or a pattern that finds two specimens or more"
         )
-    # Of every class (columns), the share that each specimen (rows) holds.
-    shares = np.zeros((len(names), labels.max() + 1))
-    np.add.at(shares, (owner, labels), 1)
-    shares = shares[:, shares.any(0)] / shares.sum(0)[shares.any(0)]
-    wanted = count / len(labels)
-    # In random order, those that bring the shares held out nearer to the share wanted; at least one, and never all.
-    chosen: list[int] = []
-    held = np.zeros(shares.shape[1])
-    for index in rng.permutation(len(names)):
-        if len(chosen) < len(names) - 1 and _distance(held + shares[index], wanted) < _distance(held, wanted):
-            chosen.append(index)
-            held += shares[index]
-    return np.isin(owner, chosen or [np.argmin(_distance(shares, wanted))])
-
-
-def _distance(shares: np.ndarray, wanted: float) -> np.ndarray:
-    return np.square(shares - wanted).sum(-1)
+    classes, label = np.unique(labels, return_inverse=True)
+    # What each specimen (rows) holds of every class (columns), and of all images (the last).
+    shares = np.zeros((len(names), len(classes) + 1))
+    np.add.at(shares, (owner, label), 1 / np.bincount(label)[label])
+    np.add.at(shares[:, -1], owner, 1 / len(labels))
+    # In random order, each is taken or put back where that brings the sums nearer to the share wanted; at least one is
+    # held out, and never all.
+    order = rng.permutation(len(names))
+    missing = np.full(shares.shape[1], count / len(labels))
+    held_out = np.zeros(len(names), bool)
+    changed = True
+    while changed:
+        changed = False
+        for index in order:
+            after = missing + shares[index] if held_out[index] else missing - shares[index]
+            last = not held_out[index] and held_out.sum() == len(names) - 1
+            if not last and after @ after < missing @ missing * (1 - 1e-9):
+                held_out[index], missing, changed = not held_out[index], after, True
+    if not held_out.any():
+        held_out[np.square(missing - shares).sum(1).argmin()] = True
+    return held_out[owner]
 
 
 def _part(split: Split, indices: np.ndarray) -> Split:
