@@ -1,5 +1,6 @@
 """What is told of a data set's faults: the kind, the count and the names, against sets made with known ones."""
 
+import json
 import os
 import shutil
 import unicodedata
@@ -7,9 +8,11 @@ import unicodedata
 import imagecodecs
 import numpy as np
 import pytest
+from conftest import command
 from data_sets import config, image_folder, npz, one_line, random_image, write_images, write_npz
 from PIL import Image
 
+from zoo.config import load_config
 from zoo.data import folder as folder_module
 from zoo.data import load
 from zoo.data.faults import Fault, fault
@@ -253,6 +256,36 @@ def test_npz(tmp_path):
     assert told(load(npz(write_npz(tmp_path / "b.npz", y_test=np.zeros(8, int)))), "class") == [
         "1 of 2 classes has no test images: 1"
     ]
+
+
+def test_training_and_evaluation_tell_of_faults_and_keep_them(capsys, tmp_path):
+    root = parts(tmp_path / "set")
+    shutil.copy(root / "train" / "cat" / "000.png", root / "test" / "cat" / "000.png")
+    (root / "notes.txt").write_text("")
+    overrides = [
+        "data.name=image_folder", f"data.dir={root}", "model.num_classes=2", "model.channels=3", "train.epochs=1",
+        "train.batch_size=8", "scene.count=2", "scene.size=null", "model.image_size=[8, 8]",
+        "model.preprocess.mean=[0]", "model.preprocess.std=[255]",
+    ]  # fmt: skip
+    code, out, err = command(capsys, "train", "nin_digits", *overrides, "--workdir", tmp_path / "run")
+    assert code == 0, err
+    wanted = [str(each) for each in load(load_config("nin_digits", overrides)).faults]
+    assert len(wanted) == 3 and out.splitlines()[:3] == wanted
+    assert "\ndata: 2 training images held out for validation by seed 0; test split used once\n" in out
+    kept = json.loads((tmp_path / "run" / "evaluation.json").read_text())["faults"]
+    assert [(each["kind"], each["count"]) for each in kept] == [("left out", 1), ("size", 36), ("leak", 1)]
+    code, out, err = command(capsys, "evaluate", tmp_path / "run", "-o", tmp_path / "e.json")
+    assert code == 0 and out.splitlines()[:3] == wanted, err
+    assert json.loads((tmp_path / "e.json").read_text())["faults"] == kept
+    code, out, err = command(
+        capsys, "evaluate", tmp_path / "run", "--against", tmp_path / "run", "-o", tmp_path / "c.json"
+    )
+    assert code == 0 and out.splitlines()[:3] == wanted, err
+    assert json.loads((tmp_path / "c.json").read_text())["faults"] == kept
+    for part in ("train", "test"):
+        (root / part / "cat").rename(root / part / "puma")
+    code, out, err = command(capsys, "evaluate", tmp_path / "run")
+    assert code == 2 and "its model's classes are cat, dog, those of the data are now dog, puma" in err
 
 
 def test_a_line_is_short_and_shows_no_control_codes():

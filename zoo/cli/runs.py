@@ -1,6 +1,7 @@
 """`zoo train`, `evaluate` and `predict`: a run, from its config to its answers."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 import click
@@ -89,10 +90,11 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         check_output(output)
     model = saving.load(run)
     dataset = data.load(config)
-    if (known := saving.class_names(model)) != dataset.class_names:
+    known = saving.card(model).class_names
+    if known and _composed(known) != _composed(dataset.class_names):
         raise InputError(
-            f"run directory {str(run)!r}: its model's classes are {listing(known)}, those of the data are now "
-            f"{listing(dataset.class_names)}; accepted: the same ones in the same order"
+            f"run directory {str(run)!r}: its model's classes are {listing(known, 3)}, those of the data are now "
+            f"{listing(dataset.class_names, 3)}; accepted: the same ones in the same order"
         )
     for fault in dataset.faults:
         click.echo(str(fault))
@@ -102,6 +104,11 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
     if output is not None:
         write_json(output, {**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
+
+
+def _composed(names: tuple[str, ...]) -> list[str]:
+    """Names in one form of Unicode, as files that come from another system may have them in another."""
+    return [unicodedata.normalize("NFC", name) for name in names]
 
 
 def _compare(new: Path, old: Path, tolerance: float, output: Path | None) -> None:
