@@ -1,9 +1,11 @@
+import hashlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from data_sets import config, image_folder, npz, one_line, random_image, rows, write_images, write_npz
+from PIL import Image
 
 from zoo.data import Split, load
 from zoo.data.splits import Part, hold_out
@@ -148,6 +150,32 @@ def test_fingerprint_of_the_test_split_knows_nothing_of_the_training_images(tmp_
     assert before.test_fingerprint == after.test_fingerprint and before.fingerprint != after.fingerprint
     (root / "test" / "cat" / "000.png").rename(root / "test" / "dog" / "cat.png")
     assert load(image_folder(root)).test_fingerprint != before.test_fingerprint
+
+
+def write_bitmaps(root, count, seed):
+    """Files of the same bytes whatever the version of a library that writes them."""
+    for label, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = random_image(6, 5, 3, seed=1000 * seed + 100 * label + index)
+            Image.fromarray(pixels).save(root / name / f"{index}.bmp")
+    return root
+
+
+def test_fingerprints_and_splits_are_those_of_version_1(tmp_path):
+    write_bitmaps(tmp_path / "flat", 12, 0)
+    write_bitmaps(tmp_path / "parts" / "train", 6, 1)
+    write_bitmaps(tmp_path / "parts" / "test", 4, 2)
+    sets = [image_folder(tmp_path / "flat"), image_folder(tmp_path / "parts"), npz(write_npz(tmp_path / "a.npz"))]
+    found = [load(each) for each in [*sets, config("digits")]]
+    assert [(each.fingerprint[:16], each.test_fingerprint[:16]) for each in found] == [
+        ("4d94ca6831ae8078", "8c992e1ee3376814"),
+        ("def01a8c479d0a30", "1838fdc988f76555"),
+        ("b669be60dd058153", "57777e804383891d"),
+        ("da54086d4bf6cf63", "60736c063d1138e2"),
+    ]
+    train = [hashlib.sha256(each.train.images.tobytes()).hexdigest()[:12] for each in found]
+    assert train == ["39dd7c5b60d9", "56e26f24c070", "d56fad378791", "1883a524b15a"]
 
 
 def test_importing_data_is_light():

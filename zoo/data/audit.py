@@ -70,7 +70,8 @@ def _sizes(parts: Mapping[str, Split], size: tuple[int, int], resize: bool) -> l
     sizes = np.concatenate([part.records.sizes for part in parts.values()])
     names = np.concatenate([part.records.names for part in parts.values()])
     origins = np.repeat(list(parts), [len(part) for part in parts.values()])
-    others = (sizes != size).any(1)
+    # A size of 0 is one that a broken header hides; decoding will refuse the file.
+    others = (sizes != size).any(1) & sizes.all(1)
     if not others.any():
         return []
     ways, counts = np.unique([_way(each, size, resize) for each in sizes[others]], return_counts=True)

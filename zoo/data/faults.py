@@ -24,7 +24,7 @@ class Fault:
     def __str__(self) -> str:
         """One line: what, how many, and the names."""
         more = ", ..." if self.count > len(self.names) else ""
-        return f"{self.text}: {', '.join(map(_plain, self.names))}{more}"
+        return f"{self.text}: {', '.join(map(plain, self.names))}{more}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fault as JSON holds it."""
@@ -52,7 +52,7 @@ def fault(kind: Kind, noun: str, verb: str, names: Sequence[str], total: int | N
     return [Fault(kind, f"{count} {noun} {verb}", len(names), tuple(shown))]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name on one line that any terminal shows, shortened in its middle."""
     name = str(name)
     name = name if name.isprintable() else ascii(name)[1:-1]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.data.faults import Fault, fault
+from zoo.data.faults import Fault, fault, plain
 from zoo.errors import InputError, listing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -82,9 +82,9 @@ def read_layout(root: Path, group: str | None = None) -> Layout:
     first = parts[0]
     for part in parts[1:]:
         if surplus := {*folders[part]} - {*folders[first]}:
-            difference = sorted(surplus | {*folders[first]} - {*folders[part]})
+            difference = map(plain, sorted(surplus | {*folders[first]} - {*folders[part]}))
             raise InputError(
-                f"{root}: {first}/ and {part}/ have different classes (in one only: {listing(difference)})"
+                f"{root}: {first}/ and {part}/ have different classes (in one only: {listing([*difference], 3)})"
             )
     class_names = tuple(folders[first])
     files: dict[str, list[Place]] = {}
@@ -171,7 +171,7 @@ def _places(root: Path, files: Sequence[tuple[Path, int]], group: str | None) ->
     if unnamed := [place.name for place, specimen in found if not specimen]:
         raise InputError(
             f"data.group: {group!r} finds no specimen in {len(unnamed):,} of {len(places):,} paths "
-            f"({listing(unnamed, 3)}); accepted: a regular expression that does in each"
+            f"({listing([*map(plain, unnamed)], 3)}); accepted: a regular expression that does in each"
         )
     return [Place(place.path, place.label, place.name, specimen) for place, specimen in found]
 
