@@ -73,7 +73,7 @@ def test_copies_contradictions_and_what_is_held_out(tmp_path):
         shutil.copy(root / "train" / "cat" / f"{index:03}.png", root / "train" / "cat" / f"copy{index:03}.png")
     shutil.copy(root / "train" / "dog" / "000.png", root / "train" / "cat" / "dog.png")
     data = load(image_folder(root, validation=0.3))
-    assert only(data, "copy").startswith("20 of 61 training images are copies of other training images: train/cat/")
+    assert only(data, "copy").startswith("20 of 61 training images are a copy of another training image: train/cat/")
     assert only(data, "label") == "1 image is in two classes or more: train/cat/dog.png = train/dog/000.png"
     held = {image.tobytes() for image in data.train.images}
     leaked = sum(image.tobytes() in held for image in data.validation.images)
@@ -93,14 +93,14 @@ def test_a_clean_set_has_no_faults(tmp_path):
         (
             [(9, 8)] * 3,
             {},
-            "3 of 39 images (3 training) are of another size than the model's 6 x 5 and are cropped (3)",
+            "3 of 39 images (3 training) are of another size than the model's 6 x 5, cropped (3)",
         ),
-        ([(9, 2), (4, 5)], {}, "and are cropped and padded (1) or padded (1): train/cat/odd0.png, train/cat/odd1.png"),
-        ([(3, 3)], {}, "1 of 37 images (1 training) is of another size than the model's 6 x 5 and are padded (1): tr"),
+        ([(9, 2), (4, 5)], {}, ", cropped and padded (1) or padded (1): train/cat/odd0.png, train/cat/odd1.png"),
+        ([(3, 3)], {}, "1 of 37 images (1 training) is of another size than the model's 6 x 5, padded (1): tr"),
         (
             [(3, 3), (60, 60), (6, 9)],
             {"resize": True},
-            "and are cropped (1) or scaled down (1) or scaled up (1): ",
+            ", cropped (1) or scaled down (1) or scaled up (1): ",
         ),
     ],
 )
@@ -139,10 +139,10 @@ def test_what_is_left_out_is_named(tmp_path):
     data = load(image_folder(root))
     hidden, ending, special, beside = told(data, "left out")
     assert hidden == "5 hidden items are left out: .DS_Store, train/.DS_Store, train/cat/._000.png, ..."
-    assert ending.startswith("2 files are left out, as they do not end in .png, .jpg,")
+    assert ending.startswith("2 files are left out for an ending other than .png, .jpg,")
     assert ending.endswith(": train/cat/a.gif, val/dog/Thumbs.db")
-    assert special == "1 item is left out, as they are no files: test/cat/pipe.png"
-    assert beside == "3 items are left out, as they are in no class folder: extra/, notes.txt, train/labels.csv"
+    assert special == "1 item is left out, being no file: test/cat/pipe.png"
+    assert beside == "3 items are left out, being in no class folder: extra/, notes.txt, train/labels.csv"
     flat = write_images(tmp_path / "flat")
     for name in ("readme.md", ".x"):
         (flat / name).write_text("")

@@ -80,10 +80,9 @@ def test_prepared_set_of_varying_sizes_without_test_split(own_set, monkeypatch):
     assert data.class_names == ("even", "odd") and data.test.labels.tolist() == [0, 1, 0, 1]
     assert "has no test split, so its validation split is the test split" in data.protocol
     size, leak, empty = map(str, data.faults)
-    assert size.startswith(
-        "8 of 8 images (4 training, 4 test) are of another size than the model's 5 x 8 and are cropped"
-    )
+    assert size.startswith("6 of 8 images (3 training, 3 test) are of another size than the model's 5 x 8, cropped and")
     assert leak.startswith("4 of 4 test images are also among the training images: validation[0], validation[1], valid")
+    assert empty == "1 of 2 classes has no validation images: odd"
     for image, fitted in zip(images, data.test.images, strict=True):
         np.testing.assert_array_equal(fitted, fit_image(image, (5, 8), fill=50))
 

@@ -51,7 +51,7 @@ def read_npz(config: Config) -> Source:
         splits.append((images, labels))
     if (train := splits[0][0].dtype) != (test := splits[1][0].dtype):
         raise InputError(f"{path}: x_train is {train}, but x_test {test}; accepted: one type for both")
-    faults = fault("left out", "arrays", f"are not used, as they are none of {', '.join(_KEYS)}", unused)
+    faults = fault("left out", "arrays", f"are not used, being none of {', '.join(_KEYS)}", unused)
     return _source(config, str(path), class_names, *splits, tuple(faults))
 
 

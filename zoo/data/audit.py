@@ -48,7 +48,7 @@ def _copies(name: str, part: Split) -> list[Fault]:
     pairs = np.stack([part.records.digests, part.labels.astype(np.uint64)], axis=1)
     first = np.unique(pairs, axis=0, return_index=True)[1]
     copies = np.delete(np.arange(len(part)), first)
-    return fault("copy", f"{name} images", f"are copies of other {name} images", part.records.names[copies], len(part))
+    return fault("copy", f"{name} images", f"are a copy of another {name} image", part.records.names[copies], len(part))
 
 
 def _labels(parts: Sequence[Split]) -> list[Fault]:
@@ -77,7 +77,7 @@ def _sizes(parts: Mapping[str, Split], size: tuple[int, int], resize: bool) -> l
     ways, counts = np.unique([_way(each, size, resize) for each in sizes[others]], return_counts=True)
     done = " or ".join(f"{way} ({count:,})" for way, count in zip(ways, counts, strict=True))
     where = [f"{(origins[others] == name).sum():,} {name}" for name in parts if name in origins[others]]
-    verb = f"are of another size than the model's {size[0]} x {size[1]} and are {done}"
+    verb = f"are of another size than the model's {size[0]} x {size[1]}, {done}"
     return fault("size", f"images ({', '.join(where)})", verb, names[others], len(sizes))
 
 

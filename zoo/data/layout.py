@@ -54,9 +54,9 @@ class _LeftOut:
         endings = ", ".join(SUFFIXES)
         return (
             *fault("left out", "hidden items", "are left out", self.hidden),
-            *fault("left out", "files", f"are left out, as they do not end in {endings}", self.ending),
-            *fault("left out", "items", "are left out, as they are no files", self.special),
-            *fault("left out", "items", "are left out, as they are in no class folder", self.beside),
+            *fault("left out", "files", f"are left out for an ending other than {endings}", self.ending),
+            *fault("left out", "items", "are left out, being no file", self.special),
+            *fault("left out", "items", "are left out, being in no class folder", self.beside),
         )
 
 
