@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -169,8 +170,8 @@ def _draw_test(files: list[File], share: float) -> tuple[list[File], list[File]]
     if draws and not (low := min(draws.values())) < share <= (high := max(draws.values())):
         received = f"data.test: received {share:g}, by which of {len(draws)} specimens"
         if share <= low:
-            raise InputError(f"{received} none is for testing; accepted: above {low:.4f}")
-        raise InputError(f"{received} none is left to train on; accepted: at most {high:.4f}")
+            raise InputError(f"{received} none is for testing; accepted: above {math.ceil(low * 1e4) / 1e4:g}")
+        raise InputError(f"{received} none is left to train on; accepted: at most {math.floor(high * 1e4) / 1e4:g}")
     drawn = [draws.get(file.place.specimen, draw(file.digest)) for file in files]
     train = [file for file, number in zip(files, drawn, strict=True) if number >= share]
     return train, [file for file, number in zip(files, drawn, strict=True) if number < share]
