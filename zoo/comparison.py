@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from zoo import data, saving
 from zoo.config import Config, load_config
-from zoo.data import Dataset
+from zoo.data import Dataset, Fault
 from zoo.errors import InputError
 from zoo.evaluate import predict
 
@@ -43,7 +43,7 @@ class Comparison:
 
     The overall interval has 95 % confidence; those of the classes have it for all classes together (Bonferroni).
     `p_value` is McNemar's, exact and two-sided. `regressions` names what fell: the accuracy over all images by more
-    than `tolerance`, or a class by more than `tolerance` with its interval below 0.
+    than `tolerance`, or a class by more than `tolerance` with its interval below 0. `faults`: the data set's.
     """
 
     tolerance: float
@@ -51,11 +51,13 @@ class Comparison:
     classes: dict[str, Change | None]
     p_value: float
     regressions: tuple[str, ...]
+    faults: tuple[Fault, ...] = ()
 
     def to_dict(self) -> dict:
         """The result as JSON holds it."""
         method = "paired; Bonett and Price 2012, 95 % overall and for all classes together; exact McNemar test"
-        return {**asdict(self), "regressions": list(self.regressions), "method": method}
+        own = {"regressions": list(self.regressions), "faults": [fault.to_dict() for fault in self.faults]}
+        return {**asdict(self), **own, "method": method}
 
     def table(self) -> str:
         """A line for each class under one for all, in percent, and what the gate says."""
@@ -162,7 +164,10 @@ def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
         if recorded != dataset.test_fingerprint:
             raise InputError(f"run directory {str(path)!r}: the test images have changed since this run")
         right.append(_right(model, dataset, path))
-    return compare(right[1], right[0], dataset.test.labels, dataset.class_names, tolerance)
+    comparison = compare(right[1], right[0], dataset.test.labels, dataset.class_names, tolerance)
+    # Each once: what is done to images of another size may differ between the models.
+    faults = dict.fromkeys(fault for each in views.values() for fault in each.faults)
+    return replace(comparison, faults=tuple(faults))
 
 
 def _view(config: Config, shared: Config) -> Config:

@@ -20,7 +20,7 @@ from zoo.config import Config, load_config
 from zoo.data import Dataset, make_scene
 from zoo.dense.convert import convolutionalize
 from zoo.environment import describe_environment
-from zoo.errors import InputError, Interrupted, listing
+from zoo.errors import InputError, Interrupted
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
 from zoo.files import is_trace, replacing, sweep, write_json
 from zoo.training import Diverged, joined, start, train
@@ -132,12 +132,12 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     model = build(config.model, weights=config.train.weights)
     _describe_data(model, dataset)
     if job.first:
-        if dataset.unreadable:
-            print(f"left out {len(dataset.unreadable)} images that cannot be read: {listing(dataset.unreadable)}")
+        for fault in dataset.faults:
+            print(fault)
         held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""
         print(
-            f"{config.name}: {model.count_params():,} parameters, {len(dataset.train):,} training images{held_out}\n"
-            f"run directory: {folder}",
+            f"{config.name}: {model.count_params():,} parameters, {len(dataset.train):,} training images{held_out}, "
+            f"{len(dataset.test):,} for testing\ndata: {dataset.protocol}\nrun directory: {folder}",
             flush=True,
         )
     try:
@@ -167,6 +167,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         "data_fingerprint": dataset.fingerprint,
         "test_fingerprint": dataset.test_fingerprint,
         "unreadable": {"n": len(dataset.unreadable), "files": list(dataset.unreadable)},
+        "faults": [fault.to_dict() for fault in dataset.faults],
     }
     try:
         converted = convolutionalize(model)

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, zoo
-from zoo.errors import InputError
+from zoo.errors import InputError, listing
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
 
@@ -93,11 +94,24 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
     with _report(output, (run,), {}, overwrite) as write:
         model = saving.load(run)
         dataset = data.load(config)
+        known = saving.card(model).class_names
+        if known and _composed(known) != _composed(dataset.class_names):
+            raise InputError(
+                f"run directory {str(run)!r}: its model's classes are {listing(known, 3)}, those of the data are now "
+                f"{listing(dataset.class_names, 3)}; accepted: the same ones in the same order"
+            )
+        for fault in dataset.faults:
+            click.echo(str(fault))
         result = measure(model, dataset.test, dataset.class_names)
         click.echo(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
         for name, accuracy in result.per_class_accuracy.items():
             click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
-        write(result.to_dict())
+        write({**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
+
+
+def _composed(names: tuple[str, ...]) -> list[str]:
+    """Names in one form of Unicode, as files that come from another system may have them in another."""
+    return [unicodedata.normalize("NFC", name) for name in names]
 
 
 def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwrite: bool) -> None:
@@ -105,6 +119,8 @@ def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwr
         from zoo.comparison import compare_models
     with _report(output, (new, old), {"tolerance": tolerance}, overwrite) as write:
         comparison = compare_models(new, old, tolerance)
+        for fault in comparison.faults:
+            click.echo(str(fault))
         click.echo(comparison.table())
         write({"new": str(new), "old": str(old), **comparison.to_dict()})
     if comparison.regressions:

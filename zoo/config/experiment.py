@@ -19,13 +19,27 @@ CONFIG_VERSION = 1
 KNOWN_DATA = {"digits": (1, 10), "mnist": (1, 10), "cifar10": (3, 10), "cifar100": (3, 100)}
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    # Of a pattern nested too deep or repeated too often, Python tells in other ways.
+    except (re.error, OverflowError, RecursionError) as error:
+        raise problem(f"received {value!r}; accepted: a regular expression ({error})") from None
+    return value
+
+
 class DataConfig(Schema):
     """Where the images come from.
 
     `name`: digits (bundled), npz, image_folder, or any image classification set of tensorflow-datasets.
     `dir`: the folder of tensorflow-datasets (default: the environment's TFDS_DATA_DIR), the image folder, or the
     .npz file. `validation`: what is carved from the training images, a share below 1 or a number of images; 0 trains
-    on everything. `test`: the share that an image folder without train/ and test/ holds back, by content hash.
+    on everything; not used where an image folder has val/, valid/ or validation/ beside train/ and test/. `test`: the
+    share that an image folder without train/ and test/ holds back, by content hash.
+    `group`: a regular expression that names the specimen (patient, slide, field) of each file of an image folder. It is
+    searched in the file's path below `dir`, class folder included, with / between folders (`train/cat/p7_003.png`); its
+    first group, else its whole match, is the specimen's name. Whole specimens are then held back for validation and
+    testing, the latter by a hash of their names.
     `resize`: scale images to the model's size instead of cropping or padding them. `unreadable`: what to do about
     files of an image folder that cannot be decoded; "skip" leaves them out, and names them in evaluation.json.
     """
@@ -34,6 +48,7 @@ class DataConfig(Schema):
     dir: Annotated[Path, AfterValidator(Path.absolute)] | None = None
     validation: Annotated[float, Field(ge=0)] = 0.1
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    group: Annotated[str, AfterValidator(_pattern)] | None = None
     resize: bool = False
     unreadable: Literal["refuse", "skip"] = "refuse"
 
@@ -64,14 +79,6 @@ class AdamW(Schema):
     name: Literal["adamw"]
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-
-
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise problem(f"received {value!r}; accepted: a regular expression ({error})") from None
-    return value
 
 
 class RandAugment(Schema):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from zoo.config import Config
-from zoo.data.splits import Fingerprint, Source, Split, check_classes
+from zoo.data.faults import Fault, fault
+from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
 from zoo.errors import InputError
 from zoo.images import fit_image, to_channels
 
@@ -34,10 +35,11 @@ def read_npz(config: Config) -> Source:
     """An .npz file with x_train, y_train, x_test, y_test, and optionally class_names.
 
     Images are (N, H, W) or (N, H, W, C), uint8, uint16 or float (read as float32); labels are (N,) or (N, 1) whole
-    numbers from 0. Without class_names there are `model.num_classes` classes, named by their numbers.
+    numbers from 0. Without class_names there are `model.num_classes` classes, named by their numbers. Other arrays are
+    named as a fault.
     """
     path = config.data.dir
-    arrays = _read_arrays(path)
+    arrays, unused = _read_arrays(path)
     names = arrays["class_names"] if "class_names" in arrays else np.arange(config.model.num_classes)
     class_names = tuple(names.astype(str).ravel().tolist())
     splits = []
@@ -49,7 +51,8 @@ def read_npz(config: Config) -> Source:
         splits.append((images, labels))
     if (train := splits[0][0].dtype) != (test := splits[1][0].dtype):
         raise InputError(f"{path}: x_train is {train}, but x_test {test}; accepted: one type for both")
-    return _source(config, str(path), class_names, *splits)
+    faults = fault("left out", "arrays", f"are not used, being none of {', '.join(_KEYS)}", unused)
+    return _source(config, str(path), class_names, *splits, tuple(faults))
 
 
 def _source(
@@ -58,16 +61,22 @@ def _source(
     class_names: tuple[str, ...],
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
+    faults: tuple[Fault, ...] = (),
 ) -> Source:
     check_classes(config, class_names)
     fingerprint, test_fingerprint = Fingerprint(class_names), Fingerprint(class_names)
     test_fingerprint.add(*test)
     splits = []
-    for images, labels in (train, test):
+    for part, (images, labels) in (("train", train), ("test", test)):
         fingerprint.add(images, labels)
+        records = Records(
+            np.array([f"x_{part}[{index}]" for index in range(len(images))], object),
+            np.fromiter(map(pixel_digest, images), np.uint64, len(images)),
+            np.full((len(images), 2), images.shape[1:3]),
+        )
         images = _fit(to_channels(images, config.model.channels, name), config)
-        splits.append(Split(images, labels.astype(np.int32)))
-    return Source(class_names, *splits, fingerprint.hexdigest(), test_fingerprint.hexdigest())
+        splits.append(Split(images, labels.astype(np.int32), records))
+    return Source(class_names, *splits, fingerprint.hexdigest(), test_fingerprint.hexdigest(), faults=faults)
 
 
 def _fit(images: np.ndarray, config: Config) -> np.ndarray:
@@ -77,7 +86,8 @@ def _fit(images: np.ndarray, config: Config) -> np.ndarray:
     return np.stack([fit_image(image, size, config.data.resize, config.model.preprocess.mean) for image in images])
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays that are used, and the names of the others."""
     try:
         # Opened here, because NumPy leaves a file open that is no archive.
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
@@ -86,7 +96,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                     f"{path}: has no {', '.join(missing)}, but {', '.join(file) or 'nothing'}; "
                     f"accepted: {', '.join(_KEYS)}, and optionally class_names"
                 )
-            return {key: file[key] for key in (*_KEYS, "class_names") if key in file}
+            used = {key: file[key] for key in (*_KEYS, "class_names") if key in file}
+            return used, [key for key in file if key not in used]
     except FileNotFoundError:
         raise InputError(f"data.dir: received {str(path)!r}; no such file, accepted: an .npz file") from None
     except InputError:

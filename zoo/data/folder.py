@@ -1,38 +1,49 @@
 """Image folders: one folder a class, decoded when asked for."""
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zoo.config import Config
-from zoo.data.splits import IN_MEMORY, Source, Split, check_classes
+from zoo.config.experiment import DataConfig
+from zoo.data.faults import Fault
+from zoo.data.layout import Place, read_layout
+from zoo.data.splits import IN_MEMORY, Records, Source, Split, check_classes, draw, pixel_digest
 from zoo.errors import InputError, listing
 from zoo.images import decode, fit_image, quiet, stored_dtype, to_channels
 from zoo.progress import track
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _THREADS = 4
 _CHUNK = 64
 
 
 @dataclass(frozen=True)
 class File:
-    """An image file: the SHA-256 of its content, its class, its path, and the type of its samples."""
+    """An image file: its place, the SHA-256 of its content, and the type and (height, width) of its samples."""
 
+    place: Place
     digest: str
-    label: int
-    path: Path
     dtype: np.dtype
+    size: tuple[int, int]
 
     @property
-    def draw(self) -> float:
-        """A number in [0, 1) that is a function of the content alone."""
-        return int(self.digest[:13], 16) / 16**13
+    def label(self) -> int:
+        """The number of its class."""
+        return self.place.label
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.place.path
 
 
 @dataclass(frozen=True)
@@ -59,80 +70,111 @@ class FolderImages:
 
     def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
         """Decode images (n, h, w, C), several at a time."""
-        images, problems = self.read(index)
+        images, problems = np.empty((len(np.arange(len(self))[index]), *self.shape[1:]), self.dtype), []
+        for place, image in enumerate(self.decoded(index, self.fit)):
+            if isinstance(image, Unreadable):
+                problems.append(image)
+            else:
+                images[place] = image
         if problems:
             raise _refusal(problems)
         return images
 
-    def read(self, index: np.ndarray | slice) -> tuple[np.ndarray, list[Unreadable]]:
-        """Decode images (n, h, w, C), and say which of them cannot be; their places hold anything."""
+    def decoded(self, index: np.ndarray | slice, use: Callable[[np.ndarray], Any]) -> Iterator[Any]:
+        """What `use` makes of each image (H, W, C) of its file's size, several at a time, or why there is none."""
         files = [self._files[i] for i in np.arange(len(self))[index]]
-        images, problems = np.empty((len(files), *self.shape[1:]), self.dtype), []
         with quiet(), ThreadPoolExecutor(_THREADS) as pool:
-            for place, image in enumerate(pool.map(self._read, files)):
-                if isinstance(image, Unreadable):
-                    problems.append(image)
-                else:
-                    images[place] = image
-        return images, problems
+            yield from pool.map(partial(self._decode, use=use), files)
 
-    def _read(self, file: File) -> np.ndarray | Unreadable:
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """Bring an image to the model's size: (H, W, C) -> (h, w, C)."""
         model = self._config.model
+        return fit_image(image, model.image_size, self._config.data.resize, model.preprocess.mean)
+
+    def _decode(self, file: File, use: Callable[[np.ndarray], Any]) -> Any:
         try:
             image = decode(_content(file.path), file.path)
         except InputError as error:
             return Unreadable(file.path, str(error))
-        image = to_channels(image, model.channels, f"image {file.path}")
-        return fit_image(image, model.image_size, self._config.data.resize, model.preprocess.mean)
+        return use(to_channels(image, self._config.model.channels, f"image {file.path}"))
 
 
 def read_folder(config: Config) -> Source:
-    """A folder with train/ and test/, each with one folder a class; or with the class folders themselves.
+    """A folder with train/, test/ and perhaps val/, each with one folder a class; or with the class folders themselves.
 
     In the second case a file is a test image where a number in [0, 1) drawn from its content's SHA-256 is below
-    `data.test`, so that adding or renaming files moves no other. Training images are in the order of their content's
-    hashes. PNG, JPEG, BMP and TIFF, all of 8 or all of 16 bits; hidden files and other suffixes are ignored.
+    `data.test`, so that adding or renaming files moves no other; with `data.group`, drawn from its specimen's name.
+    Training images are in the order of their content's hashes. PNG, JPEG, BMP and TIFF, all of 8 or all of 16 bits;
+    hidden files and other suffixes are left out, and named as faults.
 
     Files that cannot be decoded are refused together, or with `data.unreadable` = "skip" left out and named in the
-    result, for which every file is decoded once more.
+    result, for which every file is decoded once more. Images are compared by their pixels, or by their files' content
+    where they are decoded when asked for.
 
     Raises:
-        InputError: naming the folder or file.
+        InputError: naming the folder or file; for a `data.test` beside test/.
     """
     root, share = config.data.dir, config.data.test
-    if not root.is_dir():
-        raise InputError(f"data.dir: received {str(root)!r}; accepted: a folder with one folder a class")
-    train, test = root / "train", root / "test"
-    note = "test split used once"
-    if train.is_dir() and test.is_dir():
-        class_names = _class_names(train)
-        if (others := _class_names(test)) != class_names:
-            difference = ", ".join(sorted({*class_names} ^ {*others}))
-            raise InputError(f"{root}: train/ and test/ have different classes (in one only: {difference})")
-        check_classes(config, class_names)
-        (train_files, train_problems), (test_files, test_problems) = (
-            _files(folder, class_names, config) for folder in (train, test)
+    layout = read_layout(root, config.data.group)
+    check_classes(config, layout.class_names)
+    if layout.parts.keys() != {""} and share != (usual := DataConfig.model_fields["test"].default):
+        raise InputError(
+            f"data.test: received {share:g}; accepted beside {root / 'test'}, which holds the test images: none (or "
+            f"{usual:g}, which is not used)"
         )
-        problems = train_problems + test_problems
-    else:
-        class_names = _class_names(root)
-        for only, other in ((train, test), (test, train)):
-            if only.is_dir() and _folders(only):
-                raise InputError(
-                    f"{root}: has {only.name}/ but no {other.name}/; accepted: both, or class folders alone"
-                )
-        check_classes(config, class_names)
-        files, problems = _files(root, class_names, config)
-        train_files = [file for file in files if file.draw >= share]
-        test_files = [file for file in files if file.draw < share]
-        note = f"test images ({share:.0%}) chosen by content hash, used once"
-    _check_dtypes([*train_files, *test_files])
-    digests = _fingerprint(class_names, train_files, test_files), _fingerprint(class_names, test_files)
-    (train_split, broken), (test_split, more) = (_split(files, config) for files in (train_files, test_files))
-    if broken or more or problems and config.data.unreadable == "refuse":
-        raise _refusal(problems + broken + more)
+    parts, problems = {}, []
+    for part, places in layout.parts.items():
+        parts[part], some = _files(places, config)
+        problems += some
+    note = "test split used once"
+    if "" in parts:
+        train, test = _draw_test(parts.pop(""), share)
+        parts = {"train": train, "test": test}
+        chosen = "content hash" if config.data.group is None else "specimen"
+        note = f"test images ({share:.0%}) chosen by {chosen}, used once"
+    _check_dtypes([file for files in parts.values() for file in files])
+    by_pixels = all(_fit_in_memory(FolderImages(files, config)) for files in parts.values())
+    splits, broken = {}, []
+    for part, files in parts.items():
+        splits[part], some = _split(files, config, by_pixels)
+        broken += some
+    if broken or problems and config.data.unreadable == "refuse":
+        raise _refusal(problems + broken)
     skipped = tuple(str(problem.path.relative_to(root)) for problem in problems)
-    return Source(class_names, train_split, test_split, *digests, note, skipped)
+    return Source(
+        layout.class_names,
+        splits["train"],
+        splits["test"],
+        _fingerprint(layout.stored_names, *parts.values()),
+        _fingerprint(layout.stored_names, parts["test"]),
+        note,
+        skipped,
+        splits.get(layout.validation),
+        (*layout.faults, *_unreadable(skipped)),
+    )
+
+
+def _unreadable(names: Sequence[str]) -> list[Fault]:
+    if not names:
+        return []
+    images = "image that" if len(names) == 1 else "images that"
+    return [Fault("unreadable", f"left out {len(names):,} {images} cannot be read", len(names), tuple(names[:3]))]
+
+
+def _draw_test(files: list[File], share: float) -> tuple[list[File], list[File]]:
+    """The training and the test images among files, by a number drawn from each file's content, or its specimen."""
+    specimens = {file.place.specimen for file in files} - {None}
+    draws = {name: draw(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()) for name in specimens}
+    if len(specimens) == 1:
+        raise InputError(f"data.group: finds the single specimen {specimens.pop()!r}; accepted: two or more")
+    if draws and not (low := min(draws.values())) < share <= (high := max(draws.values())):
+        received = f"data.test: received {share:g}, by which of {len(draws)} specimens"
+        if share <= low:
+            raise InputError(f"{received} none is for testing; accepted: above {math.ceil(low * 1e4) / 1e4:g}")
+        raise InputError(f"{received} none is left to train on; accepted: at most {math.floor(high * 1e4) / 1e4:g}")
+    drawn = [draws.get(file.place.specimen, draw(file.digest)) for file in files]
+    train = [file for file, number in zip(files, drawn, strict=True) if number >= share]
+    return train, [file for file, number in zip(files, drawn, strict=True) if number < share]
 
 
 def _fingerprint(class_names: tuple[str, ...], *parts: list[File]) -> str:
@@ -140,42 +182,50 @@ def _fingerprint(class_names: tuple[str, ...], *parts: list[File]) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _split(files: list[File], config: Config) -> tuple[Split, list[Unreadable]]:
+def _fit_in_memory(images: FolderImages) -> bool:
+    return np.prod(images.shape, dtype=np.int64) * images.dtype.itemsize <= IN_MEMORY
+
+
+def _split(files: list[File], config: Config, by_pixels: bool) -> tuple[Split, list[Unreadable]]:
     """The images of files, in memory where they are few, and those that are found to be broken on the way."""
     images, problems = FolderImages(files, config), []
-    if np.prod(images.shape, dtype=np.int64) * images.dtype.itemsize <= IN_MEMORY:
-        decoded = np.empty(images.shape, images.dtype)
+
+    def about(image: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int]]:
+        return images.fit(image), pixel_digest(image), image.shape[:2]
+
+    digests = np.zeros(len(files), np.uint64)
+    sizes = np.array([file.size for file in files], np.int64).reshape(-1, 2)
+    if _fit_in_memory(images):
+        held = np.empty(images.shape, images.dtype)
         for start in track(range(0, len(files), _CHUNK), "decoding images"):
-            decoded[start : start + _CHUNK], some = images.read(slice(start, start + _CHUNK))
-            problems += some
-        images = decoded
-    return Split(images, np.array([file.label for file in files], np.int32)), problems
+            for place, image in enumerate(images.decoded(slice(start, start + _CHUNK), about), start):
+                if isinstance(image, Unreadable):
+                    problems.append(image)
+                else:
+                    held[place], digests[place], sizes[place] = image
+        images = held
+    if not by_pixels:
+        digests = np.array([int(file.digest[:16], 16) for file in files], np.uint64)
+    names = np.array([file.place.name for file in files], object)
+    specimens = None
+    if config.data.group is not None:
+        specimens = np.array([file.place.specimen for file in files], object)
+    labels = np.array([file.label for file in files], np.int32)
+    return Split(images, labels, Records(names, digests, sizes, specimens)), problems
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _class_names(root: Path) -> tuple[str, ...]:
-    folders = _folders(root)
-    if not folders:
-        raise InputError(f"{root}: has no folders; accepted: one folder a class")
-    return tuple(path.name for path in folders)
-
-
-def _files(root: Path, class_names: Sequence[str], config: Config) -> tuple[list[File], list[Unreadable]]:
-    """The image files below the class folders, in the order of their content's hashes, and those to leave out."""
-    places = [(path, label) for label, name in enumerate(class_names) for path in _image_paths(root / name)]
+def _files(places: Sequence[Place], config: Config) -> tuple[list[File], list[Unreadable]]:
+    """The image files at places, in the order of their content's hashes, and those to leave out."""
     skip = config.data.unreadable == "skip"
     with quiet(), ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(partial(_file, whole=skip), places)
         found = list(track(found, "reading image files", len(places)))
     problems = sorted((each for each in found if isinstance(each, Unreadable)), key=lambda each: each.path)
     files = [each for each in found if isinstance(each, File)]
-    if missing := set(range(len(class_names))) - {file.label for file in files}:
-        empty = root / class_names[min(missing)]
-        problem = next(each.problem for each in problems if each.path.parent == empty)
-        raise InputError(f"{empty}: none of its images can be read ({problem})")
+    if missing := {place.label for place in places} - {file.label for file in files}:
+        folder = next(place.path.parent for place in places if place.label == min(missing))
+        problem = next(each.problem for each in problems if each.path.parent == folder)
+        raise InputError(f"{folder}: none of its images can be read ({problem})")
     return sorted(files, key=lambda file: (file.digest, file.label, file.path)), problems
 
 
@@ -185,27 +235,33 @@ def _refusal(problems: list[Unreadable]) -> InputError:
     return InputError(f"{first.problem}{count}; data.unreadable=skip leaves out what cannot be read")
 
 
-def _image_paths(folder: Path) -> list[Path]:
-    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    if nested := [path for path in shown if path.is_dir()]:
-        raise InputError(f"{nested[0]}: a folder inside a class folder; accepted: image files")
-    images = [path for path in shown if path.suffix.lower() in _SUFFIXES]
-    if not images:
-        ignored = f" (only {len(shown)} other files)" if shown else ""
-        raise InputError(f"{folder}: has no images{ignored}; accepted: {', '.join(_SUFFIXES)}")
-    return images
-
-
-def _file(place: tuple[Path, int], whole: bool) -> File | Unreadable:
+def _file(place: Place, whole: bool) -> File | Unreadable:
     """Read a file's content and header, and, with `whole`, see that its image decodes."""
-    path, label = place
+    path = place.path
     try:
         content = _content(path)
         if whole:
             decode(content, path)
-        return File(hashlib.sha256(content).hexdigest(), label, path, stored_dtype(content, path))
+        return File(place, hashlib.sha256(content).hexdigest(), stored_dtype(content, path), _stored_size(content))
     except InputError as error:
         return Unreadable(path, str(error))
+
+
+def _stored_size(content: bytes) -> tuple[int, int]:
+    """The height and width that a file's header tells; (0, 0) where it is broken, which decoding will say."""
+    import tifffile
+    from PIL import Image
+
+    # Both raise what they like on broken headers.
+    with contextlib.suppress(Exception):
+        if content[:2] in (b"II", b"MM"):
+            with tifffile.TiffFile(io.BytesIO(content)) as file:
+                return file.pages.first.imagelength, file.pages.first.imagewidth
+        with Image.open(io.BytesIO(content)) as file:
+            # A camera's orientation, from 5 on, turns the picture by a quarter.
+            turned = file.format == "JPEG" and file.getexif().get(0x0112, 1) > 4
+            return file.size if turned else file.size[::-1]
+    return 0, 0
 
 
 def _content(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What every data source hands over: splits with random access, and a data set made of them."""
+"""What every data source hands over: splits with random access, and what is known of each image."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -8,10 +8,30 @@ from typing import Any
 import numpy as np
 
 from zoo.config import Config
-from zoo.errors import InputError
+from zoo.data.faults import Fault
+from zoo.errors import InputError, listing
 
 # Below this size a part of an array is copied, beyond it is a view that looks images up when they are asked for.
 IN_MEMORY = 2**30
+
+
+@dataclass(frozen=True)
+class Records:
+    """What is known of each of N images beside its pixels.
+
+    `names`: (N,) text. `digests`: (N,) uint64, see `pixel_digest`. `sizes`: (N, 2), height and width as stored.
+    `specimens`: (N,) text, what `data.group` finds in each name; None without it.
+    """
+
+    names: np.ndarray
+    digests: np.ndarray
+    sizes: np.ndarray
+    specimens: np.ndarray | None = None
+
+    def part(self, indices: np.ndarray) -> "Records":
+        """The records at `indices`."""
+        specimens = None if self.specimens is None else self.specimens[indices]
+        return Records(self.names[indices], self.digests[indices], self.sizes[indices], specimens)
 
 
 @dataclass(frozen=True)
@@ -19,11 +39,12 @@ class Split:
     """Images with their labels.
 
     `images`: (N, H, W, C), an array or anything with `len`, `shape`, `dtype` and `images[slice or indices]` -> array.
-    `labels`: (N,) int32.
+    `labels`: (N,) int32. `records`: what else is known of each image; None in a split that no reader made.
     """
 
     images: Any
     labels: np.ndarray
+    records: Records | None = None
 
     def __len__(self) -> int:
         """How many images."""
@@ -36,7 +57,7 @@ class Dataset:
 
     `protocol`: one sentence on what was held out and how. `fingerprint`: the SHA-256 of images, labels and class names
     as they are stored, so independent of model, seed and validation; `test_fingerprint`: that of the test split alone.
-    `unreadable`: the files that were left out because they cannot be decoded.
+    `unreadable`: the files that were left out because they cannot be decoded. `faults`: what the user may not mean.
     """
 
     name: str
@@ -48,11 +69,16 @@ class Dataset:
     fingerprint: str
     test_fingerprint: str
     unreadable: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found, before validation images are carved from `train`; `note` says how `test` came about."""
+    """What a reader found; its splits have records.
+
+    `validation`: None where it is to be carved from `train`. `note` says how `test` came about. `faults`: what was left
+    out.
+    """
 
     class_names: tuple[str, ...]
     train: Split
@@ -61,6 +87,14 @@ class Source:
     test_fingerprint: str
     note: str = "test split used once"
     unreadable: tuple[str, ...] = ()
+    validation: Split | None = None
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def parts(self) -> dict[str, Split]:
+        """The splits, by what their images are called."""
+        given = {} if self.validation is None else {"validation": self.validation}
+        return {"training": self.train, **given, "test": self.test}
 
 
 class Part:
@@ -98,6 +132,18 @@ class Fingerprint:
         return self._hash.hexdigest()
 
 
+def pixel_digest(image: np.ndarray) -> int:
+    """A number below 2**64 that two images share only where size, type and pixels are equal."""
+    content = hashlib.blake2b(f"{image.shape} {image.dtype.str}".encode(), digest_size=8)
+    content.update(np.ascontiguousarray(image).data)
+    return int.from_bytes(content.digest(), "big")
+
+
+def draw(digest: str) -> float:
+    """A number in [0, 1) that is a function of a hexadecimal SHA-256 alone."""
+    return int(digest[:13], 16) / 16**13
+
+
 def check_classes(config: Config, class_names: Sequence[str]) -> None:
     """See that the model has as many classes as the data set, before its images are read.
 
@@ -105,14 +151,18 @@ def check_classes(config: Config, class_names: Sequence[str]) -> None:
         InputError: with both numbers.
     """
     if config.model.num_classes != len(class_names):
+        classes = "class" if len(class_names) == 1 else "classes"
         raise InputError(
             f"model.num_classes: received {config.model.num_classes}; "
-            f"data set {config.data.name} has {len(class_names)} classes"
+            f"data set {config.data.name} has {len(class_names)} {classes} ({listing(class_names)})"
         )
 
 
 def hold_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
     """Carve validation images from the training images, stratified by class.
+
+    Where the images' specimens are known, each stays whole: the number of images and the classes' shares are then met
+    as nearly as specimens allow.
 
     Args:
         train: all training images.
@@ -130,18 +180,59 @@ def hold_out(train: Split, validation: float, seed: int) -> tuple[Split, Split |
     count = max(round(validation * len(train)), 1) if validation < 1 else int(validation)
     if count >= len(train):
         raise InputError(f"data.validation: received {validation:g}; accepted: fewer than {len(train):,} images")
-    order = np.random.default_rng(seed).permutation(len(train))
-    # Each image's place in its class, as a share of it: the first `count` hold every class's share of the images.
-    place = np.empty(len(train))
-    for label in np.unique(train.labels):
-        members = order[train.labels[order] == label]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
-    held_out = np.zeros(len(train), bool)
-    held_out[order[np.argsort(place[order], kind="stable")[:count]]] = True
+    rng = np.random.default_rng(seed)
+    if train.records is None or train.records.specimens is None:
+        held_out = _choose_images(train.labels, count, rng)
+    else:
+        held_out = _choose_specimens(train.labels, train.records.specimens, count, rng)
     return _part(train, np.flatnonzero(~held_out)), _part(train, np.flatnonzero(held_out))
+
+
+def _choose_images(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Which `count` images to hold out, (N,) bool."""
+    order = rng.permutation(len(labels))
+    # Each image's place in its class, as a share of it: the first `count` hold every class's share of the images.
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+    held_out = np.zeros(len(labels), bool)
+    held_out[order[np.argsort(place[order], kind="stable")[:count]]] = True
+    return held_out
+
+
+def _choose_specimens(labels: np.ndarray, specimens: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Which images to hold out, (N,) bool: whole specimens, about `count` images of them."""
+    names, owner = np.unique(specimens, return_inverse=True)
+    if len(names) < 2:
+        raise InputError(
+            f"data.group: all training images are of the specimen {names[0]!r}; accepted: data.validation=0, "
+            "or a pattern that finds two specimens or more"
+        )
+    classes, label = np.unique(labels, return_inverse=True)
+    # What each specimen (rows) holds of every class (columns), and of all images (the last).
+    shares = np.zeros((len(names), len(classes) + 1))
+    np.add.at(shares, (owner, label), 1 / np.bincount(label)[label])
+    np.add.at(shares[:, -1], owner, 1 / len(labels))
+    # In random order, each is taken or put back where that brings the sums nearer to the share wanted; at least one is
+    # held out, and never all.
+    order = rng.permutation(len(names))
+    missing = np.full(shares.shape[1], count / len(labels))
+    held_out = np.zeros(len(names), bool)
+    changed = True
+    while changed:
+        changed = False
+        for index in order:
+            after = missing + shares[index] if held_out[index] else missing - shares[index]
+            last = not held_out[index] and held_out.sum() == len(names) - 1
+            if not last and after @ after < missing @ missing * (1 - 1e-9):
+                held_out[index], missing, changed = not held_out[index], after, True
+    if not held_out.any():
+        held_out[np.square(missing - shares).sum(1).argmin()] = True
+    return held_out[owner]
 
 
 def _part(split: Split, indices: np.ndarray) -> Split:
     small = isinstance(split.images, np.ndarray) and split.images.nbytes <= IN_MEMORY
     images = split.images[indices] if small else Part(split.images, indices)
-    return Split(images, split.labels[indices])
+    return Split(images, split.labels[indices], split.records and split.records.part(indices))

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from zoo.config import Config
-from zoo.data.splits import Fingerprint, Source, Split, check_classes
+from zoo.data.faults import fault
+from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
 from zoo.errors import InputError
 from zoo.images import fit_image, to_channels
 from zoo.progress import track
@@ -54,6 +55,7 @@ def read_tfds(config: Config) -> Source:
         filled = []
         for split, images in zip(("train", test_name), arrays, strict=True):
             labels = np.empty(len(images), np.int32)
+            digests, stored = np.empty(len(images), np.uint64), np.empty((len(images), 2), np.int64)
             batches = _batches(builder, split, image_key, label_key)
             start = 0
             for some, some_labels in track(batches, f"reading {name} {split}", -(-len(images) // _BATCH)):
@@ -61,15 +63,19 @@ def read_tfds(config: Config) -> Source:
                 if split == test_name:
                     test_fingerprint.add(some, some_labels)
                 for image, label in zip(some, some_labels, strict=True):
+                    digests[start], stored[start] = pixel_digest(image), image.shape[:2]
                     image = to_channels(image, config.model.channels, f"data set {name}")
                     images[start] = fit_image(image, size, config.data.resize, config.model.preprocess.mean)
                     labels[start] = label
                     start += 1
-            filled.append(Split(images, labels))
+            names = np.array([f"{split}[{index}]" for index in range(len(images))], object)
+            filled.append(Split(images, labels, Records(names, digests, stored)))
     note = "test split used once"
     if test_name != "test":
         note = "the set has no test split, so its validation split is the test split, used once"
-    return Source(class_names, *filled, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note)
+    unused = sorted({*splits} - {"train", test_name})
+    faults = tuple(fault("left out", "splits", "are not used", unused))
+    return Source(class_names, *filled, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note, faults=faults)
 
 
 def _builder(name: str, config: Config) -> Any:

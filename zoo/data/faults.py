@@ -1,0 +1,60 @@
+"""Faults of a data set: what its user may not mean, counted and named; the images are used as they are."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+_SHOWN = 3
+_LONGEST = 100
+_SINGULAR = {"are": "is", "have": "has"}
+
+Kind = Literal["left out", "unreadable", "size", "class", "copy", "label", "leak", "specimen"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of fault: what is said of it, with its `count`, and three of the names."""
+
+    kind: Kind
+    text: str
+    count: int
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line: what, how many, and the names."""
+        more = ", ..." if self.count > len(self.names) else ""
+        return f"{self.text}: {', '.join(map(plain, self.names))}{more}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fault as JSON holds it."""
+        return {**asdict(self), "names": list(self.names)}
+
+
+def fault(kind: Kind, noun: str, verb: str, names: Sequence[str], total: int | None = None) -> list[Fault]:
+    """A fault of as many things as there are names; none, where there are none.
+
+    Args:
+        kind: what kind.
+        noun: what they are, in the plural.
+        verb: what is said of them; it begins with "are" or "have".
+        names: all of them; those shown are the first by length and letters, so image[9] before image[10].
+        total: of how many they are.
+    """
+    if not len(names):
+        return []
+    count = f"{len(names):,}" if total is None else f"{len(names):,} of {total:,}"
+    if len(names) == 1:
+        noun = noun if total is not None else noun.removesuffix("s")
+        first, rest = verb.split(" ", 1)
+        verb = f"{_SINGULAR[first]} {rest}"
+    shown = heapq.nsmallest(_SHOWN, names, key=lambda name: (len(name), name))
+    return [Fault(kind, f"{count} {noun} {verb}", len(names), tuple(shown))]
+
+
+def plain(name: str) -> str:
+    """A name on one line that any terminal shows, shortened in its middle."""
+    name = str(name)
+    name = name if name.isprintable() else ascii(name)[1:-1]
+    half = _LONGEST // 2 - 2
+    return name if len(name) <= _LONGEST else f"{name[:half]}...{name[-half:]}"
