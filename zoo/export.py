@@ -15,6 +15,7 @@ import keras
 from zoo.errors import InputError, unknown
 from zoo.files import check_output
 from zoo.saving import card
+from zoo.settings import own_settings
 
 # format: (Keras's name of it, the extra that brings its packages, the module that must be there, file ending)
 _FORMATS = {
@@ -26,6 +27,7 @@ _FORMATS = {
 FORMATS = tuple(_FORMATS)
 
 
+@own_settings()
 def export(model: keras.Model, path: str | Path, format: str = "saved_model") -> Path:
     """Write `model` in another runtime's format; inputs are uint8 images (B, H, W, C), B free, H and W where open.
 
