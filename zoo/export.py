@@ -53,7 +53,7 @@ def export(model: keras.Model, path: str | Path, format: str = "saved_model") ->
             model.export(str(made), format=name, verbose=False, input_signature=signature)
         if format == "saved_model":
             (made / "assets.extra").mkdir(exist_ok=True)
-            (made / "assets.extra" / "zoo.json").write_text(card(model).model_dump_json())
+            (made / "assets.extra" / "zoo.json").write_text(card(model).model_dump_json(), encoding="utf-8")
         for part in sorted(working.iterdir(), key=lambda part: part.suffix == ending):
             os.replace(part, path.with_name(part.name))
     finally:
