@@ -15,11 +15,13 @@ from zoo.config.architecture import Preprocess
 from zoo.config.inception import InceptionConfig
 from zoo.models import inception
 from zoo.models.heads import head
+from zoo.settings import keras_defaults
 from zoo.weights import assign, from_keras, from_torch, is_of_keras, of_keras, of_model
 
 Weights = str | Path | keras.Model | Mapping[str, Any]
 
 
+@keras_defaults()
 def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None, **overrides: Any) -> keras.Model:
     """Assemble a model: raw images (B, H, W, channels), uint8 or float, to logits (B, num_classes).
 

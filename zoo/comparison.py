@@ -199,7 +199,7 @@ def _test_set(run: Path) -> tuple[Path, str]:
     """A run, and the fingerprint of the test images that it was made for."""
     path = run / "environment.json"
     try:
-        return run, json.loads(path.read_text())["test_fingerprint"]
+        return run, json.loads(path.read_text(encoding="utf-8"))["test_fingerprint"]
     except (OSError, ValueError, KeyError):
         raise InputError(f"{path}: names no test set; accepted in place of this run: its model.keras") from None
 

@@ -22,6 +22,7 @@ from zoo.dense.program import Span, smallest_image, spans
 from zoo.errors import InputError, unknown
 from zoo.graph import Graph, Step, check_size, shapes_at, trace
 from zoo.saving import card
+from zoo.settings import keras_defaults
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS = ("table", "markdown", "csv", "json")
@@ -222,6 +223,7 @@ class Description:
         return text.getvalue()
 
 
+@keras_defaults()
 def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> Description:
     """Describe every layer of a Functional or Sequential model, whoever built it; nested models are laid open.
 

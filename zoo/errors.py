@@ -1,18 +1,61 @@
-"""The one error that means: what the user gave cannot be used."""
+"""The one error that means: what the user gave cannot be used; and how text that a user gave is shown."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
+
+# The most characters of an error's line.
+LONGEST = 500
+# Names beyond this length are not compared with the accepted ones: that takes their lengths' product.
+_LONGEST_NAME = 100
 
 
 class InputError(ValueError):
     """A user's input is wrong; the message is one line: what, where, what was received, what is accepted.
 
+    Characters that are not printable are shown escaped, and a line of more than 500 characters is cut in the middle.
     Commands print it without a traceback and exit with code 2.
     """
+
+    def __init__(self, text: str):
+        """Take the message."""
+        super().__init__(shortened(printable(text)))
 
 
 class Interrupted(Exception):
     """The user stopped the work; the message says where it stands and how it goes on."""
+
+
+def printable(text: str) -> str:
+    r"""`text` with its control characters, and whatever else has no picture, as escapes such as `\x1b` or `\n`."""
+    # What follows an escape sequence in a terminal, or is half of a character, has no place in a line.
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """`text` itself, or its beginning and its end about three dots where it is longer than `longest` characters."""
+    if len(text) <= longest:
+        return text
+    end = (longest - 5) * 2 // 5
+    return f"{text[: longest - 5 - end]} ... {text[-end:]}"
+
+
+class _Short(reprlib.Repr):
+    """Values as text of bounded length, whatever they are."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 80
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 8
+
+    def repr_int(self, value: int, level: int) -> str:
+        """A whole number; Python refuses to write those of thousands of digits."""
+        return f"a number of {value.bit_length()} bits" if value.bit_length() > 256 else repr(value)
+
+
+def quoted(value: object) -> str:
+    """`repr(value)`, at most about 100 characters of it where it is text, 8 items where it is a list."""
+    return shortened(_Short().repr(value), 200)
 
 
 def listing(names: Sequence[str], shown: int = 10) -> str:
@@ -23,7 +66,7 @@ def listing(names: Sequence[str], shown: int = 10) -> str:
 
 def unknown(what: str, received: object, accepted: Iterable[object]) -> str:
     """Say that `received` is no known `what`, with the nearest accepted name first if one is near."""
-    names = [str(name) for name in accepted]
-    near = difflib.get_close_matches(str(received), names, n=1)
+    names, name = [str(name) for name in accepted], received if isinstance(received, str) else quoted(received)
+    near = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_NAME else []
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {what} {str(received)!r}{hint}; accepted: {', '.join(names)}"
+    return f"unknown {what} {quoted(name)}{hint}; accepted: {', '.join(names)}"

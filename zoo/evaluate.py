@@ -18,6 +18,7 @@ from zoo.saving import card
 from zoo.scanning.pixels import read_pixels
 from zoo.scanning.scan import scan
 from zoo.scanning.score_map import ScoreMap
+from zoo.settings import own_settings
 
 _BATCH = 256
 
@@ -41,6 +42,7 @@ class Evaluation:
         return asdict(self)
 
 
+@own_settings()
 def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> Evaluation:
     """Accuracy, loss and confusion of a classifier with scores (B, K) on a split.
 
@@ -66,6 +68,7 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
     )
 
 
+@own_settings()
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """What a classifier gives for raw images, logits as a rule, batch by batch: (n, H, W, C) -> (n, K) float32."""
     answers = []
@@ -151,6 +154,7 @@ class SceneEvaluation:
         return asdict(self)
 
 
+@own_settings()
 def evaluate_scene(
     fcn: keras.Model, model: keras.Model, scene: Scene, crops: np.ndarray
 ) -> tuple[SceneEvaluation, ScoreMap]:

@@ -16,6 +16,7 @@ from zoo.errors import InputError, unknown
 from zoo.files import Output, check_output, replacing_all
 from zoo.made_by import MadeBy, key_of, sign
 from zoo.saving import card
+from zoo.settings import own_settings
 
 # format: (Keras's name of it, the extra that brings its packages, the module that must be there, file ending)
 _FORMATS = {
@@ -27,6 +28,7 @@ _FORMATS = {
 FORMATS = tuple(_FORMATS)
 
 
+@own_settings()
 def export(model: keras.Model, path: str | Path, format: str = "saved_model", made_by: MadeBy | None = None) -> Path:
     """Write `model` in another runtime's format; inputs are uint8 images (B, H, W, C), B free, H and W where open.
 

@@ -1,23 +1,24 @@
 """Pictures of a run as PNG files: curves, confusion, filters, heat maps over images."""
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
-import matplotlib
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402 - after the choice of a backend without a screen
-import numpy as np  # noqa: E402
-from matplotlib.colors import PowerNorm  # noqa: E402
-from matplotlib.patches import Patch, Rectangle  # noqa: E402
-
-from zoo.data import Scene  # noqa: E402
-from zoo.errors import InputError  # noqa: E402
-from zoo.files import replacing  # noqa: E402
-from zoo.scanning.influence import Box, Influence  # noqa: E402
-from zoo.scanning.score_map import ScoreMap, grey_view, palette  # noqa: E402
+from zoo.data import Scene
+from zoo.errors import InputError, shortened
+from zoo.files import replacing
+from zoo.scanning.influence import Box, Influence
+from zoo.scanning.score_map import ScoreMap, grey_view, palette
 
 _DPI = 120
 _BEYOND = "lightsteelblue"
@@ -30,13 +31,32 @@ _LINES = {
 }
 # The most pixels a side that are drawn of a large image.
 _SIDE = 2000
+# The most characters that are drawn of a class's name.
+_LONGEST_NAME = 60
 
 
+@contextlib.contextmanager
+def _own_style() -> Iterator[None]:
+    """Matplotlib as it comes, whatever the caller has set, and every text as it is: `$` begins no formula."""
+    with matplotlib.style.context(["default", {"text.parse_math": False}]), warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
+def _subplots(rows: int, columns: int, size: tuple[float, float], **options: bool | str) -> tuple[Figure, np.ndarray]:
+    """A figure that no window and no other code knows of, and its axes (rows, columns)."""
+    figure = Figure(figsize=size, layout=options.pop("layout", None))
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+@_own_style()
 def curves(history: list[dict[str, float]], path: Path) -> Path:
     """Loss and accuracy over the epochs, for training and, where there is one, validation."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+    figure, axes = _subplots(1, 2, (9, 3.4))
     epochs = [row["epoch"] for row in history]
-    for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
+    for axis, key in zip(axes[0], ("loss", "accuracy"), strict=True):
         axis.plot(epochs, [row[key] for row in history], label="training", marker="." if len(epochs) < 20 else "")
         if f"val_{key}" in history[0]:
             values = [row[f"val_{key}"] for row in history]
@@ -47,17 +67,19 @@ def curves(history: list[dict[str, float]], path: Path) -> Path:
     return _write(figure, path)
 
 
+@_own_style()
 def confusion(counts: list[list[int]], class_names: tuple[str, ...], path: Path) -> Path:
     """Rows are true classes, columns answers; colours are shares of the row, numbers are counts."""
     table = np.array(counts)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     classes = len(class_names)
     side = min(max(3.5, 0.42 * classes + 2), 16)
-    figure, axis = plt.subplots(figsize=(side, side))
+    figure, ((axis,),) = _subplots(1, 1, (side, side))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= 30:
-        axis.set_xticks(range(classes), class_names, rotation=90)
-        axis.set_yticks(range(classes), class_names)
+        names = [shortened(name, _LONGEST_NAME) for name in class_names]
+        axis.set_xticks(range(classes), names, rotation=90)
+        axis.set_yticks(range(classes), names)
         for row, column in np.argwhere(table):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, table[row, column], ha="center", va="center", color=colour, fontsize=7)
@@ -78,6 +100,7 @@ def _visible(kernels: np.ndarray) -> np.ndarray:
     return (shown - low) / np.maximum(high - low, 1e-12)
 
 
+@_own_style()
 def filters(model: keras.Model, path: Path) -> Path:
     """The first convolution's kernels: in colour on three channels, else the mean over channels in grey.
 
@@ -96,13 +119,14 @@ def filters(model: keras.Model, path: Path) -> Path:
     for index in range(count):
         top, left = index // columns * (height + 1) + 1, index % columns * (width + 1) + 1
         sheet[top : top + height, left : left + width] = shown[..., index]
-    figure, axis = plt.subplots(figsize=(8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
+    figure, ((axis,),) = _subplots(1, 1, (8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
     axis.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"{name}: {count} filters, {height} x {width} on {channels} channels", fontsize=9)
     axis.axis("off")
     return _write(figure, path)
 
 
+@_own_style()
 def filter_matches(
     kernels: list[np.ndarray],
     similarities: dict[tuple[int, int], np.ndarray],
@@ -120,7 +144,7 @@ def filter_matches(
     order = np.argsort(agreement)[::-1]
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), 16)).round().astype(int))]
     rows, columns = len(kernels), len(chosen)
-    figure = plt.figure(figsize=(0.62 * columns + 4.6, max(0.85 * rows + 0.6, 2.6)), layout="constrained")
+    figure = Figure(figsize=(0.62 * columns + 4.6, max(0.85 * rows + 0.6, 2.6)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(0.62 * columns + 0.6, 4))
     axes = left.subplots(rows, columns, squeeze=False)
     for row, kernel in enumerate(kernels):
@@ -148,6 +172,7 @@ def filter_matches(
     return _write(figure, path)
 
 
+@_own_style()
 def overlay(
     score_map: ScoreMap, image: np.ndarray, path: Path, class_index: int | None = None, scene: Scene | None = None
 ) -> Path:
@@ -159,14 +184,15 @@ def overlay(
     coloured, block = score_map.overlay(image, class_index, side=_SIDE), score_map.scale(_SIDE)
     height, width = score_map.image_size
     scale = 9 / max(height, width)
-    figure, axis = plt.subplots(figsize=(width * scale + 1.6, height * scale))
+    figure, ((axis,),) = _subplots(1, 1, (width * scale + 1.6, height * scale))
     bottom, right = (side * block - 0.5 for side in coloured.shape[:2])
     axis.imshow(coloured, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if scene is not None:
         _frames(axis, score_map, scene)
     shown = np.flatnonzero(score_map.wins()[0]) if class_index is None else [class_index]
-    names, colours = score_map.class_names, palette(len(score_map.class_names))
+    colours = palette(len(score_map.class_names))
+    names = [shortened(name, _LONGEST_NAME) for name in score_map.class_names]
     handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     title = "winner" if class_index is None else "probability"
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
@@ -179,6 +205,7 @@ def overlay(
     return _write(figure, path)
 
 
+@_own_style()
 def cell(found: Influence, image: np.ndarray, path: Path) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
@@ -197,9 +224,8 @@ def cell(found: Influence, image: np.ndarray, path: Path) -> Path:
     heat = {"cmap": "inferno", "norm": PowerNorm(0.5, 0, 1), "extent": _extent(shown)}
     height, width = view[2] - view[0], view[3] - view[1]
     scale = 5 / max(height, width)
-    figure, axes = plt.subplots(
-        1, 2, figsize=(2 * width * scale + 1.7, height * scale + 1.6), sharex=True, sharey=True, layout="constrained"
-    )
+    size = (2 * width * scale + 1.7, height * scale + 1.6)
+    figure, (axes,) = _subplots(1, 2, size, sharex=True, sharey=True, layout="constrained")
     axes[0].imshow(grey, cmap="gray", vmin=0, vmax=255, extent=_extent(shown))
     axes[0].imshow(share, alpha=0.7 * np.sqrt(share), **heat)
     bar = figure.colorbar(axes[1].imshow(share, **heat), ax=axes[1], ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
@@ -235,7 +261,7 @@ def _extent(box: Box) -> tuple[float, float, float, float]:
     return left - 0.5, right - 0.5, bottom - 0.5, top - 0.5
 
 
-def _frames(axis: plt.Axes, score_map: ScoreMap, scene: Scene) -> None:
+def _frames(axis: Axes, score_map: ScoreMap, scene: Scene) -> None:
     last = np.array(score_map.scores.shape[:2]) - 1
     for box, label in zip(scene.boxes, scene.labels, strict=True):
         row, column = np.clip(score_map.geometry.nearest_cell(*box), 0, last)
@@ -246,11 +272,10 @@ def _frames(axis: plt.Axes, score_map: ScoreMap, scene: Scene) -> None:
         )
         axis.add_patch(frame)
         if not right:
-            axis.text(left, top - 1.5, score_map.class_names[label], color="red", fontsize=7)
+            axis.text(left, top - 1.5, shortened(score_map.class_names[label], _LONGEST_NAME), color="red", fontsize=7)
 
 
-def _write(figure: plt.Figure, path: Path) -> Path:
+def _write(figure: Figure, path: Path) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=_DPI, bbox_inches="tight", format="png")
-    plt.close(figure)
     return Path(path)

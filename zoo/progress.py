@@ -23,7 +23,7 @@ def silent_stderr() -> Iterator[None]:
     """Hide what libraries write to the standard error stream, from C++ too."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

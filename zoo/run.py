@@ -23,6 +23,7 @@ from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
 from zoo.files import is_trace, replacing, sweep, write_json
+from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
 from zoo.training.precision import resolve
@@ -53,6 +54,7 @@ class Result:
         return "\n".join([*lines, f"run directory: {self.folder}", f"pictures: {pictures}"])
 
 
+@own_settings()
 def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) -> Result | None:
     """Train, evaluate, convert, scan and draw, in one run directory; go on where an unfinished run stopped.
 
@@ -207,7 +209,7 @@ def redraw(folder: Path) -> list[Path]:
         raise InputError(f"run directory {str(folder)!r}: not finished; the command that trains it goes on")
     model = saving.load(folder)
     report = _read_json(folder / "evaluation.json")
-    with (folder / "history.csv").open(newline="") as file:
+    with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     return _draw(model, history, report["confusion"], saving.class_names(model), folder)
 
@@ -269,7 +271,7 @@ def _claim(folder: Path, config: Config) -> None:
         return
     (folder / "environment.json").unlink(missing_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(config.to_yaml())
+        temporary.write_text(config.to_yaml(), encoding="utf-8")
 
 
 def _check_own(path: Path) -> None:
@@ -321,6 +323,6 @@ def _fingerprint(environment: Path) -> str | None:
 def _read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; an InputError that names it where it is damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error}); without it the command that trains the run goes on") from None

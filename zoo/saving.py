@@ -5,25 +5,40 @@ card stays with the file wherever it is moved.
 """
 
 import json
+import math
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import keras
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
+from zoo import archives
+from zoo.classes import class_list
 from zoo.config.architecture import Preprocess
-from zoo.config.base import Positive, Schema
-from zoo.errors import InputError
+from zoo.config.base import Positive, Schema, problem
+from zoo.config.messages import one_line
+from zoo.errors import InputError, quoted
 from zoo.files import check_output, replacing
 from zoo.graph import check_one_output
 from zoo.made_by import MadeBy
+from zoo.settings import own_settings
 
 _MEMBER = "zoo.json"
 # The files of a run directory that commands read.
 _RUN_FILES = ("model.keras", "config.yaml", "environment.json", "evaluation.json", "history.csv")
 Sides = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
+# Bytes of the members that are text: the net of a thousand layers has 4 MiB of them.
+_LARGEST_CONFIG, _LARGEST_CARD = 2**23, 2**22
 PIXEL_TYPES = ("uint8", "uint16", "float32")
+
+
+def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return class_list(names, "classes")
+    except InputError as error:
+        raise problem(str(error)) from None
 
 
 class Card(Schema):
@@ -37,7 +52,7 @@ class Card(Schema):
     """
 
     version: int = 1
-    class_names: tuple[str, ...] = ()
+    class_names: Annotated[tuple[str, ...], AfterValidator(_checked)] = ()
     image_size: Sides | None = None
     dtype: Literal[PIXEL_TYPES] | None = None
     preprocess: Preprocess | None = None
@@ -101,6 +116,7 @@ def files_of(model: Path) -> list[Path]:
     return [model / name for name in _RUN_FILES if (model / name).exists()] if model.is_dir() else [model]
 
 
+@own_settings()
 def load(path: str | Path) -> keras.Model:
     """Read a model and its card from a .keras file, or from a run directory.
 
@@ -110,35 +126,65 @@ def load(path: str | Path) -> keras.Model:
         InputError: where there is no such file, or it is no model that Keras can read.
     """
     file = file_of(path)
+    what = f"model {str(file)!r}"
+    with archives.opened(file, what, ".keras archive, or a damaged one") as archive:
+        archives.check_packing(archive)
+        config = json.loads(archives.read(archive, "config.json", _LARGEST_CONFIG))
+        there = _MEMBER in archive.namelist()
+        text = archives.read(archive, _MEMBER, _LARGEST_CARD) if there else b"{}"
+        weights = [member.file_size for member in archive.infolist() if member.filename.startswith("model.weights.")]
+        parts = list(_layers(config))
+        if (numbers := sum(map(_kernel_size, parts))) > sum(weights):
+            raise InputError(f"config.json tells of {numbers:,} weights, for which {sum(weights):,} bytes are too few")
     try:
-        with zipfile.ZipFile(file) as archive:
-            text = archive.read(_MEMBER) if _MEMBER in archive.namelist() else b"{}"
+        about = Card.model_validate_json(text)
+    except ValidationError as error:
+        why = one_line(error, None)
+        raise InputError(f"{what}: its {_MEMBER} is of another version, or damaged ({why})") from None
+    try:
         model = keras.models.load_model(file, compile=False, safe_mode=True)
-        return attach(model, Card.model_validate_json(text))
-    except zipfile.BadZipFile:
-        raise InputError(f"model {str(file)!r}: not a .keras archive, or a damaged one") from None
-    except ValidationError:
-        raise InputError(f"model {str(file)!r}: its {_MEMBER} is of another version") from None
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        reason = _own_code(file) or f"Keras cannot read it: {str(error).strip().splitlines()[0]}"
-        raise InputError(f"model {str(file)!r}: {reason}") from None
+    except Exception as error:  # Keras raises whatever its layers do with settings that are not theirs
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{what}: {_own_code(parts) or f'Keras cannot read it: {cause}'}") from None
+    if about.class_names and len(model.outputs) == 1:
+        class_list(about.class_names, f"{what}: {_MEMBER}", max(int(model.output_shape[-1] or 0), 1))
+    return attach(model, about)
 
 
-def _own_code(file: Path) -> str:
-    """Which layer of a file holds code that is not Keras's own, in words; empty where none does."""
-    with zipfile.ZipFile(file) as archive:
-        parts = [json.loads(archive.read("config.json"))] if "config.json" in archive.namelist() else []
+def _layers(config: Any) -> Iterator[dict[str, Any]]:
+    """Every part of a model's configuration that makes an object of a class, nested ones too."""
+    parts = [config]
     while parts:
         part = parts.pop(0)
         if isinstance(part, dict):
-            kind, settings = part.get("class_name"), part.get("config")
-            if kind and isinstance(settings, dict) and "name" in settings:
-                if kind == "Lambda" or not str(part.get("module")).startswith("keras"):
-                    accepted = "accepted: layers of Keras, without a Lambda"
-                    return (
-                        f"layer {settings['name']!r} ({kind}) runs code of its own, which is never loaded; {accepted}"
-                    )
+            if part.get("class_name") and isinstance(part.get("config"), dict):
+                yield part
             parts += part.values()
         elif isinstance(part, list):
             parts += part
+
+
+def _kernel_size(part: dict[str, Any]) -> int:
+    """The least of numbers that a layer's kernel has by its settings; 0 where they do not say."""
+    settings, built = part["config"], part.get("build_config")
+    shape = built.get("input_shape") if isinstance(built, dict) else None
+    convolves = str(part["class_name"]).startswith("Conv")
+    filters = settings.get("filters" if convolves else "units")
+    sides = settings.get("kernel_size") if convolves else []
+    first = settings.get("data_format") == "channels_first"
+    channels = shape[1 if first else -1] if isinstance(shape, list) and len(shape) > 1 else 1
+    groups = settings.get("groups", 1) if convolves else 1
+    numbers = [filters, channels, *(sides if isinstance(sides, list) else [])]
+    if not all(isinstance(each, int) and each > 0 for each in (*numbers, groups)):
+        return 0
+    return math.prod(numbers) // groups
+
+
+def _own_code(parts: Iterable[dict[str, Any]]) -> str:
+    """Which layer holds code that is not Keras's own, in words; empty where none does."""
+    for part in parts:
+        kind, settings = part["class_name"], part["config"]
+        if "name" in settings and (kind == "Lambda" or not str(part.get("module")).startswith("keras")):
+            accepted = "accepted: layers of Keras, without a Lambda"
+            return f"layer {quoted(settings['name'])} ({kind}) runs code of its own, which is never loaded; {accepted}"
     return ""

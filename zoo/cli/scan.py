@@ -247,6 +247,6 @@ def _mask_of(image: Path, mask: Path) -> Path:
 def _is_there(folder: Path, key: Callable[[], dict]) -> bool:
     """Whether the folder holds the results of this scan."""
     try:
-        return json.loads((folder / "geometry.json").read_text())["made_from"] == key()
+        return json.loads((folder / "geometry.json").read_text(encoding="utf-8"))["made_from"] == key()
     except (OSError, ValueError, KeyError):
         return False

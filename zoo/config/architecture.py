@@ -2,14 +2,20 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from zoo.config.base import Positive, Rate, Schema, Size, problem
+from zoo.config.base import LARGEST, Positive, Rate, Schema, Size, in_bytes, problem
 
 Padding = Literal["same", "valid"]
+# What a model may be: numbers in its kernels (2 GiB), numbers in the largest map of one image (64 GiB), layers.
+MOST_WEIGHTS = 2**29
+LARGEST_MAP = 2**34
+_MOST_LAYERS = 5_000
 
 
 class Window(NamedTuple):
@@ -29,6 +35,18 @@ def after(windows: Iterable[Window], size: int) -> int:
     for window in windows:
         size = window.output_size(size)
     return size
+
+
+class LayerSize(NamedTuple):
+    """How large one layer is: the numbers in its kernels, the channels of its output, the step of it along the path.
+
+    `key`: of the section that it comes from. `window`: None for a branch beside the path.
+    """
+
+    key: str
+    weights: int
+    channels: int
+    window: Window | None = Window(1)
 
 
 class Preprocess(Schema):
@@ -52,6 +70,10 @@ class ClassMapsHead(Schema):
     dropout: Rate = 0.0
     relu: bool = False
 
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernels on a map (*size, channels)."""
+        return channels * classes
+
 
 class PooledHead(Schema):
     """Global pooling, Dropout, Dense."""
@@ -60,13 +82,21 @@ class PooledHead(Schema):
     pool: Literal["average", "max"] = "average"
     dropout: Rate = 0.0
 
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernel on a map (*size, channels)."""
+        return channels * classes
+
 
 class FlattenHead(Schema):
     """Flatten, then hidden Dense layers with ReLU and Dropout, then Dense."""
 
     kind: Literal["flatten"]
-    hidden: tuple[Positive, ...] = ()
+    hidden: Annotated[tuple[Positive, ...], Field(max_length=100)] = ()
     dropout: Rate = 0.0
+
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernels on a map (*size, channels)."""
+        return sum(math.prod(pair) for pair in pairwise((channels * math.prod(size), *self.hidden, classes)))
 
 
 class PyramidHead(Schema):
@@ -76,9 +106,13 @@ class PyramidHead(Schema):
     """
 
     kind: Literal["pyramid"]
-    levels: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4)
+    levels: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=100)] = (1, 2, 4)
     pool: Literal["average", "max"] = "max"
     dropout: Rate = 0.0
+
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernel on a map (*size, channels)."""
+        return channels * classes * sum(level**2 for level in self.levels)
 
 
 Head = Annotated[ClassMapsHead | PooledHead | FlattenHead | PyramidHead, Field(discriminator="kind")]
@@ -109,13 +143,50 @@ class ArchitectureConfig(Schema, ABC):
     def total_stride(self) -> int:
         """Pixels between neighbouring cells of the last feature map."""
 
+    def layer_sizes(self) -> Iterator[LayerSize]:
+        """How large every layer before the head is, in the order of the path; nothing where a schema does not say."""
+        return iter(())
+
     @property
     def smallest_image(self) -> int:
         """The least height and width that leave a feature map, and not less than one total stride."""
-        size = self.total_stride
-        while self.feature_map_size(size) < 1:
-            size += 1
-        return size
+        sizes = range(min(self.total_stride, LARGEST), LARGEST)
+        return sizes.start + bisect_left(sizes, True, key=lambda size: self.feature_map_size(size) > 0)
+
+    @property
+    def largest_map(self) -> int:
+        """Numbers in the largest map of one image, of those that the schema tells of; 0 where the size is open."""
+        return max((numbers for _, numbers in self._maps()), default=0)
+
+    def _maps(self) -> Iterator[tuple[str, int]]:
+        """The section that each map comes from, and its numbers."""
+        if self.image_size is None:
+            return
+        size = self.image_size
+        yield "image_size", math.prod(size) * self.channels
+        for layer in self.layer_sizes():
+            if layer.window:
+                size = tuple(max(layer.window.output_size(side), 1) for side in size)
+            yield layer.key, math.prod(size) * layer.channels
+
+    def _check_extent(self) -> None:
+        """See that the model can be built, by arithmetic alone."""
+        layers = list(islice(self.layer_sizes(), _MOST_LAYERS + 1))
+        if len(layers) > _MOST_LAYERS:
+            raise problem(f"received more than {_MOST_LAYERS:,} layers; accepted: at most so many", layers[-1].key)
+        total = 0
+        channels = layers[-1].channels if layers else self.channels
+        size = tuple(max(self.feature_map_size(side), 1) for side in self.image_size or (1, 1))
+        last = LayerSize("head", self.head.weights(channels, size, self.num_classes), self.num_classes)
+        for layer in (*layers, *([last] if layers else [])):
+            total += layer.weights
+            if total > MOST_WEIGHTS:
+                text = f"received kernels of {total:,} numbers ({in_bytes(total)}) up to here"
+                raise problem(f"{text}; accepted: at most {MOST_WEIGHTS:,} ({in_bytes(MOST_WEIGHTS)})", layer.key)
+        for key, numbers in self._maps():
+            if numbers > LARGEST_MAP:
+                text = f"received maps of {numbers:,} numbers ({in_bytes(numbers)}) an image of {self.image_size}"
+                raise problem(f"{text}; accepted: at most {LARGEST_MAP:,} ({in_bytes(LARGEST_MAP)})", key)
 
     @model_validator(mode="after")
     def _check(self) -> "ArchitectureConfig":
@@ -123,6 +194,7 @@ class ArchitectureConfig(Schema, ABC):
             if len(values) not in (1, self.channels):
                 text = f"received {len(values)} numbers; accepted: 1, or channels = {self.channels}"
                 raise problem(text, f"preprocess.{name}")
+        self._check_extent()
         if self.image_size is None:
             if self.head.kind == "flatten":
                 text = "received null; a flatten head needs the training size as [height, width]"
@@ -140,8 +212,12 @@ class PathConfig(ArchitectureConfig):
     """An architecture whose sizes follow from one row of windows."""
 
     @abstractmethod
+    def layer_sizes(self) -> Iterator[LayerSize]:
+        """How large every layer before the head is, in the order of the path."""
+
     def path(self) -> list[Window]:
         """The windows from image to last feature map."""
+        return [layer.window for layer in self.layer_sizes() if layer.window not in (None, Window(1))]
 
     def feature_map_size(self, size: int) -> int:
         """Rows of the last feature map for an image of `size` rows; zero or less where a window does not fit."""

@@ -10,10 +10,13 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
-from zoo.config.base import Positive, Rate, Schema, Size, problem
+from zoo.config.architecture import LARGEST_MAP
+from zoo.config.base import FIRST_FORM, LARGEST, Positive, Rate, Schema, Size, in_bytes, problem
 from zoo.config.models import ModelConfig
 
 CONFIG_VERSION = 1
+# Samples of the canvas that a run is tried on.
+_LARGEST_CANVAS = 2**31
 
 # name: (channels, classes), for the sets whose mismatch with a model is told before anything is read
 KNOWN_DATA = {"digits": (1, 10), "mnist": (1, 10), "cifar10": (3, 10), "cifar100": (3, 100)}
@@ -87,7 +90,7 @@ class RandAugment(Schema):
     `magnitude` from 0 to 1 bounds how far each of them goes, drawn for each image. For 8-bit images.
     """
 
-    operations: Positive = 2
+    operations: Annotated[int, Field(ge=1, le=100)] = 2
     magnitude: Annotated[float, Field(gt=0, le=1)]
 
 
@@ -100,7 +103,7 @@ class Augment(Schema):
     one of them, by a coin.
     """
 
-    shift: Annotated[int, Field(ge=0)] = 0
+    shift: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     flip: bool = False
     randaugment: RandAugment | None = None
     mixup: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -124,11 +127,11 @@ class TrainConfig(Schema):
     other. The model that is kept computes in float32.
     """
 
-    epochs: Positive
-    batch_size: Positive = 128
+    epochs: Annotated[int, Field(ge=1, le=10**6)]
+    batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
     warmup: Rate = 0.0
-    milestones: tuple[Rate, ...] = ()
+    milestones: Annotated[tuple[Rate, ...], Field(max_length=100)] = ()
     label_smoothing: Rate = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -164,7 +167,7 @@ class SceneConfig(Schema):
     `size`: [height, width] of the canvas; null: twice the training size for each image, in a square arrangement.
     """
 
-    count: Positive = 100
+    count: Annotated[int, Field(ge=1, le=10**6)] = 100
     size: Size | None = None
 
 
@@ -192,6 +195,16 @@ class Config(Schema):
                 f"least {least}, or null"
             )
             raise problem(text, "scene.size")
+        if self.scene.size and math.prod(self.scene.size) * self.model.channels > _LARGEST_CANVAS:
+            text = f"received {list(self.scene.size)}; accepted: at most {_LARGEST_CANVAS:,} samples"
+            raise problem(text, "scene.size")
+        batch = self.model.largest_map * self.train.batch_size
+        if batch > LARGEST_MAP and not self.train.distribute:
+            text = (
+                f"received {self.train.batch_size}, whose largest map has {in_bytes(batch)}; accepted: at most "
+                f"{LARGEST_MAP // self.model.largest_map}, for {in_bytes(LARGEST_MAP)}"
+            )
+            raise problem(text, "train.batch_size")
         if self.train.patience and not self.data.validation:
             text = f"received {self.train.patience}; accepted with data.validation = 0: null"
             raise problem(text, "train.patience")
@@ -209,5 +222,6 @@ class Config(Schema):
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that differ between different resolved configs."""
-        return hashlib.sha256(self.to_yaml().encode()).hexdigest()[:8]
+        """Eight hexadecimal digits that differ between different resolved configs, and are the same in all versions."""
+        text = yaml.safe_dump(self.model_dump(mode="json", context=FIRST_FORM), sort_keys=False, allow_unicode=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from zoo.config.architecture import ArchitectureConfig, Padding, Window, after
+from zoo.config.architecture import ArchitectureConfig, LayerSize, Padding, Window, after
 from zoo.config.base import Positive, Schema, problem
-from zoo.errors import unknown
+from zoo.errors import quoted, unknown
 
 
 class Layer(Schema):
@@ -29,6 +29,8 @@ class Layer(Schema):
     def _check_kernel(self) -> "Layer":
         if self.kind == "conv" and not all(side % 2 for side in self.kernel):
             raise problem(f"received {self.kernel}; accepted: odd sides, so that padding is symmetric")
+        if (self.kind == "conv") != (self.filters is not None):
+            raise problem(f"received {self.filters} filters; accepted: a number in a convolution, none in a pooling")
         return self
 
     @property
@@ -50,8 +52,8 @@ class Layer(Schema):
         return self.kind != "conv" and self.stride > 1
 
 
-_LAYER = re.compile(r"(?:(max|average) )?(\d+)x(\d+)(?:/(\d+))?(?: (\d+))?( valid)?")
-Step = tuple[Layer, ...]
+_LAYER = re.compile(r"(?:(max|average) )?(\d{1,10})x(\d{1,10})(?:/(\d{1,10}))?(?: (\d{1,10}))?( valid)?")
+Step = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=8)]
 
 
 def _as_step(value: Any) -> Any:
@@ -62,7 +64,7 @@ def _as_step(value: Any) -> Any:
     for text in value.split(" + "):
         found = _LAYER.fullmatch(text.strip())
         if found is None or (found[1] is None) == (found[5] is None):
-            raise problem(f"received {text!r}; accepted: 3x3 64, 3x3/2 96 valid, 1x7 128, max 3x3/2, average 3x3")
+            raise problem(f"received {quoted(text)}; accepted: 3x3 64, 3x3/2 96 valid, 1x7 128, max 3x3/2, average 3x3")
         kind, rows, columns, stride, filters, valid = found.groups()
         layers.append(
             {
@@ -81,7 +83,9 @@ def _as_branch(value: Any) -> Any:
 
 
 Branch = Annotated[
-    tuple[Annotated[Step, BeforeValidator(_as_step)], ...], Field(min_length=1), BeforeValidator(_as_branch)
+    tuple[Annotated[Step, BeforeValidator(_as_step)], ...],
+    Field(min_length=1, max_length=100),
+    BeforeValidator(_as_branch),
 ]
 
 
@@ -122,7 +126,7 @@ class InceptionModule(Schema):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
-    branches: tuple[Branch, ...] = ()
+    branches: Annotated[tuple[Branch, ...], Field(max_length=100)] = ()
     conv1: Positive | None = None
     reduce3: Positive | None = None
     conv3: Positive | None = None
@@ -168,7 +172,7 @@ class InceptionConfig(ArchitectureConfig):
     norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
     kernel5: Literal[3, 5] = 5
     stem: Branch
-    modules: Annotated[tuple[InceptionModule, ...], Field(min_length=1)]
+    modules: Annotated[tuple[InceptionModule, ...], Field(min_length=1, max_length=1000)]
     auxiliary: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -183,7 +187,7 @@ class InceptionConfig(ArchitectureConfig):
 
     def feature_map_size(self, size: int) -> int:
         """Rows of the last feature map; with valid padding what the branches look at together decides."""
-        for branches in self._stages():
+        for _, branches in self._stages():
             if self.padding == "valid":
                 first, last = _hull(_field(branch, 0) for branch in branches)
                 size = Window(last - first, _stride(branches)).output_size(size)
@@ -191,14 +195,33 @@ class InceptionConfig(ArchitectureConfig):
                 size = min(after((step[0].row_window for step in branch), size) for branch in branches)
         return size
 
-    def _stages(self) -> list[tuple[Branch, ...]]:
-        stages: list[tuple[Branch, ...]] = [(self.stem,)]
-        for module in self.modules:
-            stages.append(module.as_branches(self.kernel5))
-            stages += [((module.pool,),)] if module.pool else []
+    def layer_sizes(self) -> Iterator[LayerSize]:
+        """How large every layer before the head is; of branches side by side each begins at the module's map."""
+        channels = self.channels
+        for key, branches in self._stages():
+            widths = []
+            for branch in branches:
+                width = channels
+                for step in branch:
+                    areas = sum(math.prod(layer.kernel) * layer.filters for layer in step if layer.kind == "conv")
+                    weights = areas * width
+                    width = sum(layer.filters or width for layer in step)
+                    yield LayerSize(key, weights, width, None)
+                widths.append(width)
+            channels = sum(widths)
+            # The row's own window is that of its first branch, as all give maps of one size.
+            window = Window(1, _stride(branches), _stride(branches) - 1)
+            yield LayerSize(key, 0, channels, window)
+
+    def _stages(self) -> list[tuple[str, tuple[Branch, ...]]]:
+        """The branches side by side of each step of the path, with the key that they come from."""
+        stages: list[tuple[str, tuple[Branch, ...]]] = [("stem", (self.stem,))]
+        for index, module in enumerate(self.modules):
+            stages.append((f"modules.{index}", module.as_branches(self.kernel5)))
+            stages += [(f"modules.{index}.pool", ((module.pool,),))] if module.pool else []
         return stages
 
     @property
     def total_stride(self) -> int:
         """Pixels between neighbouring cells of the last feature map."""
-        return math.prod(map(_stride, self._stages()))
+        return math.prod(_stride(branches) for _, branches in self._stages())

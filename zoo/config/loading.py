@@ -1,20 +1,27 @@
 """Experiments from YAML files, with `key.path=value` overrides and the configs that are shipped."""
 
-import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
+from zoo.config.base import Schema
 from zoo.config.experiment import Config
 from zoo.config.messages import one_line
-from zoo.errors import InputError, unknown
+from zoo.config.parsing import parse_yaml, read_text
+from zoo.errors import InputError, quoted, unknown
+
+_MOST_PARTS = 20
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read an experiment from a YAML file, or from the shipped config of that name.
+
+    A file of an earlier version is brought to today's keys.
 
     Args:
         path: a YAML file, or a shipped name such as `nin_digits`.
@@ -25,7 +32,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         InputError: naming the file, the key, the value received and what is accepted.
     """
     path = find_config(path)
-    data = read_yaml(path)
+    try:
+        data = Config.todays(read_yaml(path))
+    except PydanticCustomError as error:
+        raise InputError(f"{path}: {error.message()}") from None
     data.setdefault("name", path.stem)
     for override in overrides:
         _override(data, override)
@@ -43,31 +53,32 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_config(spec: str | Path) -> Path:
-    """The file that `spec` names: a path, or the name of a shipped config."""
+    """The file that `spec` names: a path, or the name of a shipped config.
+
+    Letters may be composed or decomposed in `spec` and in the file's name (é, or e with an accent).
+    """
     path = Path(spec)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise InputError(f"config {str(spec)!r}: no such file; shipped configs: {', '.join(shipped_configs())}")
-        return path
+    if (found := _file(path)) is not None:
+        return found
+    if path.suffix in (".yaml", ".yml"):
+        raise InputError(f"config {quoted(str(spec))}: no such file; shipped configs: {', '.join(shipped_configs())}")
     if (shipped := shipped_configs().get(str(spec))) is None:
         raise InputError(unknown("config", spec, shipped_configs()) + ", or a path to a .yaml file")
     return shipped
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, and 1e-3 is a number."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+def _file(path: Path) -> Path | None:
+    """`path`, or the file beside it whose name has the same letters; None where there is none."""
+    try:
+        if path.is_file():
+            return path
+        if str(path).isascii() or not path.parent.is_dir():
+            return None
+        name = unicodedata.normalize("NFC", path.name)
+        beside = (each for each in path.parent.iterdir() if unicodedata.normalize("NFC", each.name) == name)
+        return next((each for each in beside if each.is_file()), None)
+    except (OSError, ValueError):  # a name too long for the file system, or with a NUL
+        return None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -77,11 +88,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: naming the file, where it cannot be read or is no mapping.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"config {path}: cannot be read ({error})") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise InputError(f"config {path}: not valid YAML: {' '.join(str(error).split())}") from None
+        data = parse_yaml(read_text(path))
+    except InputError as error:
+        raise InputError(f"config {path}: {error}") from None
     if not isinstance(data, dict):
         raise InputError(f"config {path}: expected keys and values, received {type(data).__name__}")
     return data
@@ -89,23 +98,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _override(data: dict, override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"override {override!r}: accepted form: key.path=value, such as train.epochs=1")
+    shown = f"override {quoted(override)}"
+    *parents, last = parts = key.split(".")
+    if not equals or not all(parts):
+        raise InputError(f"{shown}: accepted form: key.path=value, such as train.epochs=1")
+    if len(parts) > _MOST_PARTS:
+        raise InputError(f"{shown}: has {len(parts)} keys; accepted: at most {_MOST_PARTS}")
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError):
-        raise InputError(f"override {override!r}: the value {text!r} is not valid YAML") from None
-    *parents, last = key.split(".")
+        value = parse_yaml(text)
+    except InputError as error:
+        raise InputError(f"{shown}: the value {quoted(text)}: {error}") from None
     node: Any = data
-    for done, part in enumerate([*parents, last]):
+    schema: Any = Config
+    for done, part in enumerate(parts):
+        where = ".".join(parts[:done])
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
-                where = ".".join(key.split(".")[:done])
-                raise InputError(f"override {override!r}: {where} has the items 0 to {len(node) - 1}")
+            if not (part.isascii() and part.isdigit() and len(part) < 10 and int(part) < len(node)):
+                there = f"has the items 0 to {len(node) - 1}" if node else "is an empty list"
+                raise InputError(f"{shown}: {where} {there}")
             part = int(part)
         elif not isinstance(node, dict):
-            raise InputError(f"override {override!r}: {'.'.join(key.split('.')[:done])} has no keys")
+            raise InputError(f"{shown}: {where} has no keys")
+        else:
+            part, schema = _todays(part, schema)
         if done == len(parents):
             node[part] = value
         else:
             node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
+
+
+def _todays(key: str, schema: type[Schema] | None) -> tuple[str, type[Schema] | None]:
+    """Today's name of a key of a section, and the schema of what is below it, None where that is no single one."""
+    if schema is None:
+        return key, None
+    key = next(iter(schema.todays({key: None})))
+    field: FieldInfo | None = schema.model_fields.get(key)
+    below = field.annotation if field else None
+    return key, below if isinstance(below, type) and issubclass(below, Schema) else None

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from zoo.errors import quoted
+
 
 def one_line(error: ValidationError, data: Any) -> str:
     """The first problem of a failed validation: key, what is wrong, value received."""
@@ -32,10 +34,10 @@ def key_and_text(error: ValidationError, data: Any) -> tuple[str, str]:
         keys.append(tag)
         received = node.get(tag) if isinstance(node, Mapping) else node
         accepted = first["ctx"].get("expected_tags", "see the shipped configs")
-        text = f"received {received!r}; accepted: {accepted}"
+        text = f"received {quoted(received)}; accepted: {accepted}"
     elif first["type"] == "problem":
         keys += [first["ctx"]["key"]] if first["ctx"]["key"] else []
     else:
-        text = f"{text[0].lower()}{text[1:]}, received {first['input']!r}"
+        text = f"{text[0].lower()}{text[1:]}, received {quoted(first['input'])}"
     more = f" (and {len(others)} more)" if others else ""
     return ".".join(keys), text + more

@@ -1,17 +1,18 @@
 """The families' schemas: tables that mirror the papers'."""
 
 import importlib
-from collections.abc import Mapping
-from itertools import chain, count
+import re
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError
 
-from zoo.config.architecture import ArchitectureConfig, ClassMapsHead, Head, Padding, PathConfig, Window
+from zoo.config.architecture import ArchitectureConfig, ClassMapsHead, Head, LayerSize, Padding, PathConfig, Window
 from zoo.config.base import Kernel, Positive, Rate, Schema, problem
 from zoo.config.inception import InceptionConfig
 from zoo.config.messages import key_and_text
-from zoo.errors import InputError
+from zoo.errors import InputError, quoted
 
 
 class Pool(Schema):
@@ -35,7 +36,7 @@ class Mlpconv(Schema):
     kernel: Kernel
     stride: Positive = 1
     padding: Padding | None = None
-    filters: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    filters: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=100)]
     pool: Pool | None = None
     dropout: Rate = 0.0
 
@@ -48,17 +49,21 @@ class NINConfig(PathConfig):
     family: Literal["nin"]
     padding: Padding = "same"
     normalization: Literal["none", "batch"] = "none"
-    mlpconvs: Annotated[tuple[Mlpconv, ...], Field(min_length=1)]
+    mlpconvs: Annotated[tuple[Mlpconv, ...], Field(min_length=1, max_length=1000)]
     head: Head = ClassMapsHead()
 
-    def path(self) -> list[Window]:
-        """The windows from image to last feature map."""
-        windows = []
-        for row in self.mlpconvs:
-            same = (row.padding or self.padding) == "same"
-            windows.append(Window(row.kernel, row.stride, row.kernel - 1 if same else 0))
-            windows += [row.pool.window(self.padding)] if row.pool else []
-        return windows
+    def layer_sizes(self) -> Iterator[LayerSize]:
+        """How large every layer before the head is, in the order of the path."""
+        channels = self.channels
+        for index, row in enumerate(self.mlpconvs):
+            key, same = f"mlpconvs.{index}", (row.padding or self.padding) == "same"
+            window = Window(row.kernel, row.stride, row.kernel - 1 if same else 0)
+            for place, filters in enumerate(row.filters):
+                window, area = (Window(1), 1) if place else (window, row.kernel**2)
+                yield LayerSize(key, area * channels * filters, filters, window)
+                channels = filters
+            if row.pool:
+                yield LayerSize(f"{key}.pool", 0, channels, row.pool.window(self.padding))
 
 
 class ResNetStem(Schema):
@@ -76,7 +81,7 @@ class ResNetStage(Schema):
     A basic block has no width of its own.
     """
 
-    blocks: Positive
+    blocks: Annotated[int, Field(ge=1, le=1000)]
     width: Positive | None = None
     filters: Positive
     stride: Positive = 1
@@ -113,12 +118,11 @@ class ResNetConfig(PathConfig):
     block: Literal["bottleneck", "basic"] = "bottleneck"
     groups: Positive = 1
     stem: ResNetStem
-    stages: Annotated[tuple[ResNetStage, ...], Field(min_length=1)]
+    stages: Annotated[tuple[ResNetStage, ...], Field(min_length=1, max_length=1000)]
     output_stride: Literal[8, 16, 32] | None = None
     stochastic_depth: Rate = 0.0
 
-    @model_validator(mode="after")
-    def _check_blocks(self) -> "ResNetConfig":
+    def _check_extent(self) -> None:
         for index, row in enumerate(self.stages):
             if (row.width is None) != (self.block == "basic"):
                 wanted = "none in a basic block" if self.block == "basic" else "a number, in a bottleneck"
@@ -131,7 +135,7 @@ class ResNetConfig(PathConfig):
             raise problem(f"received {self.variant!r}; accepted for basic blocks: 'v1'", "variant")
         if self.output_stride and self.variant == "v2_keras":
             raise problem(f"received {self.output_stride}; accepted for v2_keras: null", "output_stride")
-        return self
+        super()._check_extent()
 
     def steps(self) -> list[list[BlockStep]]:
         """For each stage the steps of its blocks, under `output_stride`; one block strides, v2_keras's last."""
@@ -150,15 +154,36 @@ class ResNetConfig(PathConfig):
             stages.append(steps)
         return stages
 
-    def path(self) -> list[Window]:
-        """The windows from image to last feature map, through the blocks' convolutions."""
-        windows = [self._window(self.stem.kernel, self.stem.stride)]
-        windows += [self._window(3, 2)] if self.stem.pool else []
-        strided = 1 if self.variant == "v1" and self.block == "bottleneck" else 3
-        for step in chain.from_iterable(self.steps()):
-            windows.append(self._window(strided, step.stride, step.before))
-            windows += [self._window(3, 1, step.behind)] if self.variant == "v1" else []
-        return windows
+    def layer_sizes(self) -> Iterator[LayerSize]:
+        """How large every layer before the head is, in the order of the path; shortcuts lie beside it."""
+        stem = self.stem
+        channels = stem.filters
+        yield LayerSize(
+            "stem", stem.kernel**2 * self.channels * channels, channels, self._window(stem.kernel, stem.stride)
+        )
+        if stem.pool:
+            yield LayerSize("stem.pool", 0, channels, self._window(3, 2))
+        for index, (row, steps) in enumerate(zip(self.stages, self.steps(), strict=True)):
+            for block, step in enumerate(steps):
+                strides = row.stride != 1 and self.variant != "v2_keras"
+                if block == 0 and (channels != row.filters or strides):
+                    yield LayerSize(f"stages.{index}", channels * row.filters, 0, None)
+                for weights, filters, window in self._block(row, step, channels):
+                    yield LayerSize(f"stages.{index}", weights, filters, window)
+                channels = row.filters
+
+    def _block(self, row: ResNetStage, step: BlockStep, channels: int) -> Iterator[tuple[int, int, Window]]:
+        """Numbers in the kernels, channels and windows of a block's convolutions."""
+        if self.block == "basic":
+            yield 9 * channels * row.filters, row.filters, self._window(3, step.stride, step.before)
+            yield 9 * row.filters**2, row.filters, self._window(3, 1, step.behind)
+            return
+        # The stride is in the first 1x1 in v1, and in the 3x3 in all others.
+        first = self.variant == "v1"
+        yield channels * row.width, row.width, self._window(1, step.stride if first else 1)
+        window = self._window(3, 1, step.behind) if first else self._window(3, step.stride, step.before)
+        yield 9 * row.width**2 // self.groups, row.width, window
+        yield row.width * row.filters, row.filters, Window(1)
 
     def _window(self, kernel: int, stride: int, dilation: int = 1) -> Window:
         extent = 1 + (kernel - 1) * dilation
@@ -190,16 +215,22 @@ class SqueezeNetConfig(PathConfig):
     family: Literal["squeezenet"]
     padding: Padding = "same"
     stem: SqueezeNetStem
-    fires: Annotated[tuple[Fire, ...], Field(min_length=1)]
+    fires: Annotated[tuple[Fire, ...], Field(min_length=1, max_length=1000)]
     head: Head = ClassMapsHead(dropout=0.5, relu=True)
 
-    def path(self) -> list[Window]:
-        """The windows from image to last feature map, through the 3x3 branches."""
-        windows = [Window(self.stem.kernel, self.stem.stride), self.stem.pool.window(self.padding)]
-        for row in self.fires:
-            windows.append(Window(3, 1, 2 if self.padding == "same" else 0))
-            windows += [row.pool.window(self.padding)] if row.pool else []
-        return windows
+    def layer_sizes(self) -> Iterator[LayerSize]:
+        """How large every layer before the head is, in the order of the path, which leads through the 3x3 branches."""
+        stem = self.stem
+        channels = stem.filters
+        yield LayerSize("stem", stem.kernel**2 * self.channels * channels, channels, Window(stem.kernel, stem.stride))
+        yield LayerSize("stem.pool", 0, channels, stem.pool.window(self.padding))
+        for index, row in enumerate(self.fires):
+            yield LayerSize(f"fires.{index}", channels * row.squeeze, row.squeeze)
+            channels = 2 * row.expand
+            window = Window(3, 1, 2 if self.padding == "same" else 0)
+            yield LayerSize(f"fires.{index}", 10 * row.squeeze * row.expand, channels, window)
+            if row.pool:
+                yield LayerSize(f"fires.{index}.pool", 0, channels, row.pool.window(self.padding))
 
 
 FAMILIES: dict[str, type[ArchitectureConfig]] = {
@@ -212,18 +243,20 @@ FAMILIES: dict[str, type[ArchitectureConfig]] = {
 
 def _schema(family: Any) -> type[ArchitectureConfig]:
     """The schema of a family: one of ours, or `package.module:Class` of a user's own."""
-    if family in FAMILIES:
+    if isinstance(family, str) and family in FAMILIES:
         return FAMILIES[family]
-    module, _, name = str(family).partition(":")
-    if not name:
+    named = re.fullmatch(r"(\w+(?:\.\w+)*):(\w+)", family) if isinstance(family, str) else None
+    if named is None:
         accepted = ", ".join(repr(known) for known in FAMILIES)
-        raise problem(f"received {family!r}; accepted: {accepted}, or package.module:Class", "family")
+        raise problem(f"received {quoted(family)}; accepted: {accepted}, or package.module:Class", "family")
     try:
-        schema = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise problem(f"received {family!r}, which cannot be imported ({error})", "family") from None
+        schema = getattr(importlib.import_module(named[1]), named[2])
+    except Exception as error:  # the user's module may fail in any way
+        why = f"{type(error).__name__}: {error}"
+        raise problem(f"received {quoted(family)}, which cannot be imported ({why})", "family") from None
     if not (isinstance(schema, type) and issubclass(schema, ArchitectureConfig)):
-        raise problem(f"received {family!r}; accepted: a class derived from zoo.config.ArchitectureConfig", "family")
+        accepted = "a class derived from zoo.config.ArchitectureConfig"
+        raise problem(f"received {quoted(family)}; accepted: {accepted}", "family")
     return schema
 
 
@@ -232,7 +265,7 @@ def _as_model(value: Any) -> Any:
     if isinstance(value, ArchitectureConfig):
         return value
     if not isinstance(value, Mapping):
-        raise problem(f"received {value!r}; accepted: the keys of a model, beginning with family")
+        raise problem(f"received {quoted(value)}; accepted: the keys of a model, beginning with family")
     schema = _schema(value.get("family"))
     try:
         return schema.model_validate(dict(value))

@@ -1,15 +1,15 @@
 """Data sets that are arrays: scikit-learn's bundled digits, and .npz files."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from zoo.archives import array_names, read_arrays
+from zoo.classes import class_list
 from zoo.config import Config
 from zoo.data.faults import Fault, fault
 from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
-from zoo.errors import InputError
+from zoo.errors import InputError, listing
 from zoo.images import fit_image, to_channels
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -41,7 +41,7 @@ def read_npz(config: Config) -> Source:
     path = config.data.dir
     arrays, unused = _read_arrays(path)
     names = arrays["class_names"] if "class_names" in arrays else np.arange(config.model.num_classes)
-    class_names = tuple(names.astype(str).ravel().tolist())
+    class_names = class_list((_as_text(name) for name in names.ravel().tolist()), f"{path}: class_names")
     splits = []
     for part in ("train", "test"):
         images = _images(arrays[f"x_{part}"], f"{path}: x_{part}")
@@ -88,28 +88,27 @@ def _fit(images: np.ndarray, config: Config) -> np.ndarray:
 
 def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays that are used, and the names of the others."""
-    try:
-        # Opened here, because NumPy leaves a file open that is no archive.
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            if missing := [key for key in _KEYS if key not in file]:
-                raise InputError(
-                    f"{path}: has no {', '.join(missing)}, but {', '.join(file) or 'nothing'}; "
-                    f"accepted: {', '.join(_KEYS)}, and optionally class_names"
-                )
-            used = {key: file[key] for key in (*_KEYS, "class_names") if key in file}
-            return used, [key for key in file if key not in used]
-    except FileNotFoundError:
-        raise InputError(f"data.dir: received {str(path)!r}; no such file, accepted: an .npz file") from None
-    except InputError:
-        raise
-    # TypeError: an .npy file opens as an array, which is no context manager.
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: not a readable .npz file ({' '.join(str(error).split())})") from None
+    if not path.is_file():
+        raise InputError(f"data.dir: received {str(path)!r}; no such file, accepted: an .npz file")
+    there = array_names(path, str(path))
+    if missing := [key for key in _KEYS if key not in there]:
+        raise InputError(
+            f"{path}: has no {', '.join(missing)}, but {listing(there) or 'nothing'}; "
+            f"accepted: {', '.join(_KEYS)}, and optionally class_names"
+        )
+    used = (*_KEYS, "class_names")
+    return read_arrays(path, str(path), used), [key for key in there if key not in used]
+
+
+def _as_text(name: object) -> str:
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name)
 
 
 def _images(images: np.ndarray, name: str) -> np.ndarray:
     if images.ndim not in (3, 4):
         raise InputError(f"{name}: received shape {images.shape}; accepted: (N, H, W) or (N, H, W, C)")
+    if 0 in images.shape[1:]:
+        raise InputError(f"{name}: received shape {images.shape}; accepted: images of at least one pixel")
     if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
         raise InputError(f"{name}: received {images.dtype}; accepted: uint8, uint16 or float")
     if images.dtype.kind == "f":

@@ -13,11 +13,13 @@ from zoo.dense.twin import padding_free_twin
 from zoo.errors import InputError
 from zoo.graph import Graph, check_one_image, check_size, shapes_at, trace
 from zoo.saving import Card, attach, card
+from zoo.settings import own_settings
 
 # The largest relative difference that the self-check lets pass, in float32: rounding alone stays far below it.
 _TOLERANCE = 1e-4
 
 
+@own_settings()
 def convolutionalize(
     model: keras.Model,
     image_size: tuple[int, ...] | None = None,

@@ -17,6 +17,7 @@ from zoo.errors import InputError
 from zoo.graph import check_one_image, check_one_output, trace
 from zoo.progress import track
 from zoo.saving import card
+from zoo.settings import own_settings
 
 # The largest relative difference that counts as the same function in float32.
 EXACT = 1e-5
@@ -103,6 +104,7 @@ class Verification:
         return {**asdict(self), "bounded": self.bounded, "cause": self.cause}
 
 
+@own_settings()
 def verify(
     model: keras.Model, fcn: keras.Model, image: np.ndarray | None = None, progress: bool = False
 ) -> Verification:

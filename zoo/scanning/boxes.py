@@ -56,7 +56,7 @@ class BoxScores:
             writer.writerows((*box, name, score) for box, name, score in rows)
             text = file.getvalue()
         with replacing(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
         return path
 
 

@@ -160,7 +160,6 @@ def _cluster(workers: int, gpus: bool) -> Iterator[dict[str, str]]:
     """Connect to a Ray cluster, or start one on this machine, and say which environment its workers need."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import ray
     import ray.data
 
     for handler in logging.getLogger("ray.data").handlers:

@@ -27,6 +27,7 @@ from zoo.scanning.memory import available, size_text, tile_memory
 from zoo.scanning.pixels import Pixels, check_finite, open_pixels
 from zoo.scanning.roi import Pool, roi_pool
 from zoo.scanning.scan import scan
+from zoo.settings import own_settings
 
 Way = Literal["roi", "cells", "crops"]
 WAYS = get_args(Way)
@@ -162,6 +163,7 @@ def _split(graph: Graph, window: tuple[int, int]) -> tuple[list[_Collapse], int]
     return found, source
 
 
+@own_settings()
 def score_boxes(
     model: keras.Model, image: np.ndarray | str | Path, boxes: Sequence, way: Way = "roi", progress: bool = False
 ) -> BoxScores:

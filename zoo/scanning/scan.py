@@ -26,11 +26,13 @@ from zoo.scanning.scales import check_scales, merger, rescale, scaled_size
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.store import Store, image_key, model_key
 from zoo.scanning.tiles import Border, Layout, Tile, lay_out
+from zoo.settings import own_settings
 
 # Numbers of scores that are merged at a time, of all scales together.
 _MERGED_AT_ONCE = 2**22
 
 
+@own_settings()
 def scan(
     fcn: keras.Model,
     image: np.ndarray | str | Path,

@@ -88,7 +88,7 @@ class ScoreMap:
             "made_from": self.made_from,
         }
         with replacing(Path(folder) / "geometry.json") as temporary:
-            temporary.write_text(json.dumps(about, indent=2) + "\n")
+            temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         return Path(folder) / "geometry.json"
 
     @property

@@ -54,7 +54,7 @@ class Store:
         """
         if not (self.journal.is_file() and self.part.exists()):
             return None
-        first, *lines = self.journal.read_text().split("\n")
+        first, *lines = self.journal.read_text(encoding="utf-8").split("\n")
         try:
             there, side = json.loads(first)
         except ValueError:
@@ -100,7 +100,9 @@ class Store:
         else:
             # Without the line that was cut short, which the next one would be appended to.
             with replacing(self.journal) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in (json.dumps([about, tile]), *sorted(self.done))))
+                temporary.write_text(
+                    "".join(f"{line}\n" for line in (json.dumps([about, tile]), *sorted(self.done))), encoding="utf-8"
+                )
         if self.path.suffix == ".npy":
             self._at = np.load(self.part, mmap_mode="r").offset
         else:
@@ -134,7 +136,7 @@ class Store:
         except OSError as error:
             _remove(self.part)
             raise OSError(error.errno, error.strerror or str(error), str(self.path)) from error
-        with self.journal.open("w") as file:
+        with self.journal.open("w", encoding="utf-8") as file:
             file.write(json.dumps(first) + "\n")
             _to_disk(file)
 
@@ -144,7 +146,7 @@ class Store:
             self._write_rows(cells, scores)
         else:
             self._array[cells] = scores
-        with self.journal.open("a") as file:
+        with self.journal.open("a", encoding="utf-8") as file:
             file.write(f"{index}\n")
             _to_disk(file)
         self.done.add(index)

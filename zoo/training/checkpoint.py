@@ -6,13 +6,14 @@ falls back to the one before.
 
 import json
 import warnings
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from zoo.archives import read_arrays
+from zoo.errors import InputError
 from zoo.files import replacing
 from zoo.training.distribution import ALONE, Job
 
@@ -87,12 +88,11 @@ def _read(folder: Path) -> tuple[Progress, dict[str, np.ndarray]] | None:
     """The newest checkpoint that can be read."""
     for path in _newest_first(folder):
         try:
-            with path.open("rb") as file, np.load(file) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_arrays(path, f"checkpoint {path}")
+            about = json.loads(str(arrays.pop("about")))
+        except (InputError, KeyError, ValueError) as error:
             warnings.warn(f"checkpoint {path} is damaged and passed over ({error})", stacklevel=2)
             continue
-        about = json.loads(str(arrays.pop("about")))
         best = [arrays.pop(f"best/{index}") for index in range(sum(name.startswith("best/") for name in arrays))]
         return Progress(about["step"], about["history"], best), arrays
     return None

@@ -178,7 +178,10 @@ class _Keeper(keras.callbacks.Callback):
         self.progress.history.append(row)
         self._save()
         if self.job.first:
-            with replacing(self.folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
+            with (
+                replacing(self.folder / "history.csv") as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as file,
+            ):
                 writer = csv.DictWriter(file, fieldnames=list(self.progress.history[0]))
                 writer.writeheader()
                 writer.writerows(self.progress.history)

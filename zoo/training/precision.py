@@ -34,7 +34,7 @@ def _has_bfloat16() -> bool:
             return float(device.compute_capability) >= _COMPUTE_CAPABILITY
         return device.platform == "tpu"  # XLA on a CPU computes bfloat16 in float32
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             if name.strip() in ("flags", "Features"):
                 return not _INSTRUCTIONS.isdisjoint(value.split())

@@ -1,12 +1,14 @@
 """What makes two runs of one config the same, bit for bit."""
 
+import random
 import warnings
 
 import keras
+import numpy as np
 
 
 def start(seed: int, deterministic: bool) -> None:
-    """Seed Python, NumPy and Keras; with `deterministic`, let TensorFlow run one operation at a time.
+    """Seed Python and NumPy, and so Keras; with `deterministic`, let TensorFlow run one operation at a time.
 
     TensorFlow on a CPU sums in another order in every process unless its inter-operation parallelism is 1; the
     threads inside an operation stay, and the speed with them. It takes effect before TensorFlow's first operation
@@ -23,4 +25,6 @@ def start(seed: int, deterministic: bool) -> None:
                     "TensorFlow was started before the run: train.deterministic cannot take effect in this process",
                     stacklevel=2,
                 )
-    keras.utils.set_random_seed(seed)
+    # What Keras draws without a seed of its own comes from Python's generator; no global of a backend is touched.
+    random.seed(seed)
+    np.random.seed(seed)

@@ -1,0 +1,43 @@
+"""The rule for the names of classes, wherever they come from."""
+
+import unicodedata
+from collections.abc import Iterable
+
+from zoo.errors import InputError, quoted
+
+LONGEST = 255
+# Control characters, halves of characters (undecodable bytes of a file name), and breaks of lines and paragraphs.
+_NO_LETTERS = ("Cc", "Cs", "Zl", "Zp")
+
+
+def normal(name: str) -> str:
+    """A name with composed letters, so that it is equal to itself wherever it was written (Unicode's NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def class_list(names: Iterable[str], source: str, count: int | None = None) -> tuple[str, ...]:
+    """Class names as all of the product has them: composed, each once, one line of visible text each.
+
+    Args:
+        names: as they were given.
+        source: where they come from; errors begin with it.
+        count: how many there have to be, if that is known.
+
+    Raises:
+        InputError: naming the first name that is empty, too long, not printable, or there twice; or for another count.
+    """
+    composed = tuple(map(normal, names))
+    if count is not None and len(composed) != count:
+        raise InputError(f"{source}: received {len(composed)} class names; accepted: {count}, one an output")
+    seen: set[str] = set()
+    for index, name in enumerate(composed):
+        if not name.strip():
+            raise InputError(f"{source}: class {index} has an empty name; accepted: a name for each class")
+        if len(name) > LONGEST:
+            raise InputError(f"{source}: class name {quoted(name)} is longer than {LONGEST} characters")
+        if any(unicodedata.category(letter) in _NO_LETTERS for letter in name):
+            raise InputError(f"{source}: class name {quoted(name)} has control characters; accepted: visible text")
+        if name in seen:
+            raise InputError(f"{source}: class name {quoted(name)} is there twice; accepted: each name once")
+        seen.add(name)
+    return composed

@@ -1,0 +1,46 @@
+"""The settings of Keras and the random states that are the caller's: ours while we work, the caller's again behind."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import config
+
+
+@contextlib.contextmanager
+def keras_defaults() -> Iterator[None]:
+    """Keras as it comes: float32 layers, channels last, epsilon 1e-7; at the end, as it was before.
+
+    What a model computes in, and how its images lie, is said by its own config and its file alone.
+    """
+    before = config.dtype_policy(), config.floatx(), config.epsilon(), config.image_data_format()
+    _set("float32", "float32", 1e-7, "channels_last")
+    try:
+        yield
+    finally:
+        _set(*before)
+
+
+def _set(policy: str | keras.DTypePolicy, floatx: str, epsilon: float, data_format: str) -> None:
+    config.set_floatx(floatx)
+    config.set_epsilon(epsilon)
+    config.set_image_data_format(data_format)
+    # The last, since floatx is the policy where none was set.
+    config.set_dtype_policy(policy)
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Keras as it comes, and the states of Python's and NumPy's generators kept: nothing here draws for the caller.
+
+    Keras draws every seed that is not given from Python's generator, so making layers moves it on.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    with keras_defaults():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
