@@ -1,14 +1,20 @@
 """What every test shares: TensorFlow started so that runs repeat bit for bit, and small random models."""
 
+import contextlib
+import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Property tests try the same inputs in every run; `pytest -m hypothesis --hypothesis-profile random` tries others.
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,25 +56,19 @@ def model_file(tmp_path_factory):
     return zoo.save(model, tmp_path_factory.mktemp("model") / "digits.keras")
 
 
-# A short training on the bundled digits, which writes a checkpoint every few steps.
-TRAIN_DIGITS = [sys.executable, "-m", "zoo", "train", "nin_digits", "train.epochs=2", "train.checkpoint_every_steps=3"]
+# A short training on the bundled digits, twenty steps an epoch, which writes a checkpoint every few steps.
+TRAIN_DIGITS = ["train", "nin_digits", "train.epochs=2", "train.checkpoint_every_steps=3"]
 
 
-def train_digits(folder, *extra):
-    """Run the training in a process of its own to its end: what it prints."""
-    done = subprocess.run(
-        [*TRAIN_DIGITS, "--workdir", str(folder), *extra], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def train_digits(folder, *extra, code=0):
+    """Run the training in this process, to the exit code `code`: what it prints."""
+    from zoo.cli import main
 
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """The run directory of a finished training; not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "whole"
-    train_digits(folder)
-    return folder
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as stopped:
+        main([*TRAIN_DIGITS, "--workdir", str(folder), *extra])
+    assert (stopped.value.code or 0) == code, printed.getvalue()
+    return printed.getvalue()
 
 
 def command(capsys, *arguments):

@@ -58,7 +58,12 @@ PUBLISHED_FIELDS = {
     "resnet50_v1_5": 427,
     "inception_v3": 1311,
 }
-DEEP = [pytest.param(name, marks=pytest.mark.slow) if "1001" in name else name for name in list_models()]
+# Layers by which a net is so deep that it takes seconds to build, or minutes.
+DEPTHS = {"1001": pytest.mark.slow, "152": pytest.mark.extended, "164": pytest.mark.extended}
+DEEP = [
+    pytest.param(name, marks=[mark for depth, mark in DEPTHS.items() if f"net{depth}_" in f"{name}_"])
+    for name in list_models()
+]
 
 
 @pytest.mark.parametrize("name", DEEP)

@@ -31,8 +31,8 @@ loop._Keeper._count = then_signal
 main(sys.argv[3:])
 """
 TRAIN = [
-    "train", "nin_digits", "train.epochs=1", "train.batch_size=128", "train.checkpoint_every_steps=2", "scene.count=4",
-    "scene.size=null", "model.mlpconvs.1.dropout=0.1", "train.optimizer={name: sgd, learning_rate: 0.01}",
+    "train", "nin_digits", "train.epochs=1", "train.batch_size=128", "train.checkpoint_every_steps=2", "scene=null",
+    "model.mlpconvs.1.dropout=0.1", "train.optimizer={name: sgd, learning_rate: 0.01}",
 ]  # fmt: skip
 
 
@@ -108,6 +108,7 @@ def test_two_processes_train_as_one(pair, single):
     same_training(pair, single)
 
 
+@pytest.mark.extended
 def test_four_devices_of_one_process_train_as_one(single, tmp_path):
     code, out, err = outcome(launch(tmp_path / "four", devices=4))
     assert code == 0, out + err

@@ -26,6 +26,7 @@ def images():
     return {size: noise(2, *size, 1).astype(np.uint8) for size in SIZES}
 
 
+@pytest.mark.extended
 def test_a_saved_model_runs_in_a_process_without_zoo_at_three_sizes(fcn, images, tmp_path):
     path = zoo.export(fcn, tmp_path / "exported")
     np.savez(tmp_path / "images.npz", **{f"{h}x{w}": batch for (h, w), batch in images.items()})
@@ -58,6 +59,7 @@ def test_a_classifier_keeps_its_size_and_a_free_batch(tmp_path):
     assert relative_error(given.numpy(), np.asarray(model(batch))) <= 1e-5
 
 
+@pytest.mark.extended
 def test_onnx_at_three_sizes(fcn, images, tmp_path):
     pytest.importorskip("tf2onnx")
     runtime = pytest.importorskip("onnxruntime")
@@ -69,6 +71,7 @@ def test_onnx_at_three_sizes(fcn, images, tmp_path):
         assert relative_error(given, np.asarray(fcn(batch))) <= 1e-5
 
 
+@pytest.mark.extended
 def test_openvino_at_three_sizes(fcn, images, tmp_path):
     openvino = pytest.importorskip("openvino")
     path = zoo.export(fcn, tmp_path / "fcn.xml", format="openvino")
@@ -79,6 +82,7 @@ def test_openvino_at_three_sizes(fcn, images, tmp_path):
         assert relative_error(given, np.asarray(fcn(batch))) <= 1e-5
 
 
+@pytest.mark.extended
 def test_litert_at_three_sizes(fcn, images, tmp_path):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     path = zoo.export(fcn, tmp_path / "fcn.tflite", format="litert")

@@ -13,23 +13,25 @@ from zoo.checks import CHECKS
 from zoo.errors import InputError
 from zoo.models.blocks import add
 
-# One of each kind of block runs every check by default; the others, whose blocks are the same, when asked for.
+# One of each kind of block runs every check, the larger ones in the extended tests; the others, whose blocks are the
+# same, when asked for.
 DEFAULT = (
     "nin_digits",
     "nin_mnist_bn",
     "nin_mnist_valid",
     "nin_cifar10",
-    "inception_cifar10",
-    "resnet20_cifar10",
-    "resnet29_cifar10",
     "resnet_digits",
     "squeezenet1_1",
 )
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in list_models() if name not in DEFAULT]
+EXTENDED = ("inception_cifar10", "resnet20_cifar10", "resnet29_cifar10")
+NAMES = [
+    pytest.param(name, marks=() if name in DEFAULT else pytest.mark.extended if name in EXTENDED else pytest.mark.slow)
+    for name in list_models()
+]
 
 
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("name", [*DEFAULT, *OTHERS])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_model_passes_the_checks(name, check):
     check(name)
 
@@ -154,7 +156,7 @@ stems = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12)
 @given(kinds, stems, stage_rows, st.sampled_from([None, 8]), st.sampled_from(["same", "valid"]), st.integers(0, 23))
 def test_both_sides_of_every_sum_have_one_size_at_every_image_size(kind, stem, stages, output_stride, padding, more):
     """And the schema's arithmetic of sizes is that of the layers; the least image runs, one pixel less does not fit."""

@@ -1,6 +1,16 @@
+"""Runs that were killed, interrupted or out of room go on and end bit for bit as if they had not been.
+
+Most are trained in this process: a run that is taken for killed leaves the folder of that instant (`killed`). One real
+SIGKILL and one real SIGINT see that a process does no more than that.
+"""
+
+import contextlib
 import csv
+import io
 import json
 import random
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +21,20 @@ import pytest
 from conftest import TRAIN_DIGITS, train_digits
 
 import zoo
+from zoo import files
+from zoo.cli import main
+from zoo.training import checkpoint, loop
+
+QUICK = "scene=null"
+PROCESS = [sys.executable, "-m", "zoo", *TRAIN_DIGITS, QUICK]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The run directory of a training that nothing stopped; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train_digits(folder, QUICK)
+    return folder
 
 
 def weights(folder):
@@ -20,74 +44,131 @@ def weights(folder):
 def same_run(a, b):
     for one, other in zip(weights(a), weights(b), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert (a / "history.csv").read_text() == (b / "history.csv").read_text()
-    reports = [json.loads((folder / "evaluation.json").read_text()) for folder in (a, b)]
-    for report in reports:
-        for key in ("scan_seconds", "crops_seconds"):
-            report["scene"].pop(key)
-    assert reports[0] == reports[1]
+    for name in ("history.csv", "evaluation.json"):
+        assert (a / name).read_text() == (b / name).read_text()
 
 
-# SIGKILL at steps of a test's own choice is below.
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
-def test_a_stopped_run_goes_on_and_ends_bit_for_bit_as_if_it_had_not_stopped(finished, tmp_path, how):
-    folder = tmp_path / "cut"
-    command = [*TRAIN_DIGITS, "--workdir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    until = time.monotonic() + 120
-    while not list(folder.glob("checkpoints/step-*.npz")) and time.monotonic() < until:
+def until(process, there, seconds=120):
+    """Wait until `there()` holds, or the process has ended."""
+    end = time.monotonic() + seconds
+    while not there() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
-    process.send_signal(how)
-    output = process.communicate()[0].decode()
-    if how == signal.SIGINT:
-        assert process.returncode == 130 and "the same command continues" in output, output
-        assert (folder / "model.keras").is_file()
-    assert not (folder / "evaluation.json").exists()
-    assert "resuming from step" in train_digits(folder)
+
+
+def test_an_interrupted_process_says_how_it_goes_on_and_ends_in_the_same_bits(finished, tmp_path):
+    folder = tmp_path / "cut"
+    process = subprocess.Popen(
+        [*PROCESS, "--workdir", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    until(process, lambda: list(folder.glob("checkpoints/step-*.npz")))
+    process.send_signal(signal.SIGINT)
+    output = process.communicate()[0]
+    assert process.returncode == 130 and "the same command continues" in output, output
+    assert (folder / "model.keras").is_file() and not (folder / "evaluation.json").exists()
+    assert "resuming from step" in train_digits(folder, QUICK)
     same_run(finished, folder)
 
 
-KILLER = """
-import io, os, signal, sys
-import numpy as np
+SUICIDE = """
+import os, signal, sys
 from zoo import files
 from zoo.cli import main
-from zoo.training import loop
 
-how, at = sys.argv[1], int(sys.argv[2])
-calls, savez, replace, end = 0, np.savez, os.replace, loop._Keeper._count
+replace = os.replace
 
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(source, target):
+    if str(target).endswith("step-000000009.npz"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
 
-def at_a_step(keeper):
-    if keeper.progress.step + 1 == at:
-        die()
-    end(keeper)
+files.os.replace = die
+main(sys.argv[1:])
+"""
 
-def half(file, **arrays):
-    global calls
-    calls += 1
-    if calls == at:
+
+def test_a_process_killed_before_a_checkpoint_has_its_name_ends_in_the_same_bits(finished, tmp_path):
+    folder = tmp_path / "cut"
+    command = [sys.executable, "-c", SUICIDE, *TRAIN_DIGITS, QUICK, "--workdir", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [path for path in (folder / "checkpoints").iterdir() if path.name.startswith(".")]
+    assert "resuming from step 6" in train_digits(folder, QUICK)
+    assert all(path.name.startswith("step-") for path in (folder / "checkpoints").iterdir())
+    same_run(finished, folder)
+    assert logged(finished) == logged(folder)
+
+
+class Killed(BaseException):
+    """Ends a training that is taken for killed."""
+
+
+def at_a_step(patch, at, die):
+    count = loop._Keeper._count
+
+    def dying(keeper):
+        if keeper.progress.step + 1 == at:
+            die()
+        count(keeper)
+
+    patch.setattr(loop._Keeper, "_count", dying)
+
+
+def in_the_middle_of_a_checkpoint(patch, at, die):
+    savez, calls = np.savez, iter(range(1, at + 1))
+
+    def dying(file, **arrays):
+        if next(calls) < at:
+            return savez(file, **arrays)
         whole = io.BytesIO()
         savez(whole, **arrays)
         file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
         file.flush()
         die()
-    savez(file, **arrays)
 
-def before_the_rename(source, target):
-    global calls
-    calls += str(target).endswith(".npz")
-    if calls == at:
-        die()
-    replace(source, target)
+    patch.setattr(checkpoint.np, "savez", dying)
 
-if how == "step": loop._Keeper._count = at_a_step
-if how == "half": np.savez = half
-if how == "rename": files.os.replace = before_the_rename
-main(sys.argv[3:])
-"""
+
+def before_a_checkpoint_has_its_name(patch, at, die):
+    replace, calls = files.os.replace, iter(range(1, at + 1))
+
+    def dying(source, target):
+        if str(target).endswith(".npz") and next(calls) == at:
+            die()
+        replace(source, target)
+
+    patch.setattr(files.os, "replace", dying)
+
+
+def after_an_epoch(patch, at, die):
+    end = loop._Keeper.on_epoch_end
+
+    def dying(keeper, epoch, logs=None):
+        end(keeper, epoch, logs)
+        if epoch + 1 == at:
+            die()
+
+    patch.setattr(loop._Keeper, "on_epoch_end", dying)
+
+
+def killed(folder, monkeypatch, when, at, *overrides):
+    """Train in `folder` up to an instant, and leave the folder as a kill at that instant would: what was printed.
+
+    Files that the exception removes on its way, and the dead do not, are kept.
+    """
+    left = folder.with_name("left")
+
+    def die():
+        shutil.copytree(folder, left)
+        raise Killed
+
+    printed = io.StringIO()
+    with monkeypatch.context() as patch, contextlib.redirect_stdout(printed), pytest.raises(Killed):
+        when(patch, at, die)
+        main([*TRAIN_DIGITS, QUICK, "--workdir", str(folder), *overrides])
+    shutil.rmtree(folder)
+    left.rename(folder)
+    assert not (folder / "evaluation.json").exists()
+    return printed.getvalue()
 
 
 def logged(folder):
@@ -102,39 +183,40 @@ def logged(folder):
     }
 
 
-def killed(folder, how, at, *overrides):
-    command = [sys.executable, "-c", KILLER, how, str(at), *TRAIN_DIGITS[3:], "--workdir", str(folder), *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, (how, at, done.stdout, done.stderr)
-    assert not (folder / "evaluation.json").exists()
-    return done.stdout
-
-
-def test_kills_at_random_steps_and_while_a_checkpoint_is_written_leave_no_trace(finished, tmp_path):
+def test_kills_at_random_steps_and_while_a_checkpoint_is_written_leave_no_trace(finished, monkeypatch, tmp_path):
     """Twenty steps an epoch, a checkpoint every three and at the end of an epoch."""
     seed = int(time.time())
     print("seed", seed)
     choose, folder = random.Random(seed), tmp_path / "cut"
     first = choose.randint(4, 14)
-    killed(folder, "step", first)
-    output = killed(folder, "half", choose.randint(1, 4))
+    killed(folder, monkeypatch, at_a_step, first)
+    output = killed(folder, monkeypatch, in_the_middle_of_a_checkpoint, choose.randint(1, 4))
     assert f"resuming from step {(first - 1) // 3 * 3}" in output
     assert [path for path in (folder / "checkpoints").iterdir() if path.name.startswith(".")]
-    killed(folder, "rename", choose.randint(1, 4))
-    train_digits(folder)
+    killed(folder, monkeypatch, before_a_checkpoint_has_its_name, choose.randint(1, 4))
+    train_digits(folder, QUICK)
     assert all(path.name.startswith("step-") for path in (folder / "checkpoints").iterdir())
     same_run(finished, folder)
     assert logged(finished) == logged(folder) and len(logged(folder)) > 8
 
 
-def test_a_modern_recipe_resumes_too(tmp_path):
+def test_a_modern_recipe_resumes_too(monkeypatch, tmp_path):
     """Averages, accumulated gradients, the best weights so far, and the random states of MixUp, CutMix and the rest."""
     recipe = ["train.ema=0.9", "train.accumulate=2", "train.patience=2", "train.augment={mixup: 0.2, cutmix: 0.5}"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train_digits(whole, *recipe)
-    killed(cut, "step", random.Random(int(time.time())).randint(4, 39), *recipe)
-    assert "resuming from step" in train_digits(cut, *recipe)
+    train_digits(whole, QUICK, *recipe)
+    killed(cut, monkeypatch, at_a_step, random.Random(int(time.time())).randint(4, 39), *recipe)
+    assert "resuming from step" in train_digits(cut, QUICK, *recipe)
     same_run(whole, cut)
+
+
+def test_a_run_killed_between_epochs_logs_what_the_whole_one_logs(finished, monkeypatch, tmp_path):
+    """The newest checkpoint is the end of epoch 1: its metrics do not leak into epoch 2."""
+    seldom, cut = "train.checkpoint_every_steps=null", tmp_path / "cut"
+    killed(cut, monkeypatch, after_an_epoch, 1, seldom)
+    assert f"resuming from step {1293 // 64}" in train_digits(cut, QUICK, seldom)
+    same_run(finished, cut)
+    assert logged(finished) == logged(cut)
 
 
 @pytest.mark.slow
@@ -144,7 +226,7 @@ def test_kills_at_random_instants_leave_no_trace(finished, tmp_path):
     print("seed", seed)
     choose, folder = random.Random(seed), tmp_path / "cut"
     for _ in range(20):
-        process = subprocess.Popen([*TRAIN_DIGITS, "--workdir", str(folder)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*PROCESS, "--workdir", str(folder)], stdout=subprocess.PIPE, text=True)
         for line in process.stdout:
             if line.startswith("run directory"):
                 break
@@ -153,40 +235,33 @@ def test_kills_at_random_instants_leave_no_trace(finished, tmp_path):
         process.communicate()
         if (folder / "evaluation.json").exists():
             break
-    train_digits(folder)
+    train_digits(folder, QUICK)
     same_run(finished, folder)
     assert logged(finished) == logged(folder)
 
 
-FULL = """
-import os, resource, sys
-from zoo import saving
-from zoo.cli import main
-from zoo.training import checkpoint
-
-save = checkpoint.save
-
-def limited(folder, trainer, progress):
-    if progress.step == 12:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
-    return save(folder, trainer, progress)
-
-checkpoint.save = limited
-main(sys.argv[1:])
-"""
-
-
-def test_no_room_for_a_checkpoint_stops_with_one_line_and_the_one_before_goes_on(finished, tmp_path):
+def test_no_room_for_a_checkpoint_stops_with_one_line_and_the_one_before_goes_on(
+    finished, capsys, monkeypatch, tmp_path
+):
     """A limit on the size of files, as a full disk, falls in the middle of the file."""
-    folder = tmp_path / "full"
-    command = [sys.executable, "-c", FULL, *TRAIN_DIGITS[3:], "--workdir", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    line = done.stderr.splitlines()[-1]
+    folder, save, before = tmp_path / "full", checkpoint.save, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limited(folder, trainer, progress):
+        if progress.step == 12:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+        return save(folder, trainer, progress)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save", limited)
+            train_digits(folder, QUICK, code=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (line,) = capsys.readouterr().err.splitlines()
     assert "the same command goes on from there: " in line and "step-000000012.npz" in line
     names = [path.name for path in sorted((folder / "checkpoints").iterdir())]
     assert names == ["step-000000006.npz", "step-000000009.npz"]
-    assert "resuming from step 9" in train_digits(folder)
+    assert "resuming from step 9" in train_digits(folder, QUICK)
     same_run(finished, folder)
 
 
@@ -195,7 +270,7 @@ def test_a_busy_neighbour_changes_no_bit(finished, tmp_path):
     code = "while True: sum(i * i for i in range(10_000))"
     neighbours = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     try:
-        train_digits(tmp_path / "beside")
+        train_digits(tmp_path / "beside", QUICK)
     finally:
         for each in neighbours:
             each.kill()
@@ -206,37 +281,17 @@ def test_a_busy_neighbour_changes_no_bit(finished, tmp_path):
     assert about["data_fingerprint"] == json.loads((finished / "environment.json").read_text())["data_fingerprint"]
 
 
-def test_an_interrupted_last_step_still_has_its_epochs_history(tmp_path):
+def test_an_interrupted_last_step_still_has_its_epochs_history(capsys, monkeypatch, tmp_path):
     """A signal in the only step of an epoch waits for its validation and its row."""
-    command = [*TRAIN_DIGITS[:-2], "train.epochs=3", "train.batch_size=1293", "--workdir", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    for line in process.stdout:
-        if line.startswith("Epoch 1/3"):
-            process.send_signal(signal.SIGINT)
-            break
-    output = process.stdout.read()
-    assert process.wait() == 130 and "interrupted at step 1;" in output, output
-    process.stdout.close()
-    with (tmp_path / "run" / "history.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "run" / "history.csv").open() as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    folder, overrides = tmp_path / "run", ["train.epochs=3", "train.batch_size=1293", QUICK]
 
+    def rows():
+        with (folder / "history.csv").open() as file:
+            return [row["epoch"] for row in csv.DictReader(file)]
 
-def test_a_run_killed_between_epochs_logs_what_the_whole_one_logs(tmp_path):
-    """The newest checkpoint is the end of epoch 1: its metrics do not leak into epoch 2."""
-    command = [*TRAIN_DIGITS[:-2], "train.epochs=2", "--workdir"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([*command, str(whole)], capture_output=True, check=True)
-    process = subprocess.Popen([*command, str(cut)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while not (cut / "history.csv").exists() and time.monotonic() < until:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    done = subprocess.run([*command, str(cut)], capture_output=True, text=True, check=True)
-    assert f"resuming from step {1293 // 64}" in done.stdout
-    same_run(whole, cut)
-    assert logged(whole) == logged(cut)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Keeper, "on_train_batch_begin", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        train_digits(folder, *overrides, code=130)
+    assert "interrupted at step 1;" in capsys.readouterr().err and rows() == ["1"]
+    train_digits(folder, *overrides)
+    assert rows() == ["1", "2", "3"]

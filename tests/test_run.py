@@ -6,11 +6,19 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import train_digits
+from conftest import command, train_digits
 
 import zoo
 from zoo.config import load_config
 from zoo.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The run directory of a finished training; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train_digits(folder)
+    return folder
 
 
 def test_a_finished_run_says_so_and_changes_nothing(finished):
@@ -46,7 +54,7 @@ def test_changed_data_are_refused_and_a_refused_start_leaves_nothing(tmp_path):
     arrays = {"x_train": images, "y_train": np.arange(40) % 10, "x_test": images, "y_test": np.arange(40) % 10}
     np.savez(tmp_path / "data.npz", **arrays)
     common = ["data.name=npz", f"data.dir={tmp_path / 'data.npz'}", "train.epochs=1", "train.batch_size=20"]
-    config = load_config("nin_digits", [*common, "scene.count=4"])
+    config = load_config("nin_digits", [*common, "scene=null"])
     folder = tmp_path / "run"
     with pytest.raises(InputError, match="accepted: 0 to 6"):
         zoo.run(load_config("nin_digits", [*common, "model.num_classes=7"]), folder)
@@ -61,7 +69,8 @@ def test_changed_data_are_refused_and_a_refused_start_leaves_nothing(tmp_path):
 
 def test_fine_tuning_keeps_the_backbone_and_saves_the_logits_alone(finished, tmp_path):
     """Another head on a run's weights, the first stage frozen; the saved model is not frozen."""
-    overrides = [f"train.weights={finished}", "train.freeze=mlpconv1", "model.head={kind: pooled}", "train.epochs=1"]
+    overrides = ["train.freeze=mlpconv1", "model.head={kind: pooled}", "train.epochs=1", "scene=null"]
+    overrides.append(f"train.weights={finished}")
     tuned = zoo.run(load_config("nin_digits", overrides), tmp_path / "tuned")
     a, b = (zoo.load(folder) for folder in (finished, tuned.folder))
     for layer in b.layers:
@@ -77,6 +86,14 @@ def test_a_head_that_does_not_convert_leaves_the_scene_out(tmp_path, capsys):
     assert "scene_accuracy" not in result.evaluation and "no scene: " in capsys.readouterr().out
     assert not (tmp_path / "run" / "scene.png").exists()
     assert zoo.run(load_config("nin_digits", overrides), tmp_path / "run").evaluation == result.evaluation
+
+
+def test_without_a_canvas_nothing_is_scanned_or_said_of_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["zoo.run"], "convolutionalize", lambda model: pytest.fail("converted for nothing"))
+    result = zoo.run(load_config("nin_digits", ["train.epochs=1", "scene=null"]), tmp_path / "run")
+    assert not {"scene", "scene_accuracy"} & set(result.evaluation) and "scene" not in result.summary()
+    assert "scene" not in capsys.readouterr().out and not list((tmp_path / "run").glob("scene*"))
+    assert load_config(tmp_path / "run" / "config.yaml").scene is None
 
 
 def test_another_config_in_the_same_directory_is_refused(finished):
@@ -136,7 +153,7 @@ def test_a_loss_that_diverges_late_leaves_the_model_and_the_history_before_it(tm
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
 
 
-def test_images_that_cannot_be_read_are_counted_and_named(tmp_path):
+def test_images_that_cannot_be_read_are_counted_and_named(capsys, tmp_path):
     from PIL import Image
 
     generator = np.random.default_rng(0)
@@ -146,18 +163,17 @@ def test_images_that_cannot_be_read_are_counted_and_named(tmp_path):
         pixels.save(tmp_path / "set" / "ab"[number % 2] / f"{number:02}.png")
     for name in ("a/00.png", "b/01.png"):
         (tmp_path / "set" / name).write_bytes(b"broken")
-    command = [
-        sys.executable, "-m", "zoo", "train", "nin_digits", "data.name=image_folder", f"data.dir={tmp_path / 'set'}",
-        "model.num_classes=2", "train.epochs=1", "train.batch_size=4", "scene.count=4", "scene.size=null",
-        "--workdir", str(tmp_path / "run"),
+    arguments = [
+        "train", "nin_digits", "data.name=image_folder", f"data.dir={tmp_path / 'set'}", "model.num_classes=2",
+        "train.epochs=1", "train.batch_size=4", "scene=null", "--workdir", tmp_path / "run",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    line = done.stderr.splitlines()[-1]
-    assert done.returncode == 2 and line.startswith("zoo: ") and not (tmp_path / "run").exists()
+    code, _, err = command(capsys, *arguments)
+    line = err.splitlines()[-1]
+    assert code == 2 and line.startswith("zoo: ") and not (tmp_path / "run").exists()
     assert all(text in line for text in ("a/00.png: ", "b/01.png: 2 images in all", "data.unreadable=skip"))
-    done = subprocess.run([*command, "data.unreadable=skip"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "left out 2 images that cannot be read: a/00.png, b/01.png" in done.stdout
+    code, out, err = command(capsys, *arguments, "data.unreadable=skip")
+    assert code == 0, err
+    assert "left out 2 images that cannot be read: a/00.png, b/01.png" in out
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert report["unreadable"] == {"n": 2, "files": ["a/00.png", "b/01.png"]}
 
@@ -173,6 +189,7 @@ def test_more_batches_an_update_than_there_are_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.extended
 def test_the_first_command_reaches_what_the_readme_says(tmp_path):
     """The whole of nin_digits: two minutes at the most, of which training takes half a minute."""
     command = [sys.executable, "-m", "zoo", "train", "nin_digits", "--workdir", str(tmp_path / "digits")]

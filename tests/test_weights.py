@@ -19,8 +19,9 @@ KERAS = {
     "resnet101_v2": (APPLICATIONS.ResNet101V2, APPLICATIONS.resnet_v2.preprocess_input, 224),
     "resnet152_v2": (APPLICATIONS.ResNet152V2, APPLICATIONS.resnet_v2.preprocess_input, 224),
 }
-QUICK = ("resnet50", "inception_v3")
-NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in KERAS]
+# One by default, one of the other kind of block beside it in the extended tests, and the rest when asked for.
+MARKS = {"resnet50": (), "inception_v3": pytest.mark.extended}
+NAMES = [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in KERAS]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,7 +100,11 @@ def as_torch(array):
 
 @pytest.mark.parametrize(
     ("name", "naming"),
-    [("resnet50_v1_5", resnet_name), ("resnext50_32x4d", resnet_name), ("googlenet", googlenet_name)],
+    [
+        ("resnet50_v1_5", resnet_name),
+        pytest.param("resnext50_32x4d", resnet_name, marks=pytest.mark.extended),
+        pytest.param("googlenet", googlenet_name, marks=pytest.mark.extended),
+    ],
 )
 def test_a_state_dict_of_torchvision_names_finds_its_places(name, naming):
     source = randomize(zoo.build(name, image_size=(64, 64)))

@@ -171,13 +171,14 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         "unreadable": {"n": len(dataset.unreadable), "files": list(dataset.unreadable)},
         "faults": [fault.to_dict() for fault in dataset.faults],
     }
-    try:
-        converted = convolutionalize(model)
-    except InputError as error:
-        print(f"no scene: {error}", flush=True)
-    else:
-        scene = _scene(model, converted, dataset, config, folder)
-        report |= {"scene_accuracy": scene.accuracy, "scene": scene.to_dict()}
+    if config.scene:
+        try:
+            converted = convolutionalize(model)
+        except InputError as error:
+            print(f"no scene: {error}", flush=True)
+        else:
+            scene = _scene(model, converted, dataset, config, folder)
+            report |= {"scene_accuracy": scene.accuracy, "scene": scene.to_dict()}
     # The last file: its presence says that the run is finished.
     write_json(folder / "evaluation.json", report)
     result = Result(folder, report)

@@ -172,7 +172,7 @@ class SceneConfig(Schema):
 
 
 class Config(Schema):
-    """One experiment."""
+    """One experiment; with `scene: null` a finished run is not tried on a large image."""
 
     version: Literal[1] = CONFIG_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -180,24 +180,26 @@ class Config(Schema):
     data: DataConfig
     model: SerializeAsAny[ModelConfig]
     train: TrainConfig
-    scene: SceneConfig = SceneConfig()
+    scene: SceneConfig | None = SceneConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
         if self.model.image_size is None:
             text = "received null; training needs [height, width]"
             raise problem(text, "model.image_size")
-        least = [side * cells for side, cells in zip(self.model.image_size, scene_grid(self.scene.count), strict=True)]
-        if self.scene.size and any(side < need for side, need in zip(self.scene.size, least, strict=True)):
-            height, width = self.model.image_size
-            text = (
-                f"received {list(self.scene.size)}; accepted for {self.scene.count} images of {height} x {width}: at "
-                f"least {least}, or null"
-            )
-            raise problem(text, "scene.size")
-        if self.scene.size and math.prod(self.scene.size) * self.model.channels > _LARGEST_CANVAS:
-            text = f"received {list(self.scene.size)}; accepted: at most {_LARGEST_CANVAS:,} samples"
-            raise problem(text, "scene.size")
+        if self.scene and self.scene.size:
+            grid = scene_grid(self.scene.count)
+            least = [side * cells for side, cells in zip(self.model.image_size, grid, strict=True)]
+            if any(side < need for side, need in zip(self.scene.size, least, strict=True)):
+                height, width = self.model.image_size
+                text = (
+                    f"received {list(self.scene.size)}; accepted for {self.scene.count} images of {height} x {width}: "
+                    f"at least {least}, or null"
+                )
+                raise problem(text, "scene.size")
+            if math.prod(self.scene.size) * self.model.channels > _LARGEST_CANVAS:
+                text = f"received {list(self.scene.size)}; accepted: at most {_LARGEST_CANVAS:,} samples"
+                raise problem(text, "scene.size")
         batch = self.model.largest_map * self.train.batch_size
         if batch > LARGEST_MAP and not self.train.distribute:
             text = (
