@@ -23,6 +23,7 @@ from zoo.graph import Graph, Step, check_one_image, check_one_output, needed_ste
 from zoo.progress import track
 from zoo.saving import card, class_names
 from zoo.scanning.boxes import BoxScores, check_boxes
+from zoo.scanning.engines import check_scores
 from zoo.scanning.memory import available, size_text, tile_memory
 from zoo.scanning.pixels import Pixels, check_finite, open_pixels
 from zoo.scanning.roi import Pool, roi_pool
@@ -212,7 +213,8 @@ def _by_regions(model: keras.Model, source: Pixels, boxes: np.ndarray, progress:
     order = np.argsort((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1]), kind="stable")
     scores = np.empty((len(boxes), model.output_shape[-1]), np.float32)
     for part in _parts(order, lambda rest: regions.at_once(cells[rest]), progress):
-        scores[part] = ops.convert_to_numpy(regions.scores(maps, cells[part][None]))
+        found = ops.convert_to_numpy(regions.scores(maps, cells[part][None]))
+        scores[part] = _checked(found, part, model)
     return scores
 
 
@@ -228,8 +230,14 @@ def _by_crops(model: keras.Model, source: Pixels, boxes: np.ndarray, progress: b
     for part in _parts(np.arange(len(boxes)), lambda _: CROPS_AT_ONCE, progress):
         crops = [source[top : top + window[0], left : left + window[1]] for top, left in corners[part]]
         pixels = check_finite(np.stack(crops).astype(np.float32))
-        scores[part] = ops.convert_to_numpy(model(pixels, training=False))
+        scores[part] = _checked(ops.convert_to_numpy(model(pixels, training=False)), part, model)
     return scores
+
+
+def _checked(scores: np.ndarray, boxes: np.ndarray, model: keras.Model) -> np.ndarray:
+    """The scores of some boxes, if they are finite."""
+    broken = ~np.isfinite(scores).all(-1)
+    return check_scores(scores, f"box {boxes[broken].min() + 1}" if broken.any() else "boxes", model)
 
 
 def _parts(order: np.ndarray, at_once: Callable[[np.ndarray], int], progress: bool) -> Iterator[np.ndarray]:
