@@ -79,7 +79,8 @@ def widest_windows(layout: Layout, scales: Sequence[float]) -> tuple[tuple[np.nd
     """
     starts, sides = [], []
     for first, window in zip(layout.starts, layout.geometry.window, strict=True):
-        half, centres = window / min(scales) / 2, first + window / 2
+        # 21 / 0.7 is a little more than 30.
+        half, centres = round(window / min(scales), 6) / 2, first + window / 2
         begins = np.floor(centres - half).astype(int)
         starts.append(begins)
         sides.append(int(np.ceil(centres[0] + half)) - int(begins[0]))

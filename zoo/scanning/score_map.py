@@ -70,11 +70,12 @@ class ScoreMap:
             object.__setattr__(self, "starts", starts)
         if self.window is None:
             object.__setattr__(self, "window", tuple(self.geometry.window))
-        scanned = np.broadcast_to(True, grid) if self.scanned is None else np.asarray(self.scanned)
-        if scanned.shape != grid or scanned.dtype != bool:
+        scanned = np.asarray(True if self.scanned is None else self.scanned)
+        if scanned.dtype != bool or not scanned.all() and scanned.shape != grid:
             raise InputError(f"scanned: received {scanned.shape} of {scanned.dtype}; accepted: {grid} of bool")
         # Where all were: a single value, whatever the grid's size.
-        object.__setattr__(self, "scanned", np.broadcast_to(True, grid) if scanned.all() else scanned)
+        scanned = np.broadcast_to(True, grid) if scanned.all() else scanned
+        object.__setattr__(self, "scanned", scanned)
         if type(self.scores) is np.ndarray:
             _check_known(self.scores, scanned)
 
