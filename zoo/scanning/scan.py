@@ -324,8 +324,9 @@ def _fill(
                 scores = run(check_finite(pixels[part.pixels].astype(dtype))[None])[0][part.inner]
                 # The rest of a tile is cheaper computed than cut out.
                 scores = scores if wanted.all() else np.where(wanted[..., None], scores, np.nan)
-                if not np.isfinite(scores[wanted]).all():
-                    broken = np.argwhere(wanted & ~np.isfinite(scores).all(-1))[0]
+                finite = np.isfinite(scores).all(-1)
+                if not (finite | ~wanted).all():
+                    broken = np.argwhere(wanted & ~finite)[0]
                     row, column = (cells.start + at for cells, at in zip(part.cells, broken, strict=True))
                     check(scores[*broken], f"cell {row},{column}")
                 scores = scores.astype(dtype, copy=False)
