@@ -9,8 +9,9 @@ from keras import layers
 
 import zoo
 from zoo.errors import InputError
+from zoo.pictures.resizing import Resized
 from zoo.scanning.answers import answer
-from zoo.scanning.scales import check_scales, merger, rescale
+from zoo.scanning.scales import check_scales, merger, scaled_grid, scaled_size
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.tiles import lay_out
 
@@ -50,15 +51,16 @@ def test_answers_by_plain_loops(score_map, how):
 
 @pytest.mark.parametrize("how", BY_HAND)
 def test_cells_that_were_left_out_count_for_nothing(score_map, how):
-    scores = score_map.scores.copy()
-    scores[1, 1], scores[2] = np.nan, np.nan
-    left = [row.tolist() for row in scores.astype(float).reshape(-1, 10) if not np.isnan(row).any()]
-    assert len(left) == len(scores) * scores.shape[1] - scores.shape[1] - 1
-    np.testing.assert_allclose(
-        answer(dataclasses.replace(score_map, scores=scores), how), BY_HAND[how](left), rtol=1e-6
-    )
+    """Whatever their scores are: `scanned` alone says which they are."""
+    scores, scanned = score_map.scores.copy(), np.ones(score_map.scores.shape[:2], bool)
+    scores[1, 1], scores[2], scores[3, 1] = np.nan, np.nan, 1e9
+    scanned[1, 1] = scanned[2] = scanned[3, 1] = False
+    left = [cell.tolist() for cell, known in zip(scores.reshape(-1, 10), scanned.ravel(), strict=True) if known]
+    part = dataclasses.replace(score_map, scores=scores, scanned=scanned)
+    np.testing.assert_allclose(answer(part, how), BY_HAND[how](left), rtol=1e-6)
+    assert part.wins()[0].sum() == len(left) and part.wins()[1] == scanned.size - len(left) == part.not_scanned
     with pytest.raises(InputError, match="no cell was scanned"):
-        answer(dataclasses.replace(score_map, scores=np.full_like(scores, np.nan)), how)
+        answer(dataclasses.replace(score_map, scanned=np.zeros_like(scanned)), how)
 
 
 @pytest.mark.parametrize("how", BY_HAND)
@@ -80,7 +82,9 @@ def test_sigmoids():
     assert answer(score_map, "maximum-probabilities") == pytest.approx([1.0])
     odds = dataclasses.replace(score_map, scores=np.array([[[0.2], [0.5]]]))
     assert answer(odds, "average-logits") == pytest.approx([1 / 3])  # odds 1/4 and 1, whose geometric mean is 1/2
-    assert np.isfinite(answer(dataclasses.replace(score_map, scores=cells), "average-logits")).all()
+    known = np.array([[True] * 3, [False, True, True]])
+    part = dataclasses.replace(score_map, scores=cells, scanned=known, starts=None)
+    assert np.isfinite(answer(part, "average-logits")).all()
 
 
 def test_average_logits_is_what_global_pooling_gives():
@@ -107,7 +111,7 @@ def _open(model):
 def test_resizing_equals_a_triangle_filter():
     image = np.random.default_rng(0).normal(size=(13, 17, 2)).astype(np.float32) * 100
     for scale in (0.4, 0.7, 1.4, 2.3):
-        given = rescale(image, scale)
+        given = Resized(image, scaled_size((13, 17), scale))[:, :]
         assert given.dtype == np.float32 and given.shape == (round(13 * scale), round(17 * scale), 2)
         weights = []
         for side, made in zip(image.shape, given.shape[:2], strict=False):
@@ -145,40 +149,96 @@ def test_scales_are_merged_as_by_plain_loops(how, border, stride):
         return starts, np.asarray(fcn(np.stack(crops))).reshape(len(starts[0]), len(starts[1]), -1)
 
     scales = [0.7, 1, 1.4]
-    scaled = [rescale(image, scale) for scale in scales]
+    scaled = [Resized(image, scaled_size((64, 55), scale))[:, :] for scale in scales]
     maps = [scan(each) for each in scaled]
     merged = zoo.scan(fcn, image, scales=scales, merge=how, stride=stride, border=border, tile=40)
     (tops, lefts), of_itself = maps[1]
     assert merged.scores.shape == of_itself.shape and merged.image_size == (64, 55)
-    assert merged.cell_box(len(tops) - 1, len(lefts) - 1) == (tops[-1], lefts[-1], tops[-1] + 28, lefts[-1] + 28)
+    # At the scale 0.7 a window of 28 is one of 40 in the image, centred where that of the scale 1 is.
+    assert merged.cell_box(len(tops) - 1, len(lefts) - 1) == (
+        tops[-1] - 6,
+        lefts[-1] - 6,
+        tops[-1] + 34,
+        lefts[-1] + 34,
+    )
+    assert merged.windows[0.7] == pytest.approx((40, 40)) and merged.scanned.all()
+    counted = 0
     for row, column in np.ndindex(merged.scores.shape[:2]):
         centre = (tops[row] + 14, lefts[column] + 14)
         cells = []
         for (starts, scores), pixels in zip(maps, scaled, strict=True):
+            places = [middle * side / of for middle, side, of in zip(centre, pixels.shape, (64, 55), strict=False)]
             where = [
                 min(range(scores.shape[axis]), key=lambda i: (abs(at - (starts[axis][i] + 14)), -i))
-                for axis, at in enumerate(
-                    middle * side / of for middle, side, of in zip(centre, pixels.shape, (64, 55), strict=False)
-                )
+                for axis, at in enumerate(places)
             ]
-            cells.append(scores[tuple(where)].astype(float).tolist())
+            ends = [(starts[axis][0] + 14, starts[axis][-1] + 14) for axis in range(2)]
+            if all(low - step / 2 <= at <= high + step / 2 for at, (low, high) in zip(places, ends, strict=True)):
+                cells.append(scores[tuple(where)].astype(float).tolist())
+            else:
+                counted += 1
         wanted = BY_HAND[how](cells)
         given = softmax(merged.scores[row, column].astype(float)) if "logits" in how else merged.scores[row, column]
         np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-6)
-    assert merged.outputs == ("logits" if "logits" in how else "probabilities")
+    assert counted and merged.outputs == ("logits" if "logits" in how else "probabilities")
 
 
 def test_one_scale_is_the_map_itself_and_left_out_cells_stay_so(score_map):
     layout = lay_out(zoo.build("nin_mnist_valid"), (50, 43))
-    whole = slice(0, len(score_map.scores))
-    np.testing.assert_array_equal(merger([score_map], layout, "average-logits")(whole), score_map.scores)
+    scores, grid = score_map.scores, scaled_grid(layout, layout)
+    rows, every = len(scores), np.ones(scores.shape[:2], bool)
+    assert grid.covers.all() and grid.needed(every, every.shape).all()
+    alone = merger([scores], [grid], "logits", "average-logits")
+    np.testing.assert_array_equal(alone(slice(0, rows), every), scores)
+    np.testing.assert_array_equal(alone(slice(2, 4), every[2:4]), scores[2:4])
+    part = every.copy()
+    part[0] = False
+    given = merger([scores, scores], [grid, grid], "logits", "maximum-logits")(slice(0, rows), part)
+    assert np.isnan(given[0]).all()
+    np.testing.assert_array_equal(given[1:], scores[1:])
+
+
+@pytest.mark.parametrize("scales", [[0.5], [0.6, 0.75]])
+def test_a_scale_has_no_answer_where_its_windows_leave_the_image(scales):
+    """By plain loops: a cell is scanned where a window of some scale is centred at most half a stride of it away."""
+    fcn = zoo.convolutionalize(randomize(zoo.build("nin_digits", padding="valid")))
+    image = noise(40, 47, 1)
+    result = zoo.scan(fcn, image, scales=scales)
+    for row, column in np.ndindex(result.scores.shape[:2]):
+        known = []
+        for scale in scales:
+            sides = [round(side * scale) for side in (40, 47)]
+            known.append(
+                all(
+                    any(
+                        abs((2 * cell + 4) * made / side - (2 * other + 4)) <= 1 for other in range((made - 8) // 2 + 1)
+                    )
+                    for cell, made, side in zip((row, column), sides, (40, 47), strict=True)
+                )
+            )
+        assert result.scanned[row, column] == any(known)
+        box = [2 * row + 4 - 4 / min(scales), 2 * column + 4 - 4 / min(scales)]
+        assert result.cell_box(row, column)[:2] == tuple(math.floor(side) for side in box)
+    assert 0 < result.not_scanned < result.scanned.size
+    np.testing.assert_array_equal(np.isnan(result.scores).all(-1), ~result.scanned)
+    np.testing.assert_array_equal(result.scores, zoo.scan(fcn, image, scales=scales, tile=9).scores)
+
+
+def test_scores_of_cells_that_were_scanned_are_finite(score_map):
     scores = score_map.scores.copy()
-    scores[0] = np.nan
-    masked = dataclasses.replace(score_map, scores=scores)
-    np.testing.assert_array_equal(merger([masked, score_map], layout, "average-logits")(whole), score_map.scores)
-    both = merger([masked, masked], layout, "maximum-probabilities")(whole)
-    assert np.isnan(both[0]).all() and np.isfinite(both[1:]).all()
-    np.testing.assert_array_equal(merger([masked], layout, "average-logits")(slice(2, 4)), scores[2:4])
+    scores[3, 2, 1] = np.nan
+    with pytest.raises(InputError, match="not finite at cell 3,2; accepted"):
+        dataclasses.replace(score_map, scores=scores)
+    import zarr
+
+    stored = zarr.create_array({}, shape=scores.shape, chunks=(2, 2, 10), dtype=scores.dtype)
+    stored[:] = scores
+    lazily = dataclasses.replace(score_map, scores=stored)
+    for use in (ScoreMap.wins, answer, lambda each: each.overlay(np.zeros((50, 43, 1), np.uint8))):
+        with pytest.raises(InputError, match="not finite at cell 3,2; accepted"):
+            use(lazily)
+    with pytest.raises(InputError, match=r"scanned: received \(3, 3\) of bool"):
+        dataclasses.replace(score_map, scanned=np.zeros((3, 3), bool))
 
 
 def test_large_maps_are_answered_part_by_part(score_map, monkeypatch):
@@ -198,7 +258,5 @@ def test_bad_scales_and_names_are_refused(score_map):
     model = zoo.build("nin_mnist_valid")
     with pytest.raises(InputError, match="scale 0.4: image: received 20 x 20 pixels"):
         zoo.scan(model, noise(50, 50, 1), scales=[1, 0.4])
-    with pytest.raises(InputError, match="scales: received 1000 for an image of 50 x 50 pixels, which takes about"):
-        zoo.scan(model, noise(50, 50, 1), scales=[1000])
     with pytest.raises(InputError, match="unknown pooling 'mean'"):
         zoo.scan(model, noise(50, 50, 1), scales=[1], merge="mean")

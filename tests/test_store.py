@@ -114,13 +114,18 @@ def test_scales_go_on_where_they_were(model, forwards, monkeypatch, tmp_path, en
 
 
 def test_a_mask_is_scaled_with_the_image(model, forwards):
-    """A region at the lower right: every scale scans the tiles there, and no scale those at the upper left."""
+    """A cell is scanned where its box, at the smallest scale, has a pixel inside; its score is that without a mask."""
     image, mask = noise(80, 80), np.zeros((80, 80), bool)
     mask[60:, 60:] = True
     result = zoo.scan(model, image, scales=[0.5, 1, 1.5], tile=20, mask=mask)
     wanted = zoo.scan(model, image, scales=[0.5, 1, 1.5], tile=20)
-    np.testing.assert_array_equal(result.scores[-6:, -6:], wanted.scores[-6:, -6:])
-    assert np.isnan(result.scores[:10, :10]).all()
+    for cell in np.ndindex(result.scanned.shape):
+        top, left, bottom, right = np.maximum(result.cell_box(*cell), 0)
+        assert result.scanned[cell] == (wanted.scanned[cell] and mask[top:bottom, left:right].any())
+    assert result.cell_box(0, 0) == (-4, -4, 12, 12) and 0 < result.not_scanned < wanted.scanned.size
+    np.testing.assert_array_equal(result.scores[result.scanned], wanted.scores[result.scanned])
+    assert np.isnan(result.scores[~result.scanned]).all()
+    assert len(forwards) < 2 * (4 + 16 + 36)
 
 
 def test_a_killed_scan_goes_on_where_it_was(model, forwards, monkeypatch, tmp_path):
@@ -226,8 +231,8 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(model, forwards, monkeyp
 
 
 @pytest.mark.parametrize("form", ["array", "npy", "png"])
-def test_tiles_outside_the_mask_are_skipped(model, forwards, tmp_path, form):
-    """Tiles of 20 pixels answer for 10 x 10 cells with windows of 8: the first one for pixels 0 to 26."""
+def test_cells_outside_the_mask_are_not_scanned(model, forwards, tmp_path, form):
+    """By cell, with windows of 8 at stride 2; tiles of 20 pixels, 10 x 10 cells, without any such cell are skipped."""
     image, mask = noise(71, 60), np.zeros((71, 60), bool)
     mask[5, 30] = mask[60, 25] = True
     given = mask
@@ -240,16 +245,57 @@ def test_tiles_outside_the_mask_are_skipped(model, forwards, tmp_path, form):
 
         Image.fromarray(mask.astype(np.uint8) * 255).save(given)
     result = zoo.scan(model, image, tile=20, mask=given)
+    assert len(forwards) == 5
     wanted = zoo.scan(model, image, tile=20).scores
     seen = np.zeros(wanted.shape[:2], bool)
-    seen[:10, 10:20] = seen[20:30, :20] = True
-    # Row 60 lies in windows of the cells from 27 on, so of the tiles in rows 20 and 30; column 25 in both first ones.
-    seen[30:, :20] = True
+    # Pixel (5, 30) lies in windows of rows 0 to 2 and columns 12 to 15; (60, 25) of rows 27 to 30 and columns 9 to 12.
+    seen[:3, 12:16] = seen[27:31, 9:13] = True
+    np.testing.assert_array_equal(result.scanned, seen)
     np.testing.assert_array_equal(result.scores[seen], wanted[seen])
     assert np.isnan(result.scores[~seen]).all()
     assert result.wins()[1] == (~seen).sum() and result.wins()[0].sum() == seen.sum()
     picture = result.overlay(image[..., None])
     np.testing.assert_array_equal(picture[3:18, 3:18, 0], np.round(image[3:18, 3:18]))
+    result.save(tmp_path / "out")
+    with np.load(tmp_path / "out" / "scores.npz") as saved:
+        np.testing.assert_array_equal(saved["scanned"], seen)
+    for name, where in (("scores.npz", "scores.npz"), ("scores.npy", "scanned.npy")):
+        about = json.loads(result.save_geometry(tmp_path / "out", name).read_text())
+        assert about["scanned"] == where and about["cells_not_scanned"] == (~seen).sum()
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "scanned.npy"), seen)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_masked_scan_goes_on_where_it_was(model, forwards, monkeypatch, tmp_path, ending):
+    image, output = noise(71, 60), tmp_path / f"scores.{ending}"
+    mask = np.add.outer(np.arange(71), np.arange(60)) < 50
+    wanted = zoo.scan(model, image, tile=20, mask=mask)
+    let_go = stop_after(monkeypatch, 3, KeyboardInterrupt())
+    with pytest.raises(Interrupted):
+        zoo.scan(model, image, tile=20, mask=mask, output=output)
+    let_go()
+    # Of version 1, which left out whole tiles, it would begin anew.
+    journal = tmp_path / f"scores.{ending}.journal"
+    assert '"cells": "by cell"' in journal.read_text()
+    result = zoo.scan(model, image, tile=20, mask=mask, output=output)
+    np.testing.assert_array_equal(result.scanned, wanted.scanned)
+    np.testing.assert_array_equal(np.asarray(result.scores), wanted.scores)
+    assert len(forwards) < 2 * 12
+
+
+def test_a_masked_scan_of_version_1_begins_anew(model, forwards, monkeypatch, tmp_path):
+    image, output, mask = noise(71, 60), tmp_path / "scores.npy", np.eye(71, 60)
+    let_go = stop_after(monkeypatch, 3, KeyboardInterrupt())
+    with pytest.raises(Interrupted):
+        zoo.scan(model, image, tile=20, mask=mask, output=output)
+    let_go()
+    journal = tmp_path / "scores.npy.journal"
+    journal.write_text(journal.read_text().replace(', "cells": "by cell"', ""))
+    forwards.clear()
+    zoo.scan(model, image, tile=20, mask=mask, output=output)
+    first = len(forwards)
+    zoo.scan(model, image, tile=20, mask=mask)
+    assert len(forwards) == 2 * first
 
 
 def test_nothing_inside_the_mask_is_nothing_scanned(model, forwards):

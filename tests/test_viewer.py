@@ -30,6 +30,13 @@ def score_map(rows=19, columns=36, height=120, width=160, names=NAMES, outputs="
     return ScoreMap(scores, placed(height, width), names, (height, width), outputs)
 
 
+def without(scores, cells, value=np.nan):
+    """The map without some cells, whose scores are `value`."""
+    scanned = scores.scanned.copy()
+    scores.scores[cells], scanned[cells] = value, False
+    return dataclasses.replace(scores, scanned=scanned)
+
+
 def random_view(height=120, width=160, seed=1):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
@@ -63,6 +70,23 @@ def test_the_page_holds_the_scores_and_nothing_from_elsewhere(tmp_path):
     text = path.read_text()
     assert not re.findall(r"https?:|<link|@import|url\(|src=", text)
     assert text.count("</script>") == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e9])
+def test_winners_of_cells_that_were_not_scanned(tmp_path, value):
+    """`scanned` alone says which those are, in the page and in the overlay."""
+    view, cells = random_view(), np.s_[2:6, 4:9]
+    scores = without(score_map(), cells, value)
+    content = content_of(write_viewer(scores, view, tmp_path / "a.html"))
+    missing = numbers(content["winners"], 19, 36) == 65535
+    np.testing.assert_array_equal(missing, ~scores.scanned)
+    assert not numbers(content["strength"], 19, 36)[missing].any()
+    rows, columns = scores.cells_of_pixels()
+    grey = np.round(view.mean(-1, keepdims=True)).astype(int)
+    for class_index in (None, 2):
+        picture = scores.overlay(view, class_index).astype(int)
+        hidden = np.isin(rows, range(2, 6))[:, None] & np.isin(columns, range(4, 9))
+        assert abs(picture - grey)[hidden].max() <= 1
 
 
 def test_too_many_cells_are_shown_in_squares_by_their_maximum(tmp_path, monkeypatch):
@@ -148,25 +172,24 @@ def test_wrong_views_and_names_are_refused(tmp_path):
 @pytest.mark.parametrize("side", [1, 3])
 def test_large_maps_are_read_part_by_part(tmp_path, monkeypatch, side):
     scores = score_map()
-    scores.scores[5:8, 3:6] = np.nan
+    scores = without(scores, np.s_[5:8, 3:6])
     if side == 3:
         monkeypatch.setattr(viewer, "_SCORES_BYTES", 4 * (1 + 5) * 7 * 12)
     whole = content_of(write_viewer(scores, random_view(), tmp_path / "a.html"))
     monkeypatch.setattr("zoo.scanning.score_map._SCORES_AT_ONCE", 100)
-    assert max(block.size for *_, block in scores.blocks(side)) <= side * 36 * 7
+    assert max(block.size for *_, block, _ in scores.blocks(side)) <= side * 36 * 7
     assert content_of(write_viewer(scores, random_view(), tmp_path / "a.html")) == whole
     import zarr
 
     chunked = zarr.create_array(tmp_path / "a.zarr", shape=scores.scores.shape, chunks=(8, 10, 7), dtype=np.float32)
     chunked[:] = scores.scores
     inside = dataclasses.replace(scores, scores=chunked)
-    assert max(block.size for *_, block in inside.blocks(side)) <= (8 + side) * (10 + side) * 7
+    assert max(block.size for *_, block, _ in inside.blocks(side)) <= (8 + side) * (10 + side) * 7
     assert content_of(write_viewer(inside, random_view(), tmp_path / "a.html")) == whole
 
 
 def test_cells_that_were_not_scanned(open_page):
-    scores, view = score_map(), random_view()
-    scores.scores[2:6, 4:9] = np.nan
+    scores, view = without(score_map(), np.s_[2:6, 4:9]), random_view()
     page = open_page(scores, view)
     wanted = scores.overlay(view).astype(int)
     assert np.abs(shown_image(page, 120, 160, 1) - wanted).max() <= 1

@@ -15,6 +15,7 @@ from zoo.errors import InputError
 from zoo.graph import Graph, check_one_output, shapes_at, trace
 from zoo.images import fit_image
 from zoo.saving import card
+from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import read_pixels
 from zoo.scanning.scan import scan
 from zoo.scanning.score_map import ScoreMap
@@ -98,7 +99,8 @@ def predict_files(model: keras.Model, paths: Sequence[Path]) -> Iterator[Answer]
 
     Raises:
         InputError: for a file that cannot be read, or whose samples are of another type than those that the model was
-            trained on; a converted model, which gives a map instead of an answer; or what is no classifier of images.
+            trained on; a converted model, which gives a map instead of an answer; what is no classifier of images; or
+            scores that are not finite.
     """
     graph, outputs = trace(model), outputs_are(model)
     check_one_output(model)
@@ -116,7 +118,8 @@ def predict_files(model: keras.Model, paths: Sequence[Path]) -> Iterator[Answer]
             image = fit_image(image, size, fill=fill)
         if size is None:
             _check_fit(graph, image, path)
-        yield Answer(Path(path), to_probabilities(predict(model, image[None]), outputs)[0], note)
+        scores = check_scores(predict(model, image[None]), f"image {path}", model)
+        yield Answer(Path(path), to_probabilities(scores, outputs)[0], note)
 
 
 def _built_size(model: keras.Model) -> tuple[int, int] | None:

@@ -197,9 +197,12 @@ def overlay(
     title = "winner" if class_index is None else "probability"
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
     geometry = score_map.geometry
+    window = f"window {score_map.window[0]} x {score_map.window[1]}"
+    if score_map.scales:
+        window += f" at scale {min(score_map.scales):g}"
     axis.set_title(
         f"{score_map.scores.shape[0]} x {score_map.scores.shape[1]} cells, stride {geometry.stride[0]}, "
-        f"window {geometry.window[0]} x {geometry.window[1]} pixels",
+        f"{window} pixels",
         fontsize=9,
     )
     return _write(figure, path)

@@ -24,9 +24,10 @@ from zoo.cli.start import FILE, quiet_start, zoo
 def regions(model: Path, image: Path, boxes: Path, output: Path, way: str) -> None:
     """Give each box of BOXES in IMAGE the class that MODEL, a classifier with its head, sees in it.
 
-    BOXES is a .csv file with the columns top, left, bottom, right (or ymin, xmin, ymax, xmax) in pixels, or a .json
-    file: a list of boxes, four numbers each. The output has them in the same order, each with its likeliest class and
-    that class's probability as score.
+    BOXES is a .csv file with the columns top, left, bottom, right (or ymin, xmin, ymax, xmax, or x, y, width, height)
+    in pixels, a .json file (a list of boxes, four numbers each, or COCO's), or a .geojson file (QuPath's). The output
+    has them in the same order, each with its likeliest class, that class's probability as score, and the further
+    columns of the file. Of a box that reaches beyond the image, the part inside is scored.
     """
     with quiet_start():
         from zoo import saving
@@ -36,10 +37,12 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str) -> No
     if way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
     check_boxes_file(output)
-    wanted = read_boxes(boxes)
+    wanted = read_boxes(boxes, image)
     result = score_boxes(saving.load(model), image, wanted, way, progress=True)
     result.save(output)
     winners = result.probabilities.argmax(-1).tolist()
     counts = sorted(((winners.count(index), result.class_names[index]) for index in set(winners)), reverse=True)
     click.echo(f"{len(wanted)} boxes: " + ", ".join(f"{name} {count}" for count, name in counts[:10]))
+    if result.beyond:
+        click.echo(f"note: {result.beyond} boxes reach beyond the image; their parts inside were scored")
     click.echo(f"wrote {output}")

@@ -43,7 +43,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy", ".zarr")
 @click.option(
     "--border", default="none", show_default=True, help="Pixels that no window covers: none, reflect or shift."
 )
-@click.option("--mask", type=FILE, help="Skip tiles where this image is 0; for several images, a folder of masks.")
+@click.option("--mask", type=FILE, help="Scan where this image is not 0; for several images, a folder of masks.")
 @click.option("--answer", "how", help="One answer for the whole image, pooled from its cells; named as for --merge.")
 @click.option(
     "--format",
@@ -180,14 +180,16 @@ def _scan_one(scanner: "Scanner", image: Path, mask: Path | None, folder: Path, 
         streamed = folder / "scores.npz"
     else:
         scores.save_geometry(folder, streamed.name)
-    click.echo(f"{rows} x {columns} cells, {scores.geometry.sentence()}")
+    click.echo(f"{rows} x {columns} cells, {scores.sentence()}")
     if scores.other_function:
         click.echo(f"note: {scores.other_function}")
     if any(scores.uncovered):
         top, left, bottom, right = scores.uncovered
         click.echo(f"pixels that no window covers: {top} top, {left} left, {bottom} bottom, {right} right")
     if missing:
-        click.echo(f"cells in tiles outside the mask, not scanned: {missing} of {rows * columns}")
+        causes = ["outside the mask"] if mask is not None else []
+        causes += ["no window of any scale in the image"] if scores.scales else []
+        click.echo(f"cells not scanned: {missing} of {rows * columns} ({' or '.join(causes)})")
     scanned = max(rows * columns - missing, 1)
     shares = sorted(((count / scanned, name) for count, name in zip(counts, names, strict=True)), reverse=True)
     click.echo("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
@@ -246,7 +248,10 @@ def _mask_of(image: Path, mask: Path) -> Path:
 
 def _is_there(folder: Path, key: Callable[[], dict]) -> bool:
     """Whether the folder holds the results of this scan."""
+    from zoo.scanning.keys import difference
+
     try:
-        return json.loads((folder / "geometry.json").read_text(encoding="utf-8"))["made_from"] == key()
+        about = json.loads((folder / "geometry.json").read_text(encoding="utf-8"))
+        return difference(about["made_from"], key()) is None
     except (OSError, ValueError, KeyError):
         return False

@@ -15,7 +15,7 @@ POOLINGS = get_args(Pooling)
 def answer(score_map: ScoreMap, how: Pooling = "average-probabilities") -> np.ndarray:
     """One answer for the whole image from all cells of its map: probabilities (classes,) in float64.
 
-    Cells that were left out of the scan (NaN) count for nothing. Where the model ends in a sigmoid, read sigmoid for
+    Cells that were not scanned count for nothing. Where the model ends in a sigmoid, read sigmoid for
     softmax.
 
     Args:
@@ -31,9 +31,8 @@ def answer(score_map: ScoreMap, how: Pooling = "average-probabilities") -> np.nd
     """
     combine, what = _parts(how)
     pooled, count = None, 0
-    for *_, block in score_map.blocks():
-        cells = block.reshape(-1, block.shape[-1])
-        cells = cells[~np.isnan(cells).any(-1)]
+    for *_, block, scanned in score_map.blocks():
+        cells = block[scanned]
         if len(cells):
             values = _values(cells, score_map.outputs, what)
             part = [values.sum(0)] if combine == "average" else [values.max(0)]
@@ -45,23 +44,23 @@ def answer(score_map: ScoreMap, how: Pooling = "average-probabilities") -> np.nd
     return to_probabilities(*_outputs(pooled, score_map.outputs, what))
 
 
-def pool(scores: np.ndarray, outputs: Outputs, how: Pooling) -> tuple[np.ndarray, Outputs]:
-    """Pool scores over their first axis, NaN left out: (n, ..., K) -> (..., K) float64, and what they are then.
+def pool(scores: np.ndarray, known: np.ndarray, outputs: Outputs, how: Pooling) -> tuple[np.ndarray, Outputs]:
+    """Pool the `known` scores over their first axis: (n, ..., K), (n, ...) -> (..., K) float64, what they are then.
 
     Logits of a model that ends in a softmax or a sigmoid are those that give its probabilities; of a sigmoid, pooled
-    logits come back as probabilities. Where all are NaN, the result is.
+    logits come back as probabilities. Where none is known, the result is NaN.
 
     Raises:
         InputError: for another `how`.
     """
     combine, what = _parts(how)
     values = _values(scores, outputs, what)
-    known = ~np.isnan(values)
+    known, count = known[..., None], known.sum(0)[..., None]
     if combine == "average":
-        total, count = np.where(known, values, 0).sum(0), known.sum(0)
-        pooled = np.where(count, total / np.maximum(count, 1), np.nan)
+        pooled = np.where(known, values, 0).sum(0) / np.maximum(count, 1)
     else:
-        pooled = np.where(known.any(0), np.where(known, values, -np.inf).max(0), np.nan)
+        pooled = np.where(known, values, -np.inf).max(0)
+    pooled = np.where(count, pooled, np.nan)
     return _outputs(pooled, outputs, what)
 
 

@@ -13,20 +13,27 @@ import numpy as np
 from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
+from zoo.scanning.box_forms import SIDES, cut, json_rows, of_image, short, table_rows
 
-_SIDES = ("top", "left", "bottom", "right")
-_OTHER_NAMES = ("ymin", "xmin", "ymax", "xmax")
+# Below it, in magnitude, coordinates of all sides of a box are fractions of the image's.
+_FRACTIONS = 1.5
 _ENDINGS = (".csv", ".json")
 
 
 @dataclass(frozen=True)
 class BoxScores:
-    """What a model says about boxes: `boxes` (n, 4) in pixels (top, left, bottom, right), `scores` (n, classes)."""
+    """What a model says about boxes: `boxes` (n, 4) in pixels (top, left, bottom, right), `scores` (n, classes).
+
+    `further`: what their file says of each besides, which is written with the scores. `beyond`: how many boxes reach
+    beyond the image, of which the part inside was scored.
+    """
 
     boxes: np.ndarray
     scores: np.ndarray
     class_names: tuple[str, ...]
     outputs: Outputs = "logits"
+    further: tuple[dict[str, Any], ...] = ()
+    beyond: int = 0
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -36,49 +43,85 @@ class BoxScores:
     def save(self, path: str | Path) -> Path:
         """Write box, likeliest class and its probability as `score`, a box a row, to a .csv or .json file.
 
+        What is further known of the boxes follows; names that are taken become `given_class` and so on.
+
         Raises:
             InputError: for another ending.
         """
         path = check_boxes_file(path)
         probabilities = self.probabilities
         winners = probabilities.argmax(-1)
-        rows = [
-            (_plain(box), self.class_names[winner], round(float(chances[winner]), 6))
-            for box, winner, chances in zip(self.boxes, winners, probabilities, strict=True)
+        found = [
+            {"class": self.class_names[winner], "score": round(float(chances[winner]), 6)}
+            for winner, chances in zip(winners, probabilities, strict=True)
         ]
+        further, boxes = self._further(), [_plain(box) for box in self.boxes]
         if path.suffix == ".json":
-            content = [{"box": box, "class": name, "score": score} for box, name, score in rows]
+            content = [{"box": box, **new, **old} for box, new, old in zip(boxes, found, further, strict=True)]
             text = "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in content) + "\n]\n"
         else:
-            file = io.StringIO()
+            file, names = io.StringIO(), list(dict.fromkeys(name for row in further for name in row))
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow((*_SIDES, "class", "score"))
-            writer.writerows((*box, name, score) for box, name, score in rows)
+            writer.writerow((*SIDES, "class", "score", *names))
+            for box, new, old in zip(boxes, found, further, strict=True):
+                writer.writerow((*box, *new.values(), *(_cell(old.get(name)) for name in names)))
             text = file.getvalue()
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         return path
+
+    def _further(self) -> list[dict[str, Any]]:
+        """What is further known of each box, under names that the output does not have itself."""
+        names = dict.fromkeys(name for row in self.further for name in row)
+        taken, new = {*SIDES, "box", "class", "score"}, {}
+        for name in names:
+            new[name] = name
+            while new[name] in taken or new[name] != name and new[name] in names:
+                new[name] = f"given_{new[name]}"
+        rows = self.further or ({},) * len(self.boxes)
+        return [{new[name]: value for name, value in row.items()} for row in rows]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes from a file: `boxes` (n, 4) in pixels (top, left, bottom, right).
+
+    `further`: what else the file says of each. `image_size`: (height, width) of their image, where the file says so.
+    """
+
+    boxes: np.ndarray
+    further: tuple[dict[str, Any], ...] = ()
+    image_size: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.boxes)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The boxes alone."""
+        return np.array(self.boxes, dtype)
 
 
 def check_boxes(boxes: Any, image_size: tuple[int, int]) -> np.ndarray:
     """Boxes in pixels as an array (n, 4) of (top, left, bottom, right), each seen to overlap the image.
 
     Raises:
-        InputError: naming the first box that does not, or that is no box; or where there are none.
+        InputError: naming the first box that does not, or that is no box or looks like fractions of the image's sides;
+            where there are none; or where their file says that they are of an image of another size.
     """
+    stated = boxes.image_size if isinstance(boxes, Boxes) else None
+    if stated not in (None, tuple(image_size)):
+        raise InputError(
+            f"boxes: received those of an image of {stated[0]} x {stated[1]} pixels; accepted: {image_size[0]} x "
+            f"{image_size[1]}, as this image is"
+        )
     try:
         array = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != 4 or not len(array):
-        raise InputError(f"boxes: received {_short(boxes)}; accepted: at least one box (top, left, bottom, right)")
-    is_box = np.isfinite(array).all(1) & (array[:, 2] > array[:, 0]) & (array[:, 3] > array[:, 1])
-    if not is_box.all():
-        index = int((~is_box).argmax())
-        raise InputError(
-            f"box {index + 1}: received {_plain(array[index])}; accepted: top, left, bottom, right in pixels, top < "
-            "bottom, left < right"
-        )
+        raise InputError(f"boxes: received {short(boxes)}; accepted: at least one box (top, left, bottom, right)")
+    _check_sides(array, "")
     inside = (array[:, 2:] > 0).all(1) & (array[:, :2] < image_size).all(1)
     if not inside.all():
         index = int((~inside).argmax())
@@ -89,58 +132,69 @@ def check_boxes(boxes: Any, image_size: tuple[int, int]) -> np.ndarray:
     return array
 
 
-def read_boxes(path: str | Path) -> np.ndarray:
-    """Read boxes in pixels from a .csv or .json file: (n, 4) of (top, left, bottom, right).
+def read_boxes(path: str | Path, image: str | Path | None = None) -> Boxes:
+    """Read boxes in pixels from a file.
 
-    A CSV file has a header with the columns top, left, bottom, right, or ymin, xmin, ymax, xmax; others are left alone.
-    A JSON file holds a list of boxes: four numbers each, or an object with these names or with `box`, four numbers.
+    A .csv file, separated by commas, semicolons or tabs, has a header with the columns top, left, bottom, right, or
+    ymin, xmin, ymax, xmax, or x, y, width, height, where x, y is the top left corner; in any case of letters. A .json
+    file holds a list of boxes: four numbers each (top, left, bottom, right), or an object with these names or with
+    `box`, four numbers; or it is COCO's, whose `bbox` is (x, y, width, height). A .geojson or .json file may be
+    GeoJSON, as QuPath writes it: a polygon's bounding box, and of a point the pixel that it lies in. What else a row
+    says is kept. Of a file with boxes of several images, those of `image` are read, by its file's name.
 
     Raises:
-        InputError: where the file cannot be read or has another form, naming the first box at fault.
+        InputError: where the file cannot be read, has another form, the same column twice, or fractions of the image's
+            sides for pixels, naming the first box at fault; or has boxes of several images, and none of `image`.
     """
-    path = check_boxes_file(path, "boxes")
+    path = check_boxes_file(path, "boxes", (*_ENDINGS, ".geojson"))
+    name = f"boxes {str(path)!r}"
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(io.StringIO(text), strict=True))
+        rows, sizes = (table_rows(text), {}) if path.suffix == ".csv" else json_rows(text)
+        rows = of_image(rows, None if image is None else Path(image).name)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     except OSError as error:
-        raise InputError(f"boxes {str(path)!r}: cannot be read ({error.strerror})") from None
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"boxes {str(path)!r}: broken ({' '.join(str(error).split())})") from None
-    if not isinstance(rows, list) or not rows:
-        raise InputError(f"boxes {str(path)!r}: has none; accepted: at least one")
-    boxes = []
-    for index, row in enumerate(rows, start=1):
-        try:
-            boxes.append([float(number) for number in _four(row)])
-        except (TypeError, ValueError, KeyError):
-            raise InputError(
-                f"boxes {str(path)!r}: box {index}: received {_short(row)}; accepted: numbers named "
-                f"{', '.join(_SIDES)} (or {', '.join(_OTHER_NAMES)})"
-            ) from None
-    return np.array(boxes)
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise InputError(f"{name}: broken ({cut(str(error))})") from None
+    if not rows:
+        raise InputError(f"{name}: has none; accepted: at least one")
+    array = np.array([box for box, *_ in rows], np.float64)
+    _check_sides(array, f"{name}: ")
+    return Boxes(array, tuple(further for _, further, _ in rows), sizes.get(rows[0][2]))
 
 
-def check_boxes_file(path: str | Path, what: str = "output") -> Path:
-    """See that a path is that of a .csv or .json file, and return it.
+def _check_sides(array: np.ndarray, where: str) -> None:
+    """See that boxes are such, in pixels."""
+    is_box = np.isfinite(array).all(1) & (array[:, 2] > array[:, 0]) & (array[:, 3] > array[:, 1])
+    if not is_box.all():
+        index = int((~is_box).argmax())
+        raise InputError(
+            f"{where}box {index + 1}: received {_plain(array[index])}; accepted: top, left, bottom, right in pixels, "
+            "top < bottom, left < right"
+        )
+    # Fractions may reach a little beyond the image. Whole numbers among larger ones are a pixel at the corner.
+    small = (np.abs(array) < _FRACTIONS).all(1)
+    fractions = small if small.all() else small & (array % 1 != 0).any(1)
+    if fractions.any():
+        index = int(fractions.argmax())
+        raise InputError(
+            f"{where}box {index + 1}: received {_plain(array[index])}, fractions of the image's sides by their looks; "
+            "accepted: pixels (top and bottom times the height, left and right times the width)"
+        )
+
+
+def check_boxes_file(path: str | Path, what: str = "output", endings: Sequence[str] = _ENDINGS) -> Path:
+    """See that a path is that of a file with one of `endings`, and return it.
 
     Raises:
         InputError: beginning with `what`, for another ending, or a folder.
     """
     path = Path(path)
-    if path.suffix not in _ENDINGS:
-        raise InputError(f"{what} {str(path)!r}: accepted: a name that ends in {' or '.join(_ENDINGS)}")
+    if path.suffix not in endings:
+        raise InputError(f"{what} {str(path)!r}: accepted: a name that ends in {' or '.join(endings)}")
     return check_output(path, what)
-
-
-def _four(row: Any) -> Sequence:
-    if isinstance(row, dict):
-        if "box" in row:
-            return _four(row["box"])
-        row = {str(name).strip().lower(): value for name, value in row.items()}
-        return [row[name] for name in (_SIDES if _SIDES[0] in row else _OTHER_NAMES)]
-    if not isinstance(row, list) or len(row) != 4 or any(isinstance(number, str) for number in row):
-        raise ValueError
-    return row
 
 
 def _plain(box: np.ndarray) -> list[int | float]:
@@ -148,6 +202,6 @@ def _plain(box: np.ndarray) -> list[int | float]:
     return [int(side) if float(side).is_integer() else float(side) for side in box]
 
 
-def _short(received: Any) -> str:
-    text = str(list(received.values()) if isinstance(received, dict) else received)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+def _cell(value: Any) -> Any:
+    """A value for a table."""
+    return json.dumps(value) if isinstance(value, dict | list) else value

@@ -67,6 +67,28 @@ def compute_dtype(fcn: keras.Model) -> np.dtype:
     return np.dtype(np.float64 if is_double else np.float32)
 
 
+# From the smallest range to the largest.
+_RANGES = ("float16", "bfloat16", "float32", "float64")
+
+
+def check_scores(
+    scores: np.ndarray, what: str, model: keras.Model, engine: Engine = "keras", precision: Precision | None = None
+) -> np.ndarray:
+    """The scores, if all of them are finite.
+
+    Raises:
+        InputError: beginning with `what`, and naming the precision that they were computed in, where some are not.
+    """
+    if np.isfinite(scores).all():
+        return scores
+    used = {getattr(step.layer, "compute_dtype", None) for step in trace(model).steps}
+    computed = (precision or "float32") if engine == "openvino" else next(filter(used.__contains__, _RANGES), "float32")
+    raise InputError(
+        f"{what}: received scores that are not finite, computed in {computed} by the engine {engine!r}; accepted: "
+        f"finite ones{'' if computed in ('float32', 'float64') else ', as of the same model in float32'}"
+    )
+
+
 def _keras(graph: Graph) -> Run:
     """The lighter graph, compiled by the backend once for all sizes (TensorFlow) or once for each (JAX)."""
     run = _LighterGraph(graph)

@@ -20,6 +20,7 @@ from zoo.dense.outputs import Outputs, before_activation, outputs_are, to_probab
 from zoo.errors import InputError
 from zoo.graph import check_one_output
 from zoo.saving import class_names
+from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import check_finite, open_pixels
 from zoo.scanning.scan import check_fit
 from zoo.scanning.tiles import tile_of
@@ -170,9 +171,11 @@ def influence(
     batch = pixels[None].astype(np.float64 if fcn.inputs[0].dtype == "float64" else np.float32)
     here = (0, *(inner.start for inner in tile.inner))
     scores = keras.ops.convert_to_numpy(fcn(batch, training=False))[here].astype(np.float64)
+    check_scores(scores, f"cell {cell[0]},{cell[1]}", fcn)
     chosen = int(scores.argmax()) if class_index is None else class_index
     outputs = before_activation(fcn)
     gradient = _GRADIENTS[backend](lambda images: outputs(images)[0][(*here, chosen)], batch)
+    check_scores(gradient, f"cell {cell[0]},{cell[1]}: influence", fcn)
     rows, columns = tile.pixels
     return Influence(
         cell=tuple(cell),

@@ -22,7 +22,8 @@ from zoo.errors import InputError, unknown
 from zoo.graph import Graph, Step, check_one_image, check_one_output, needed_steps, run_steps, shapes_at, trace
 from zoo.progress import track
 from zoo.saving import card, class_names
-from zoo.scanning.boxes import BoxScores, check_boxes
+from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
+from zoo.scanning.engines import check_scores
 from zoo.scanning.memory import available, size_text, tile_memory
 from zoo.scanning.pixels import Pixels, check_finite, open_pixels
 from zoo.scanning.roi import Pool, roi_pool
@@ -165,14 +166,19 @@ def _split(graph: Graph, window: tuple[int, int]) -> tuple[list[_Collapse], int]
 
 @own_settings()
 def score_boxes(
-    model: keras.Model, image: np.ndarray | str | Path, boxes: Sequence, way: Way = "roi", progress: bool = False
+    model: keras.Model,
+    image: np.ndarray | str | Path,
+    boxes: Sequence | Boxes,
+    way: Way = "roi",
+    progress: bool = False,
 ) -> BoxScores:
     """Score boxes in an image, which share what they can.
 
     Args:
         model: a classifier with its head.
         image: (H, W) or (H, W, C) raw pixels, or a file.
-        boxes: (n, 4) in pixels, (top, left, bottom, right), half-open; each overlaps the image.
+        boxes: (n, 4) in pixels, (top, left, bottom, right), half-open, or those of `zoo.scanning.boxes.read_boxes`;
+            each overlaps the image. Of one that reaches beyond it, the part inside is scored.
         way: "roi": the body runs once, and each box's part of its map is pooled and given to the head; boxes of any
             size. "cells": the score map is scanned once, and each box has the scores of the cell whose window is
             centred nearest. "crops": the model itself runs on the window of its training size that is centred at each
@@ -180,14 +186,17 @@ def score_boxes(
         progress: show a bar, on a terminal.
 
     Raises:
-        InputError: for another way, bad boxes or images, or a model that cannot be split (see `Regions`).
+        InputError: for another way, bad boxes or images, scores that are not finite, or a model that cannot be split
+            (see `Regions`).
     """
     if way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
     check_one_image(trace(model))
     check_one_output(model)
     with open_pixels(model, image) as source:
-        boxes = check_boxes(boxes, source.shape[:2])
+        further = boxes.further if isinstance(boxes, Boxes) else ()
+        given = check_boxes(boxes, source.shape[:2])
+        boxes = np.clip(given, 0, [*source.shape[:2], *source.shape[:2]])
         if way == "cells":
             score_map = scan(model, source, progress=progress)
             last = np.array(score_map.scores.shape[:2]) - 1
@@ -196,7 +205,8 @@ def score_boxes(
             scores = score_map.scores[rows, columns]
         else:
             scores = (_by_regions if way == "roi" else _by_crops)(model, source, boxes, progress)
-    return BoxScores(boxes, scores, class_names(model), outputs_are(model))
+    beyond = int((boxes != given).any(1).sum())
+    return BoxScores(given, scores, class_names(model), outputs_are(model), further, beyond)
 
 
 def _by_regions(model: keras.Model, source: Pixels, boxes: np.ndarray, progress: bool) -> np.ndarray:
@@ -214,7 +224,8 @@ def _by_regions(model: keras.Model, source: Pixels, boxes: np.ndarray, progress:
     order = np.argsort((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1]), kind="stable")
     scores = np.empty((len(boxes), model.output_shape[-1]), np.float32)
     for part in _parts(order, lambda rest: regions.at_once(cells[rest]), progress):
-        scores[part] = ops.convert_to_numpy(regions.scores(maps, cells[part][None]))
+        found = ops.convert_to_numpy(regions.scores(maps, cells[part][None]))
+        scores[part] = _checked(found, part, model)
     return scores
 
 
@@ -230,8 +241,14 @@ def _by_crops(model: keras.Model, source: Pixels, boxes: np.ndarray, progress: b
     for part in _parts(np.arange(len(boxes)), lambda _: CROPS_AT_ONCE, progress):
         crops = [source[top : top + window[0], left : left + window[1]] for top, left in corners[part]]
         pixels = check_finite(np.stack(crops).astype(np.float32))
-        scores[part] = ops.convert_to_numpy(model(pixels, training=False))
+        scores[part] = _checked(ops.convert_to_numpy(model(pixels, training=False)), part, model)
     return scores
+
+
+def _checked(scores: np.ndarray, boxes: np.ndarray, model: keras.Model) -> np.ndarray:
+    """The scores of some boxes, if they are finite."""
+    broken = ~np.isfinite(scores).all(-1)
+    return check_scores(scores, f"box {boxes[broken].min() + 1}" if broken.any() else "boxes", model)
 
 
 def _parts(order: np.ndarray, at_once: Callable[[np.ndarray], int], progress: bool) -> Iterator[np.ndarray]:

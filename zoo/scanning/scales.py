@@ -1,29 +1,16 @@
 """One image scanned at several scales, and the maps merged to one on the image's own grid."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from zoo.dense.outputs import Outputs
 from zoo.errors import InputError
 from zoo.scanning.answers import Pooling, pool
 from zoo.scanning.pixels import release
-from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.tiles import Layout
-
-
-def rescale(image: np.ndarray, scale: float) -> np.ndarray:
-    """Scale an image: (H, W, C) -> (round(H scale), round(W scale), C) float32, not rounded to whole numbers.
-
-    Pillow's bilinear filter, channel by channel in 32-bit float; where it shrinks, its triangle is as wide as the
-    pixels that go into one, so that nothing is skipped (anti-aliasing). Pixel centres stay aligned: pixel i of the
-    result is centred at (i + 0.5) / scale - 0.5 of the image.
-    """
-    from PIL import Image
-
-    size = scaled_size(image.shape[:2], scale)
-    planes = [Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in np.moveaxis(image, -1, 0)]
-    return np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.BILINEAR)) for plane in planes], axis=-1)
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -47,37 +34,85 @@ def check_scales(scales: Any) -> tuple[float, ...]:
     return found
 
 
-def merger(
-    score_maps: Sequence[ScoreMap], layout: Layout, how: Pooling = "average-probabilities"
-) -> Callable[[slice], np.ndarray]:
-    """Maps of one image at several scales as one on the image's own grid: some of its rows -> (rows, cols, classes).
+@dataclass(frozen=True)
+class ScaledGrid:
+    """Which cells of an image's grid a scan at one scale has answers for, and which of its own cells those are.
 
-    Each cell takes, from every map, the cell whose crop is centred nearest to where its own crop's centre lies at that
-    scale, which is the ratio of the two images' sides; at the border, where the map has no such cell, its last one.
-    Cells of a map that were not scanned (NaN) count for nothing.
+    `nearest`: for each row and each column of the image's grid, that of the scaled image's grid which is centred
+    nearest to it, by the ratio of the two images' sides. `known`: whether that one is at most half a stride of its grid
+    away; beyond, a window of that scale leaves the image, and there is no answer.
+    """
+
+    nearest: tuple[np.ndarray, np.ndarray]
+    known: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def covers(self) -> np.ndarray:
+        """The cells that have an answer: (rows, cols) bool."""
+        return np.logical_and.outer(*self.known)
+
+    def needed(self, scanned: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """The cells at that scale, of a grid of `shape`, whose scores some `scanned` cells of the image's grid take."""
+        found = np.zeros(shape, bool)
+        for row in np.flatnonzero(self.known[0]):
+            found[self.nearest[0][row], self.nearest[1][scanned[row] & self.known[1]]] = True
+        return found
+
+
+def scaled_grid(layout: Layout, scaled: Layout) -> ScaledGrid:
+    """Match the grid of an image, `layout`, with that of the same image at a scale, `scaled`."""
+    found = []
+    for axis, (side, made) in enumerate(zip(layout.image_size, scaled.image_size, strict=True)):
+        centres = (layout.starts[axis] + layout.geometry.window[axis] / 2) * (made / side)
+        others = scaled.starts[axis] + scaled.geometry.window[axis] / 2
+        nearest = np.searchsorted((others[1:] + others[:-1]) / 2, centres, side="right")
+        half = scaled.geometry.stride[axis] / 2
+        known = (centres >= others[0] - half) & (centres <= others[-1] + half)
+        found.append((nearest, known))
+    return ScaledGrid(*zip(*found, strict=True))
+
+
+def widest_windows(layout: Layout, scales: Sequence[float]) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
+    """What cells look at, at the smallest of some scales, in pixels of the image: the starts and sides of the windows.
+
+    They are centred where those of `layout` are, and end at whole pixels, outwards.
+    """
+    starts, sides = [], []
+    for first, window in zip(layout.starts, layout.geometry.window, strict=True):
+        # 21 / 0.7 is a little more than 30.
+        half, centres = round(window / min(scales), 6) / 2, first + window / 2
+        begins = np.floor(centres - half).astype(int)
+        starts.append(begins)
+        sides.append(int(np.ceil(centres[0] + half)) - int(begins[0]))
+    return tuple(starts), tuple(sides)
+
+
+def merger(
+    maps: Sequence[Any], grids: Sequence[ScaledGrid], outputs: Outputs, how: Pooling = "average-probabilities"
+) -> Callable[[slice, np.ndarray], np.ndarray]:
+    """Maps of one image at several scales as one on the image's own grid.
+
+    Each cell takes the score of every scale that has one for it (see `ScaledGrid`).
 
     Args:
-        score_maps: the map of each scale, all of one model.
-        layout: the grid of the image at scale 1, which is the result's.
+        maps: the scores (rows, cols, classes) of each scale, all of one model.
+        grids: how the cells of each lie on the grid of the image.
+        outputs: what the scores are.
         how: how each cell's scores are merged: see `zoo.scanning.answers.answer`.
-    """
-    places = [[_nearest(axis, layout, score_map) for axis in range(2)] for score_map in score_maps]
 
-    def rows(wanted: slice) -> np.ndarray:
-        found = []
-        for score_map, (down, across) in zip(score_maps, places, strict=True):
-            down = down[wanted]
-            part = np.asarray(score_map.scores[down[0] : down[-1] + 1, :])
-            found.append(part[np.ix_(down - down[0], across)])
-            release(score_map.scores)
-        return pool(np.stack(found), score_maps[0].outputs, how)[0]
+    Returns:
+        A function from some rows of the grid, and which of their cells are wanted, (rows, cols) bool, to the scores of
+        those, (rows, cols, classes), NaN elsewhere.
+    """
+
+    def rows(part: slice, scanned: np.ndarray) -> np.ndarray:
+        found, known = [], []
+        for scores, grid in zip(maps, grids, strict=True):
+            down, across = grid.nearest[0][part], grid.nearest[1]
+            read = np.asarray(scores[down[0] : down[-1] + 1, :])
+            found.append(read[np.ix_(down - down[0], across)])
+            known.append(scanned & np.logical_and.outer(grid.known[0][part], grid.known[1]))
+            release(scores)
+        return pool(np.stack(found), np.stack(known), outputs, how)[0]
 
     return rows
-
-
-def _nearest(axis: int, layout: Layout, score_map: ScoreMap) -> np.ndarray:
-    """For each cell of the grid along an axis, the map's nearest one."""
-    scale = score_map.image_size[axis] / layout.image_size[axis]
-    centres = (layout.starts[axis] + layout.geometry.window[axis] / 2) * scale
-    others = score_map.starts[axis] + score_map.geometry.window[axis] / 2
-    return np.searchsorted((others[1:] + others[:-1]) / 2, centres, side="right")

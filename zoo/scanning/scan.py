@@ -1,8 +1,8 @@
 """A large image to a ScoreMap, whole or in tiles, with the same answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ from zoo.dense.outputs import outputs_are
 from zoo.dense.program import smallest_image
 from zoo.errors import InputError, Interrupted
 from zoo.graph import check_one_output, trace
+from zoo.pictures.resizing import Resized
 from zoo.progress import track
 from zoo.saving import card, class_names
 from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
-from zoo.scanning.engines import Engine, Precision, Run, compute_dtype, make_engine
+from zoo.scanning.engines import Engine, Precision, Run, check_scores, compute_dtype, make_engine
 from zoo.scanning.finer import FinerRunner
-from zoo.scanning.memory import available, choose_tile, parse_memory, size_text
+from zoo.scanning.keys import RULE, image_key, model_key
+from zoo.scanning.masks import cells_inside
+from zoo.scanning.memory import choose_tile, parse_memory
 from zoo.scanning.pixels import Pixels, check_finite, open_mask, open_pixels
-from zoo.scanning.scales import check_scales, merger, rescale, scaled_size
+from zoo.scanning.scales import check_scales, merger, scaled_grid, scaled_size, widest_windows
 from zoo.scanning.score_map import ScoreMap
-from zoo.scanning.store import Store, image_key, model_key
-from zoo.scanning.tiles import Border, Layout, Tile, lay_out
+from zoo.scanning.store import Store
+from zoo.scanning.tiles import Border, Layout, lay_out
 from zoo.settings import own_settings
 
 # Numbers of scores that are merged at a time, of all scales together.
@@ -63,14 +66,17 @@ def scan(
         stride: pixels between neighbouring cells, any divisor of the model's stride, or one for rows and one for
             columns; 1 gives a cell at every pixel (see `zoo.scanning.finer`). Default: the model's own.
         scales: scan the image at each of these scales, such as [0.7, 1, 1.4], which finds things of other sizes, and
-            merge the maps on the grid of the image itself. The image is held in memory (see `zoo.scanning.scales`).
+            merge the maps on the grid of the image itself. At scale s a cell looks at a window of 1/s times the
+            model's; a scale counts for the cells of which one lies in the image, to half a stride of its grid, and
+            cells that no scale counts for are not scanned (see `zoo.scanning.scales`).
         merge: how the scores of a cell at several scales become one; those of `zoo.scanning.answers.answer`. The scores
             are probabilities then where its name says so, and logits else.
         border: what becomes of pixels that no window covers: "none" leaves the grid as it is, "reflect" mirrors the
             image, "shift" adds a last row and column of windows flush with the border (see
             `zoo.scanning.tiles.lay_out`).
-        mask: a region of interest, (H, W), true inside, or an image file. A tile is skipped, its scores NaN, where no
-            pixel inside lies in the windows of its cells.
+        mask: a region of interest, (H, W), true inside, or an image file. A cell is scanned where any pixel of its
+            window is inside (with `scales`: of its `ScoreMap.cell_box`). Tiles without such a cell are skipped; the
+            scores of cells that were not scanned are NaN, and `ScoreMap.scanned` says which those are.
         output: a new `.npy` file or `.zarr` folder (chunks are tiles) for the scores, which are then read from there.
             A scan that was stopped goes on where it was when it is called again.
         engine: "keras" or "openvino", which has an extra of its own (see `zoo.scanning.engines.make_engine`).
@@ -82,8 +88,8 @@ def scan(
             or no window fits; a tile is smaller than the stride, or tiles are asked of a model whose cells depend on
             the whole image; the stride is no divisor, or none for this engine; a scale is no number above 0, or the
             image is too small at it; the engine or its precision is not there; the memory does not suffice; the output
-            holds an unfinished scan of something else; or the model gives no map: several outputs, or one answer for
-            an image of any size.
+            holds an unfinished scan of something else; the scores are not finite; or the model gives no map: several
+            outputs, or one answer for an image of any size.
         Interrupted: after Ctrl-C, where there is an output.
         OSError: where the output cannot be written; what is there is kept.
     """
@@ -134,19 +140,34 @@ class Scanner:
             inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
             layout = self._lay_out(source.shape[:2])
             about = None if store is None else self.key(source, mask)
-            outputs = outputs_are(self.fcn)
+            outputs, starts, window = outputs_are(self.fcn), layout.starts, layout.geometry.window
             if self.scales is None:
+                scanned = _all(layout) if inside is None else cells_inside(inside, starts, window)
                 run = self._run  # before the tile is chosen: its weights take memory
                 side = self._side(layout, store, about)
                 with nullcontext() if store is None else store.alone():
-                    scores = self._fill(run, layout, side, source, inside, store, about)
+                    scores = self._fill(run, layout, side, source, scanned, store, about)
                     scores = scores if store is None else store.finish()
             else:
-                scores = self._merged(layout, source, inside, store, about)
+                _check_windows(layout)
+                starts, window = widest_windows(layout, self.scales)
+                region = _all(layout) if inside is None else cells_inside(inside, starts, window)
+                scores, scanned = self._merged(layout, source, region, store, about)
                 outputs = pooled_outputs(outputs, self.merge)
-        names, size = class_names(self.fcn), layout.image_size
-        placed, starts, note = layout.geometry, layout.starts, layout.other_function
-        return ScoreMap(scores, placed, names, size, outputs, self.border, starts, about, note)
+        return ScoreMap(
+            scores,
+            layout.geometry,
+            class_names(self.fcn),
+            layout.image_size,
+            outputs,
+            self.border,
+            starts,
+            made_from=about,
+            other_function=layout.other_function,
+            scanned=scanned,
+            window=window,
+            scales=self.scales,
+        )
 
     def key(self, image: Any, mask: Any = None) -> dict[str, Any]:
         """What a scan's scores depend on, and how it is cut, as JSON holds it."""
@@ -162,6 +183,7 @@ class Scanner:
             "precision": self.precision,
             "tile": self.tile,
             "memory": self.memory,
+            **(RULE if mask is not None or self.scales is not None else {}),
         }
 
     @cached_property
@@ -206,71 +228,79 @@ class Scanner:
         layout: Layout,
         side: int,
         source: Pixels,
-        inside: Pixels | None,
+        scanned: np.ndarray,
         store: Store | None,
         about: dict | None,
     ) -> Any:
-        """The scores of one image, in `store` if there is one, which is left open."""
+        """The scores of the `scanned` cells of one image, in `store` if there is one, which is left open."""
         shape = self._shape(layout)
         if store is not None:
             chunks = tuple(max(side // stride, 1) for stride in layout.geometry.stride)
             store.open(about, side, shape, self._dtype, chunks)
         target = np.empty(shape, self._dtype) if store is None else store
-        _fill(target, layout, side, Pixels(source.source, layout.mirrored), run, inside, self.progress)
+        pixels = Pixels(source.source, layout.mirrored)
+        check = partial(check_scores, model=self.fcn, engine=self.engine, precision=self.precision)
+        _fill(target, layout, side, pixels, run, scanned, check, self.progress)
         return target if store is None else store.read()
 
     def _merged(
-        self, layout: Layout, source: Pixels, inside: Pixels | None, store: Store | None, about: dict | None
-    ) -> Any:
-        """Scan an image at all scales, each into a store of its own, and merge the maps on the grid of `layout`."""
-        _check_room(source, self.scales)
-        plans = []
+        self, layout: Layout, source: Pixels, region: np.ndarray, store: Store | None, about: dict | None
+    ) -> tuple[Any, np.ndarray]:
+        """Scan an image at all scales, each into a store of its own, and merge the maps on the grid of `layout`.
+
+        Returns:
+            The scores, and which cells have some: those of `region` that any scale has an answer for.
+        """
+        plans, grids = [], []
         for scale in self.scales:
             own, key = (None, None) if store is None else (store.beside(f"{scale:g}"), {**about, "scale": scale})
+            if own is not None and about["mask"] is None:
+                # All cells of every scale are scanned then, as version 1 did.
+                key = {name: value for name, value in key.items() if name not in RULE}
             try:
                 found = self._lay_out(scaled_size(layout.image_size, scale))
                 plans.append((scale, found, self._side(found, own, key), own, key))
             except InputError as error:
                 raise InputError(f"scale {scale:g}: {error}") from None
+            grids.append(scaled_grid(layout, found))
+        scanned = region & np.logical_or.reduce([grid.covers for grid in grids])
         run, shape = self._run, self._shape(layout)
         step = max(_MERGED_AT_ONCE // (len(plans) * shape[1] * shape[2]), 1)
         with nullcontext() if store is None else store.alone():
             if store is not None:
                 store.open(about, step, shape, self._dtype, (step, shape[1]))
-            pixels, region = source[:, :], None if inside is None else (inside[:, :] != 0).astype(np.float32)
-            maps, names, outputs = [], class_names(self.fcn), outputs_are(self.fcn)
-            for scale, found, side, own, key in plans:
-                scaled = Pixels(pixels if scale == 1 else rescale(pixels, scale))
-                region_there = None if region is None else Pixels(rescale(region, scale) > 0)
-                scores = self._fill(run, found, side, scaled, region_there, own, key)
-                placed, starts = found.geometry, found.starts
-                maps.append(ScoreMap(scores, placed, names, found.image_size, outputs, self.border, starts))
-            rows = merger(maps, layout, self.merge)
+            maps = []
+            for grid, (scale, found, side, own, key) in zip(grids, plans, strict=True):
+                scaled = source if scale == 1 else Pixels(Resized(source, found.image_size))
+                needed = _all(found) if region.all() else grid.needed(scanned, found.grid_shape)
+                maps.append(self._fill(run, found, side, scaled, needed, own, key))
+            rows = merger(maps, grids, outputs_are(self.fcn), self.merge)
             target = np.empty(shape, self._dtype) if store is None else store
             for index, first in enumerate(range(0, shape[0], step)):
                 wanted = slice(first, min(first + step, shape[0]))
                 if store is None:
-                    target[wanted] = rows(wanted)
+                    target[wanted] = rows(wanted, scanned[wanted])
                 else:
-                    store.write(index, (wanted, slice(0, shape[1])), rows(wanted))
+                    store.write(index, (wanted, slice(0, shape[1])), rows(wanted, scanned[wanted]))
             if store is None:
-                return target
+                return target, scanned
             scores = store.finish()
             for each in plans:
                 each[3].discard()
-            return scores
+            return scores, scanned
 
 
-def _check_room(source: Pixels, scales: Sequence[float]) -> None:
-    """See that an image fits into memory, as it is and at its largest scale."""
-    samples = int(np.prod(source.shape))
-    # Scaled, a plane before and after and all planes twice, in float32.
-    need = samples * source.dtype.itemsize + int(samples * max(scales) ** 2 * 12)
-    room = available()
-    if need > room:
+def _all(layout: Layout) -> np.ndarray:
+    """All cells of a grid as scanned, in no memory."""
+    return np.broadcast_to(True, layout.grid_shape)
+
+
+def _check_windows(layout: Layout) -> None:
+    """See that cells have windows that can be scaled."""
+    if not np.isfinite(layout.geometry.window).all():
         raise InputError(
-            f"scales: received {max(scales):g} for an image of {source.shape[0]} x {source.shape[1]} pixels, which "
-            f"takes about {size_text(need)} of memory; accepted: what fits {size_text(room)}"
+            "scales: the cells of this model have no window, as a block inside it pools over the whole image; accepted "
+            "for it: no scales"
         )
 
 
@@ -280,19 +310,27 @@ def _fill(
     tile: int,
     pixels: Pixels,
     run: Run,
-    inside: Pixels | None,
+    scanned: np.ndarray,
+    check: Callable[[np.ndarray, str], np.ndarray],
     progress: bool,
 ) -> None:
-    """Score the tiles that `target` lacks, one after the other."""
+    """Score the tiles that `target` lacks, one after the other; cells that are not to be scanned are NaN."""
     store = target if isinstance(target, Store) else None
     parts = list(enumerate(layout.tiles(tile)))
     missing = [each for each in parts if store is None or each[0] not in store.done]
     dtype = target.dtype
     try:
         for index, part in track(missing, "scanning", len(missing)) if progress else missing:
-            scores = np.nan
-            if inside is None or _looks_at(layout, part, inside):
+            scores, wanted = np.nan, scanned[part.cells]
+            if wanted.any():
                 scores = run(check_finite(pixels[part.pixels].astype(dtype))[None])[0][part.inner]
+                # The rest of a tile is cheaper computed than cut out.
+                scores = scores if wanted.all() else np.where(wanted[..., None], scores, np.nan)
+                finite = np.isfinite(scores).all(-1)
+                if not (finite | ~wanted).all():
+                    broken = np.argwhere(wanted & ~finite)[0]
+                    row, column = (cells.start + at for cells, at in zip(part.cells, broken, strict=True))
+                    check(scores[*broken], f"cell {row},{column}")
                 scores = scores.astype(dtype, copy=False)
             if store is None:
                 target[part.cells] = scores
@@ -305,15 +343,6 @@ def _fill(
         if isinstance(error, OSError):
             raise OSError(error.errno, f"{error.strerror or error}; {kept}", str(store.path)) from error
         raise Interrupted(f"interrupted; {kept}") from None
-
-
-def _looks_at(layout: Layout, part: Tile, inside: Pixels) -> bool:
-    """Whether a pixel of the region of interest lies in a window of a tile's cells."""
-    region = []
-    for axis, cells in enumerate(part.cells):
-        starts = layout.starts[axis]
-        region.append(slice(max(starts[cells.start], 0), starts[cells.stop - 1] + layout.geometry.window[axis]))
-    return bool(inside[tuple(region)].any())
 
 
 def check_fit(fcn: keras.Model, placed: Geometry) -> None:

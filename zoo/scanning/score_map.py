@@ -1,6 +1,7 @@
 """The result of a scan: scores on a grid, and where each cell lies in the image."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,11 +29,19 @@ class ScoreMap:
     """Scores (rows, cols, classes) of a large image; cell (row, col) answers for `cell_box(row, col)`.
 
     The scores are what the model gives, logits for the zoo's own; `outputs` says what they are. They are an array, or
-    what is read by slices like one; a cell that was not scanned is NaN. `image_size` is (height, width) in pixels.
-    `geometry` is that of the pixels that were scanned, which `border` "reflect" makes more than the image. `starts`:
-    the first pixel of every row and of every column of windows; default: those of `geometry`. `made_from`: the
-    model, image and options of a scan with an output, by their hashes. `other_function`: a sentence where the image's
-    size makes another function of the model than the trained one (see `Geometry.other_function`), else empty.
+    what is read by slices like one. `image_size` is (height, width) in pixels. `geometry` is that of the pixels that
+    were scanned, which `border` "reflect" makes more than the image. `made_from`: the model, image and options of a
+    scan with an output, by their hashes. `other_function`: a sentence where the image's size makes another function of
+    the model than the trained one (see `Geometry.other_function`), else empty.
+
+    `scanned`, (rows, cols) bool, alone says which cells have scores; default: all. Scores that are not finite there
+    are refused, of an array when the map is made, else when they are read; elsewhere they are NaN, and nothing looks
+    at them.
+
+    All boxes are in pixels of the image itself. `starts`: the first pixel of every row and of every column of windows,
+    `window`: the sides of one; default: those of `geometry`. `scales`: those that the image was scanned at. A cell then
+    looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and `cell_box` are those of the
+    smallest scale, in which those of all others lie.
     """
 
     scores: np.ndarray
@@ -44,18 +53,49 @@ class ScoreMap:
     starts: tuple[np.ndarray, np.ndarray] | None = None
     made_from: dict[str, Any] | None = None
     other_function: str = ""
+    scanned: np.ndarray | None = None
+    window: tuple[float, float] | None = None
+    scales: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Take the starts of the geometry where none are given."""
+        """Take what is not given from the geometry, and see that the scores are known where cells were scanned.
+
+        Raises:
+            InputError: where they are not, or `scanned` has another shape than the grid.
+        """
+        grid = tuple(self.scores.shape[:2])
         if self.starts is None:
-            sides = zip(self.geometry.offset, self.geometry.stride, self.scores.shape, strict=False)
+            sides = zip(self.geometry.offset, self.geometry.stride, grid, strict=True)
             starts = tuple(offset + stride * np.arange(cells) for offset, stride, cells in sides)
             object.__setattr__(self, "starts", starts)
+        if self.window is None:
+            object.__setattr__(self, "window", tuple(self.geometry.window))
+        scanned = np.asarray(True if self.scanned is None else self.scanned)
+        if scanned.dtype != bool or not scanned.all() and scanned.shape != grid:
+            raise InputError(f"scanned: received {scanned.shape} of {scanned.dtype}; accepted: {grid} of bool")
+        # Where all were: a single value, whatever the grid's size.
+        scanned = np.broadcast_to(True, grid) if scanned.all() else scanned
+        object.__setattr__(self, "scanned", scanned)
+        if type(self.scores) is np.ndarray:
+            _check_known(self.scores, scanned)
 
     def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """The crop that a cell stands for, (top, left, bottom, right), half-open, not clipped at the image."""
         top, left = int(self.starts[0][row]), int(self.starts[1][column])
-        return top, left, top + self.geometry.window[0], left + self.geometry.window[1]
+        return top, left, top + self.window[0], left + self.window[1]
+
+    @property
+    def windows(self) -> dict[float, tuple[float, float]]:
+        """The sides in the image's pixels of what a cell looks at, at every scale; empty for a scan without scales."""
+        height, width = self.geometry.window
+        return {scale: (height / scale, width / scale) for scale in self.scales or ()}
+
+    def sentence(self) -> str:
+        """Stride, window and receptive field for people to read; with scales, the window of each."""
+        if not self.scales:
+            return self.geometry.sentence()
+        windows = (f"{down:g} x {across:g} at scale {scale:g}" for scale, (down, across) in self.windows.items())
+        return f"stride {' x '.join(map(str, self.geometry.stride))}, windows in pixels: {', '.join(windows)}"
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -63,18 +103,29 @@ class ScoreMap:
         return to_probabilities(np.asarray(self.scores), self.outputs)
 
     def save(self, folder: str | Path) -> Path:
-        """Write `scores.npz` (scores, class_names) and `geometry.json` into `folder`."""
+        """Write `scores.npz` (scores, scanned, class_names) and `geometry.json` into `folder`."""
         folder = Path(folder)
         with replacing(folder / "scores.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, scores=self.scores, class_names=np.array(self.class_names))
+            names = np.array(self.class_names)
+            np.savez_compressed(file, scores=self.scores, scanned=self.scanned, class_names=names)
         self.save_geometry(folder)
         return folder
 
     def save_geometry(self, folder: str | Path, scores: str = "scores.npz") -> Path:
-        """Write `geometry.json` into `folder`: where the cells of the file `scores` lie, and what their numbers are."""
+        """Write `geometry.json` into `folder`: where the cells of the file `scores` lie, and what their numbers are.
+
+        Its `scanned` names the file that says which cells were scanned: `scores.npz` itself, or `scanned.npy`, which is
+        written beside other scores; null where all were.
+        """
         rows, columns = self.scores.shape[:2]
+        known = "scores.npz" if scores == "scores.npz" else "scanned.npy"
+        if self.scanned.all():
+            known = None
+        elif known == "scanned.npy":
+            with replacing(Path(folder) / known) as temporary, temporary.open("wb") as file:
+                np.save(file, self.scanned)
         about = {
-            **self.geometry.to_dict(),
+            **self._sides(),
             "offset": list(self.cell_box(0, 0)[:2]),
             "image_size": list(self.image_size),
             "grid_shape": [rows, columns],
@@ -82,6 +133,8 @@ class ScoreMap:
             "last_cell_box": list(self.cell_box(rows - 1, columns - 1)),
             "uncovered": dict(zip(("top", "left", "bottom", "right"), self.uncovered, strict=True)),
             "scores": scores,
+            "scanned": known,
+            "cells_not_scanned": self.not_scanned,
             "outputs": self.outputs,
             "other_function": self.other_function or None,
             "class_names": list(self.class_names),
@@ -90,6 +143,21 @@ class ScoreMap:
         with replacing(Path(folder) / "geometry.json") as temporary:
             temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         return Path(folder) / "geometry.json"
+
+    def _sides(self) -> dict[str, Any]:
+        """The geometry's numbers in the image's pixels, and the window of each scale."""
+        about = self.geometry.to_dict()
+        if not self.scales:
+            return {**about, "windows": None}
+        # A scaled pixel is made from those within 1 / s of its centre, where s shrinks; within 1, where it enlarges.
+        scale = min(self.scales)
+        reach = [
+            None if side is None or scale == 1 else math.ceil((side - 1) / scale + 2 * max(1 / scale, 1))
+            for side in about["receptive_field"]
+        ]
+        windows = [{"scale": scale, "window": list(sides)} for scale, sides in self.windows.items()]
+        field = about["receptive_field"] if scale == 1 else reach
+        return {**about, "receptive_field": field, "window": list(self.window), "windows": windows}
 
     @property
     def uncovered(self) -> tuple[int, int, int, int]:
@@ -102,18 +170,24 @@ class ScoreMap:
 
     def wins(self) -> tuple[np.ndarray, int]:
         """How many cells each class wins, (classes,), and how many cells were not scanned."""
-        counts, missing = np.zeros(self.scores.shape[-1], int), 0
-        for *_, values in self.blocks():
-            known = ~np.isnan(values).any(-1)
+        counts = np.zeros(self.scores.shape[-1], int)
+        for *_, values, known in self.blocks():
             counts += np.bincount(values[known].argmax(-1), minlength=len(counts))
-            missing += int(known.size - known.sum())
-        return counts, missing
+        return counts, self.not_scanned
 
-    def blocks(self, side: int = 1) -> Iterator[tuple[int, int, np.ndarray]]:
-        """The scores part by part: (first row, first column, scores of the part).
+    @property
+    def not_scanned(self) -> int:
+        """How many cells were not scanned."""
+        return int(self.scanned.size - np.count_nonzero(self.scanned))
+
+    def blocks(self, side: int = 1) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+        """The scores part by part: (first row, first column, scores of the part, which of its cells were scanned).
 
         Parts begin at multiples of `side`, so that squares of so many cells lie in one. Chunks of a Zarr array are read
         as a whole where that is a part of bearable size.
+
+        Raises:
+            InputError: where scores are not finite of cells that were scanned.
         """
         rows, columns, classes = self.scores.shape
         height, width = getattr(self.scores, "chunks", (1, columns))[:2]
@@ -121,15 +195,17 @@ class ScoreMap:
         height = -(-max(height, _SCORES_AT_ONCE // (width * classes)) // side) * side
         for row in range(0, rows, height):
             for column in range(0, columns, width):
-                yield row, column, np.asarray(self.scores[row : row + height, column : column + width])
+                part = np.s_[row : row + height, column : column + width]
+                scores, scanned = np.asarray(self.scores[part]), self.scanned[part]
+                _check_known(scores, scanned, row, column)
+                yield row, column, scores, scanned
                 release(self.scores)
 
     def standing_out(self, scores: np.ndarray) -> np.ndarray:
-        """How far cells' scores are from the median cell's, 0 to 1; 0 of those not scanned: (..., K) -> (...)."""
+        """How far the scores of cells that were scanned are from the median cell's, 0 to 1: (..., K) -> (...)."""
         median, far = self._usual_scores
         distance = np.linalg.norm(scores.astype(np.float64) - median, axis=-1)
-        strength = np.clip(distance / far, 0, 1) if far > 0 else np.ones_like(distance)
-        return np.nan_to_num(strength)
+        return np.clip(distance / far, 0, 1) if far > 0 else np.ones_like(distance)
 
     @cached_property
     def _usual_scores(self) -> tuple[np.ndarray, float]:
@@ -139,9 +215,8 @@ class ScoreMap:
         are sampled evenly.
         """
         step = int(np.ceil(np.sqrt(np.prod(self.scores.shape) / _SAMPLED)))
-        sample = np.asarray(self.scores[::step, ::step]).astype(np.float64).reshape(-1, self.scores.shape[-1])
+        sample = np.asarray(self.scores[::step, ::step])[self.scanned[::step, ::step]].astype(np.float64)
         release(self.scores)
-        sample = sample[~np.isnan(sample).any(-1)]
         if not len(sample):
             return np.zeros(self.scores.shape[-1]), 0.0
         median = np.median(sample, axis=0)
@@ -155,7 +230,7 @@ class ScoreMap:
         A cell's own pixels are the stride x stride ones in the middle of its crop, fewer where the next is nearer.
         """
         found = []
-        for starts, stride, window in zip(self.starts, self.geometry.stride, self.geometry.window, strict=True):
+        for starts, stride, window in zip(self.starts, self.geometry.stride, self.window, strict=True):
             gaps = np.diff(starts, prepend=starts[0] - stride)
             end = starts[-1] + (window - stride) // 2 + stride
             found.append(np.append(starts + (window - gaps) // 2, end))
@@ -211,19 +286,30 @@ class ScoreMap:
         """The class and the strength of its colour, 0 to 1, for some rows and columns of cells: two (rows, cols)."""
         winner = np.full([len(each) for each in shown], class_index or 0)
         strength = np.zeros(winner.shape, np.float32)
-        for *first, values in self.blocks():
+        for *first, values, known in self.blocks():
             picked, part = [], []
             for cells, begin, extent in zip(shown, first, values.shape, strict=False):
                 part.append(slice(*np.searchsorted(cells, (begin, begin + extent))))
                 picked.append(cells[part[-1]] - begin)
-            values = values[np.ix_(*picked)]
+            values, known = values[np.ix_(*picked)], known[np.ix_(*picked)]
             if class_index is None:
                 winner[*part] = values.argmax(-1)
-                strength[*part] = self.standing_out(values)
+                seen = self.standing_out(values)
             else:
-                strength[*part] = to_probabilities(values, self.outputs)[..., class_index]
-            strength[*part][np.isnan(values).any(-1)] = 0
+                seen = to_probabilities(values, self.outputs)[..., class_index]
+            strength[*part] = np.where(known, seen, 0)
         return winner, strength
+
+
+def _check_known(scores: np.ndarray, scanned: np.ndarray, row: int = 0, column: int = 0) -> None:
+    """See that scores are finite where cells were scanned; the first cell is (row, column) of the map."""
+    broken = ~np.isfinite(scores).all(-1) & scanned
+    if broken.any():
+        first = np.argwhere(broken)[0] + (row, column)
+        raise InputError(
+            f"scores: received values that are not finite at cell {first[0]},{first[1]}; accepted: finite ones of all "
+            "cells that were scanned"
+        )
 
 
 def grey_view(image: Any, scale: int = 1) -> np.ndarray:

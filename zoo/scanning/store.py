@@ -1,6 +1,5 @@
 """Scores on disk, written tile by tile, and the journal from which an interrupted scan goes on."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -9,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from filelock import FileLock, Timeout
 
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
-from zoo.graph import trace
-from zoo.scanning.pixels import Pixels, release
+from zoo.scanning.keys import RULE, difference
 
 ENDINGS = (".npy", ".zarr")
 
@@ -49,6 +46,8 @@ class Store:
     def unfinished(self, about: dict) -> int | None:
         """The tile's side of the unfinished scan at this output, whose `done` tiles are read; None if there is none.
 
+        One of version 1 that left out other cells (see `zoo.scanning.keys.RULE`) is none.
+
         Raises:
             InputError: naming the difference, where that scan is about something else.
         """
@@ -59,12 +58,14 @@ class Store:
             there, side = json.loads(first)
         except ValueError:
             return None
-        for key in about:
-            if there.get(key) != about[key]:
-                raise InputError(
-                    f"output {str(self.path)!r}: holds an unfinished scan whose {key} is {there.get(key)}, here it is "
-                    f"{about[key]}; accepted: the same scan, another output, or this one without {self.journal.name}"
-                )
+        key = difference(there, about)
+        if key in RULE:
+            return None
+        if key is not None:
+            raise InputError(
+                f"output {str(self.path)!r}: holds an unfinished scan whose {key} is {there.get(key)}, here it is "
+                f"{about[key]}; accepted: the same scan, another output, or this one without {self.journal.name}"
+            )
         # The last line is whole only where a line's end follows it.
         self.done = {int(line) for line in lines[:-1]}
         return side
@@ -186,38 +187,6 @@ class Store:
         import zarr
 
         return zarr.open_array(path, mode="r")
-
-
-def model_key(fcn: keras.Model) -> str:
-    """What a model computes as text: a hash of its layers, their settings and weights, without their names."""
-    found = hashlib.blake2b(digest_size=8)
-    for step in trace(fcn).steps:
-        config = step.layer.get_config() if isinstance(step.layer, keras.Layer) else {}
-        settings = {key: value for key, value in config.items() if key != "name"}
-        found.update(json.dumps([type(step.layer).__name__, settings], default=str, sort_keys=True).encode())
-        for weight in getattr(step.layer, "weights", ()):
-            found.update(np.asarray(weight).tobytes())
-    return found.hexdigest()
-
-
-def image_key(image: Any, strip: int = 2**24) -> str:
-    """What an image is as text: name, size and time of a file, or a hash of all pixels, read in strips.
-
-    Args:
-        image: a path, or what is read by slices, (H, W, ...).
-        strip: bytes that are read at a time.
-    """
-    if isinstance(image, Pixels):
-        image = image.source if image.file is None else image.file
-    if isinstance(image, str | Path):
-        about = Path(image).stat()
-        return f"{Path(image).name}, {about.st_size} bytes, {about.st_mtime_ns}"
-    found = hashlib.blake2b(f"{tuple(image.shape)} {image.dtype}".encode(), digest_size=8)
-    rows = max(strip // (int(np.prod(image.shape[1:])) * np.dtype(image.dtype).itemsize), 1)
-    for top in range(0, image.shape[0], rows):
-        found.update(np.ascontiguousarray(image[top : top + rows]).data)
-        release(image)
-    return found.hexdigest()
 
 
 def _remove(path: Path) -> None:

@@ -72,15 +72,14 @@ def write_viewer(score_map: ScoreMap, view: np.ndarray, path: str | Path, factor
     if view.shape != expected or view.dtype != np.uint8:
         raise InputError(f"view: received {view.shape} of {view.dtype}; accepted: {expected} of uint8")
     picture, shrunk = _picture(view)
-    geometry = score_map.geometry
     classes = len(score_map.class_names)
     content = {
         "picture": picture,
         "factor": factor * shrunk,
         "imageSize": score_map.image_size,
         "gridShape": score_map.scores.shape[:2],
-        "stride": geometry.stride,
-        "window": geometry.window,
+        "window": score_map.window,
+        "sentence": score_map.sentence(),
         "crops": [starts.tolist() for starts in score_map.starts],
         "own": [edges.tolist() for edges in score_map.own_pixels],
         "classNames": score_map.class_names,
@@ -133,18 +132,19 @@ def _scores(score_map: ScoreMap) -> dict[str, Any]:
         "highest": np.empty((*shown, kept), np.uint16),
         "probable": np.empty((*shown, kept), np.uint16),
     }
-    for top, left, scores in score_map.blocks(side):
-        outstanding = _squares(score_map.standing_out(scores), side)
+    for top, left, scores, scanned in score_map.blocks(side):
+        outstanding = _squares(np.where(scanned, score_map.standing_out(scores), -1), side)
         best = outstanding.argmax(-1)[..., None]
-        missing = _squares(np.isnan(scores).any(-1), side).all(-1)
-        probabilities = np.nan_to_num(_squares(to_probabilities(scores, score_map.outputs), side), nan=-1).max(-2)
+        missing = ~_squares(scanned, side).any(-1)
+        probabilities = np.where(scanned[..., None], to_probabilities(scores, score_map.outputs), -1)
+        probabilities = _squares(probabilities, side).max(-2)
         order = np.argpartition(-probabilities, kept - 1, axis=-1)[..., :kept]
         order = np.take_along_axis(order, np.argsort(-np.take_along_axis(probabilities, order, -1), axis=-1), -1)
         winners = np.take_along_axis(_squares(scores.argmax(-1), side), best, -1)[..., 0]
         first, height, width = (top // side, left // side), *winners.shape
         part = np.s_[first[0] : first[0] + height, first[1] : first[1] + width]
         found["winners"][part] = np.where(missing, _NOT_SCANNED, winners)
-        found["strength"][part] = np.round(65535 * np.take_along_axis(outstanding, best, -1)[..., 0])
+        found["strength"][part] = np.round(65535 * np.maximum(np.take_along_axis(outstanding, best, -1)[..., 0], 0))
         found["highest"][part] = order
         found["probable"][part] = np.round(65535 * np.maximum(np.take_along_axis(probabilities, order, -1), 0))
     cells = {name: _packed(values) for name, values in found.items()}

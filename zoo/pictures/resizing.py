@@ -1,0 +1,111 @@
+"""Images of another size, read by regions of that size."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+# Samples of the source that are filtered at a time.
+_AT_ONCE = 2**20
+
+
+class Resized:
+    """An image (H, W, C) or (H, W) scaled to another size and read by slices: `resized[rows, columns]`, float32.
+
+    Pillow's bilinear filter in its 32-bit float mode, channel by channel: where it shrinks, its triangle is as wide as
+    the pixels that go into one, so that nothing is skipped (anti-aliasing). Pixel i of a side of n, made from N, is
+    centred at (i + 0.5) N / n - 0.5. Values are not rounded to whole numbers. A pixel is the same, bit for bit,
+    whichever region it is read with, and only the pixels that go into a region are read.
+    """
+
+    def __init__(self, source: Any, size: tuple[int, int]):
+        """Scale `source`, an array or what is read by slices like one, to `size` (height, width)."""
+        self.source, self.dtype = source, np.dtype(np.float32)
+        self.shape = (*size, *source.shape[2:])
+        self._axes = [_Filter(side, made) for side, made in zip(source.shape, size, strict=False)]
+
+    def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
+        """Read a region, (h, w, C) or (h, w)."""
+        (top, bottom, _), (left, right, _) = (
+            part.indices(side) for part, side in zip(region, self.shape, strict=False)
+        )
+        pixels = np.empty((max(bottom - top, 0), max(right - left, 0), *self.shape[2:]), self.dtype)
+        for rows, columns in self._parts(slice(top, bottom), slice(left, right)):
+            pixels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = self._part(
+                rows, columns
+            )
+        return pixels
+
+    def _parts(self, rows: slice, columns: slice) -> Iterator[tuple[slice, slice]]:
+        """Cut a region, so that a part is made of a bounded number of the source's pixels, or is one pixel."""
+        samples = _AT_ONCE // int(np.prod(self.shape[2:], initial=1))
+        across = self._axes[1].count_from(columns, samples // self._axes[0].taps)
+        for left in range(columns.start, columns.stop, across):
+            part = slice(left, min(left + across, columns.stop))
+            down = self._axes[0].count_from(rows, samples // self._axes[1].length(part))
+            for top in range(rows.start, rows.stop, down):
+                yield slice(top, min(top + down, rows.stop)), part
+
+    def _part(self, rows: slice, columns: slice) -> np.ndarray:
+        """Filter along the rows, round to float32, and then along the columns, as Pillow does."""
+        down, across = self._axes
+        pixels = np.asarray(self.source[down.reads(rows), across.reads(columns)])
+        return down(across(pixels, 1, columns), 0, rows)
+
+
+class _Filter:
+    """Pillow's bilinear weights along an axis: every one of `made` pixels is a weighted mean of some of `side`."""
+
+    def __init__(self, side: int, made: int):
+        self.side, self.made, self.ratio = side, made, side / made
+        self.support = max(self.ratio, 1.0)
+        # How many pixels go into one at most.
+        self.taps = int(np.ceil(self.support)) * 2 + 1
+
+    def __call__(self, pixels: np.ndarray, axis: int, wanted: slice) -> np.ndarray:
+        """Make the `wanted` pixels of those that `reads` names: float32; added up in float64, in a fixed order."""
+        if self.made == self.side:
+            return pixels.astype(np.float32, copy=False)
+        first, last, centres = self._spans(wanted)
+        begin, total, weights = self.reads(wanted).start, 0, []
+        for tap in range(int((last - first).max())):
+            weight = np.maximum(1 - np.abs((first + tap - centres + 0.5) * (1 / self.support)), 0)
+            weights.append(np.where(first + tap < last, weight, 0))
+        whole = sum(weights)
+        for tap, weight in enumerate(weights):
+            taken = pixels.take(np.minimum(first + tap, last - 1) - begin, axis).astype(np.float64)
+            total = total + taken * (weight / whole).reshape([-1 if each == axis else 1 for each in range(taken.ndim)])
+        return total.astype(np.float32)
+
+    def reads(self, wanted: slice) -> slice:
+        """The source's pixels that go into the `wanted` ones."""
+        if self.made == self.side:
+            return wanted
+        first, last, _ = self._spans(slice(wanted.start, wanted.start + 1))
+        return slice(int(first[0]), int(self._spans(slice(wanted.stop - 1, wanted.stop))[1][0]))
+
+    def length(self, wanted: slice) -> int:
+        """How many of the source's pixels go into the `wanted` ones."""
+        read = self.reads(wanted)
+        return read.stop - read.start
+
+    def count_from(self, wanted: slice, most: int) -> int:
+        """How many of the `wanted` pixels can be made of `most` of the source's; at least one."""
+        return max(min(int((most - self.taps) / self.ratio), wanted.stop - wanted.start), 1)
+
+    def _spans(self, wanted: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each wanted pixel, the first and last (exclusive) of the source that go into it, and its centre there."""
+        centres = (np.arange(wanted.start, wanted.stop) + 0.5) * self.ratio
+        first = np.maximum((centres - self.support + 0.5).astype(np.int64), 0)
+        last = np.minimum((centres + self.support + 0.5).astype(np.int64), self.side)
+        return first, last, centres
+
+
+def level_for(levels: Sequence[tuple[int, int]], size: tuple[int, int]) -> int:
+    """Which of a pyramid's `levels` (height, width) an image of `size` is best made from: the nearest finer one.
+
+    That is the smallest one whose sides are both at least as long; the largest one where none is.
+    """
+    finer = [index for index, level in enumerate(levels) if all(np.greater_equal(level, size))]
+    area = [int(height) * int(width) for height, width in levels]
+    return min(finer, key=area.__getitem__) if finer else max(range(len(levels)), key=area.__getitem__)

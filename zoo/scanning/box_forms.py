@@ -1,0 +1,264 @@
+"""The forms in which files list boxes: tables, JSON of our own, COCO's and GeoJSON."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PureWindowsPath
+from typing import Any
+
+from zoo.errors import InputError, listing
+
+SIDES = ("top", "left", "bottom", "right")
+# Names of (top, left, bottom, right), without case, spaces, "_" and "-".
+_CORNERS = (
+    SIDES,
+    ("ymin", "xmin", "ymax", "xmax"),
+    ("miny", "minx", "maxy", "maxx"),
+    ("y1", "x1", "y2", "x2"),
+    ("y0", "x0", "y1", "x1"),
+)
+# Names of (top, left, height, width). ImageJ writes the centre as X, Y and the corner as BX, BY.
+_SIZES = (
+    ("top", "left", "height", "width"),
+    ("y", "x", "height", "width"),
+    ("by", "bx", "height", "width"),
+    ("y", "x", "h", "w"),
+)
+_ACCEPTED = "numbers named top, left, bottom, right (or ymin, xmin, ymax, xmax; or x, y, width, height of the corner)"
+_IMAGE = ("image", "imagename", "imagefile", "imagepath", "imageid", "filename")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_GEOMETRIES = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
+
+# A box, what else its row says, and which image it is of ("" where its row does not say so).
+Row = tuple[list[float], dict[str, Any], str]
+
+
+def table_rows(text: str) -> list[Row]:
+    """The rows of a table with a header, separated by commas, semicolons or tabs; empty lines are none."""
+    first = next(filter(str.strip, text.splitlines()), "")
+    separator = max(",;\t", key=first.count)
+    lines = [row for row in csv.reader(io.StringIO(text), delimiter=separator, strict=True) if any(map(str.strip, row))]
+    if not lines:
+        return []
+    header, *lines = lines
+    names = [name.strip() for name in header]
+    lines = [row[: len(names)] + [each for each in row[len(names) :] if each.strip()] for row in lines]
+    # Columns without a name and without content are a spreadsheet's.
+    kept = [at for at, name in enumerate(names) if name or any(row[at : at + 1] not in ([], [""]) for row in lines)]
+    _once([names[at] for at in kept], "column")
+    rows = []
+    for index, row in enumerate(lines, start=1):
+        if len(row) != len(names):
+            raise InputError(
+                f"box {index}: received {short(row)}, {len(row)} of {len(names)} columns; accepted: {_ACCEPTED}"
+            )
+        rows.append(_row({names[at]: row[at] for at in kept}, index))
+    return rows
+
+
+def json_rows(text: str) -> tuple[list[Row], dict[str, tuple[int, int]]]:
+    """The rows of a JSON text, and the size (height, width) of each image whose one it states."""
+    content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    if isinstance(content, dict) and "annotations" in content:
+        return _coco(content)
+    features = _features(content)
+    if features is not None:
+        return [row for index, feature in enumerate(features, start=1) for row in _feature(feature, index)], {}
+    if content in ({}, []):
+        return [], {}
+    if not isinstance(content, list):
+        raise InputError(f"received {short(content)}; accepted: a list of boxes, COCO's JSON or GeoJSON")
+    return [_row(row, index) for index, row in enumerate(content, start=1)], {}
+
+
+def of_image(rows: list[Row], image: str | None) -> list[Row]:
+    """Those of the rows that are of an image, by its file's name, where they are of several.
+
+    Raises:
+        InputError: where none is, or the image is not named.
+    """
+    named = {row[2] for row in rows}
+    if len(named) <= 1:
+        return rows
+    wanted = PureWindowsPath(image or "")
+    for part in ("name", "stem"):
+        same = [row for row in rows if image and getattr(PureWindowsPath(row[2]), part) == getattr(wanted, part)]
+        if same:
+            return same
+    received = listing([short(name) for name in sorted(named)], 3)
+    raise InputError(f"received boxes of {len(named)} images: {received}; accepted: some of {wanted.name!r}")
+
+
+def short(received: Any) -> str:
+    """What was received, on one short line."""
+    return cut(repr(list(received.values()) if _is(received) else received))
+
+
+def cut(text: str) -> str:
+    """A text on one short line."""
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _is(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _row(row: Any, index: int) -> Row:
+    """A row by names, or four numbers."""
+    try:
+        if not isinstance(row, dict):
+            return _numbers(row), {}, ""
+        box, used = _named(row)
+    except InputError as error:
+        raise InputError(f"box {index}: {error}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"box {index}: received {short(row)}; accepted: {_ACCEPTED}") from None
+    further = {name: value for name, value in row.items() if name not in used}
+    return box, further, next((str(row[name]) for name in row if _plain(name) in _IMAGE), "")
+
+
+def _named(row: dict[str, Any]) -> tuple[list[float], set[str]]:
+    """The box of a row, and the names that make it."""
+    names = [name for name in row if _plain(name) in ("box", "bbox")]
+    if len(names) == 1 and not any(each in map(_plain, row) for each in SIDES):
+        (name,) = names
+        if isinstance(row[name], dict):
+            return _named(row[name])[0], {name}
+        if _plain(name) == "box":
+            return _numbers(row[name]), {name}
+        if not {"imageid", "categoryid"} & set(map(_plain, row)):
+            raise InputError(
+                "received 'bbox' alone; accepted: 'box' for top, left, bottom, right, or COCO's image_id too"
+            )
+        return _from_size(*_numbers(row[name])), {name}
+    plain = [_plain(name) for name in row]
+    _once([name for name in plain if any(name in form for form in (*_CORNERS, *_SIZES))], "column")
+    whose = dict(zip(plain, row, strict=True))
+    for forms, has_size in ((_CORNERS, False), (_SIZES, True)):
+        complete = [form for form in forms if all(name in whose for name in form)]
+        found = [_numbers([row[whose[name]] for name in form]) for form in complete]
+        if any(box != found[0] for box in found):
+            raise InputError(
+                f"received two boxes, by {' and '.join(', '.join(form) for form in complete)}; accepted: one"
+            )
+        if found:
+            top, left, *rest = found[0]
+            box = _from_size(left, top, rest[1], rest[0]) if has_size else found[0]
+            return box, {whose[name] for form in complete for name in form}
+    raise ValueError
+
+
+def _from_size(x: float, y: float, width: float, height: float) -> list[float]:
+    return [y, x, y + height, x + width]
+
+
+def _numbers(values: Any) -> list[float]:
+    if not isinstance(values, list) or len(values) != 4:
+        raise ValueError
+    return [_number(value) for value in values]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError
+    return float(value)
+
+
+def _coco(content: dict[str, Any]) -> tuple[list[Row], dict[str, tuple[int, int]]]:
+    """COCO's object detection: `annotations`, each with a bbox (x, y, width, height) of one of the `images`."""
+    images, annotations = content.get("images", []), content["annotations"]
+    if not all(isinstance(each, list) and all(map(_is, each)) for each in (images, annotations)):
+        raise InputError("received 'annotations' or 'images' that are no lists of objects; accepted: COCO's JSON")
+    files = {str(each.get("id")): each for each in images}
+    rows, sizes = [], {}
+    for index, annotation in enumerate(annotations, start=1):
+        try:
+            box = _from_size(*_numbers(annotation["bbox"]))
+        except (KeyError, ValueError, OverflowError):
+            received = short(annotation.get("bbox"))
+            raise InputError(f"box {index}: received bbox {received}; accepted: x, y, width, height") from None
+        identity = str(annotation.get("image_id", ""))
+        about = files.get(identity, {})
+        name = str(about.get("file_name", identity))
+        if all(isinstance(about.get(side), int) for side in ("height", "width")):
+            sizes[name] = (about["height"], about["width"])
+        rows.append((box, {key: value for key, value in annotation.items() if key != "bbox"}, name))
+    return rows, sizes
+
+
+def _features(content: Any) -> list | None:
+    """The features of GeoJSON, None for something else."""
+    if isinstance(content, list):
+        return content if content and all(_is(each) and each.get("type") == "Feature" for each in content) else None
+    if not isinstance(content, dict) or "type" not in content:
+        return None
+    if "crs" in content:
+        raise InputError("received GeoJSON with a 'crs', in coordinates of a map; accepted: pixels")
+    if content["type"] == "FeatureCollection" and isinstance(content.get("features"), list):
+        return content["features"]
+    return [content if content["type"] == "Feature" else {"geometry": content}]
+
+
+def _feature(feature: Any, index: int) -> Iterator[Row]:
+    """A feature's box: the bounding box of polygons, the pixel of a point; of several points, one each."""
+    about = feature if _is(feature) else {}
+    geometry = about.get("geometry")
+    kind = geometry.get("type") if _is(geometry) else None
+    try:
+        if kind not in _GEOMETRIES:
+            raise ValueError
+        points = list(_points(geometry.get("coordinates"), _GEOMETRIES.index(kind)))
+        if not points:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        received = short(kind if _is(geometry) else geometry)
+        accepted = f"{', '.join(_GEOMETRIES)} of pixels x, y"
+        raise InputError(f"box {index}: received a geometry {received}; accepted: {accepted}") from None
+    properties = about.get("properties")
+    further = {key: value for key, value in about.items() if key not in ("type", "geometry", "properties", "bbox")}
+    further |= properties if _is(properties) else {}
+    if "Point" in kind:
+        for x, y in points:
+            yield [y // 1, x // 1, y // 1 + 1, x // 1 + 1], further, ""
+    else:
+        (left, right), (top, bottom) = ((min(each), max(each)) for each in zip(*points, strict=True))
+        yield [top, left, bottom, right], further, ""
+
+
+def _points(coordinates: Any, depth: int) -> Iterator[tuple[float, float]]:
+    """The points x, y of lists of lists; points may have a height."""
+    if not isinstance(coordinates, list):
+        raise ValueError
+    if depth == 0:
+        x, y, *_ = map(_number, coordinates)
+        yield x, y
+        return
+    for each in coordinates:
+        yield from _points(each, depth - 1)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+def _once(names: Sequence[str], what: str) -> None:
+    folded = [name.lower() for name in names]
+    twice = next((name for at, name in enumerate(names) if folded[at] in folded[:at]), None)
+    if twice is not None:
+        raise InputError(f"received the {what} {short(twice)} twice; accepted: once")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        _once(names, "key")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

@@ -1,0 +1,42 @@
+"""Which cells of a grid a region of interest leaves in."""
+
+from typing import Any
+
+import numpy as np
+
+# Pixels of a mask that are read at a time.
+_AT_ONCE = 2**22
+
+
+def cells_inside(mask: Any, starts: tuple[np.ndarray, np.ndarray], window: tuple[float, float]) -> np.ndarray:
+    """The cells of which a pixel of the window, inside the image, lies inside the mask: (rows, cols) bool.
+
+    The mask is read once, in strips.
+
+    Args:
+        mask: (H, W, C), read by slices; a pixel is inside where any of its channels is not 0.
+        starts: the first pixel of every row and of every column of windows, ascending; may lie beyond the image.
+        window: the sides of the windows in pixels; may be infinite.
+    """
+    height, width = mask.shape[:2]
+    (tops, bottoms), (lefts, rights) = (
+        (np.clip(first, 0, side), np.clip(first + extent, 0, side).astype(int))
+        for first, extent, side in zip(starts, window, (height, width), strict=True)
+    )
+    inside = np.zeros((len(tops), len(lefts)), bool)
+    # For each column of windows the last row of pixels, up to here, of which one lies inside.
+    last = np.full(len(lefts), -1)
+    step = max(_AT_ONCE // width, 1)
+    for begin in range(0, height, step):
+        strip = (mask[begin : min(begin + step, height), 0:width] != 0).any(-1)
+        counts = np.zeros((len(strip), width + 1), np.int32)
+        np.cumsum(strip, axis=1, out=counts[:, 1:])
+        hit = counts[:, rights] > counts[:, lefts]
+        rows = np.where(hit, np.arange(begin, begin + len(strip))[:, None], -1)
+        rows[0] = np.maximum(rows[0], last)
+        np.maximum.accumulate(rows, axis=0, out=rows)
+        last = rows[-1]
+        # Windows whose last row lies in this strip.
+        ended = np.flatnonzero((bottoms > begin) & (bottoms <= begin + len(strip)))
+        inside[ended] = rows[bottoms[ended] - 1 - begin] >= tops[ended, None]
+    return inside
