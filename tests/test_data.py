@@ -19,7 +19,7 @@ from zoo.data import folder as folder_module
 from zoo.data.splits import Part, hold_out
 from zoo.data.tfds import _allocate
 from zoo.errors import InputError
-from zoo.images import to_channels
+from zoo.pictures import to_channels
 
 MODEL = {"family": "nin", "mlpconvs": [{"kernel": 3, "filters": [4]}]}
 TRAIN = {"epochs": 1, "optimizer": {"name": "sgd", "learning_rate": 0.1}}

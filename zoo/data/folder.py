@@ -12,7 +12,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.data.splits import IN_MEMORY, Source, Split, check_classes
 from zoo.errors import InputError, listing
-from zoo.images import decode, fit_image, quiet, stored_dtype, to_channels
+from zoo.pictures import Wanted, decoders, fit_image, read_picture, stored_dtype
 from zoo.progress import track
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -68,7 +68,7 @@ class FolderImages:
         """Decode images (n, h, w, C), and say which of them cannot be; their places hold anything."""
         files = [self._files[i] for i in np.arange(len(self))[index]]
         images, problems = np.empty((len(files), *self.shape[1:]), self.dtype), []
-        with quiet(), ThreadPoolExecutor(_THREADS) as pool:
+        with decoders(), ThreadPoolExecutor(_THREADS) as pool:
             for place, image in enumerate(pool.map(self._read, files)):
                 if isinstance(image, Unreadable):
                     problems.append(image)
@@ -79,10 +79,9 @@ class FolderImages:
     def _read(self, file: File) -> np.ndarray | Unreadable:
         model = self._config.model
         try:
-            image = decode(_content(file.path), file.path)
+            image, notes = read_picture(file.path, Wanted(model.channels))
         except InputError as error:
             return Unreadable(file.path, str(error))
-        image = to_channels(image, model.channels, f"image {file.path}")
         return fit_image(image, model.image_size, self._config.data.resize, model.preprocess.mean)
 
 
@@ -167,7 +166,7 @@ def _files(root: Path, class_names: Sequence[str], config: Config) -> tuple[list
     """The image files below the class folders, in the order of their content's hashes, and those to leave out."""
     places = [(path, label) for label, name in enumerate(class_names) for path in _image_paths(root / name)]
     skip = config.data.unreadable == "skip"
-    with quiet(), ThreadPoolExecutor(_THREADS) as pool:
+    with decoders(), ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(partial(_file, whole=skip), places)
         found = list(track(found, "reading image files", len(places)))
     problems = sorted((each for each in found if isinstance(each, Unreadable)), key=lambda each: each.path)
@@ -202,8 +201,8 @@ def _file(place: tuple[Path, int], whole: bool) -> File | Unreadable:
     try:
         content = _content(path)
         if whole:
-            decode(content, path)
-        return File(hashlib.sha256(content).hexdigest(), label, path, stored_dtype(content, path))
+            read_picture(path)
+        return File(hashlib.sha256(content).hexdigest(), label, path, stored_dtype(path))
     except InputError as error:
         return Unreadable(path, str(error))
 

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.data.splits import Fingerprint, Source, Split, check_classes
 from zoo.errors import InputError
-from zoo.images import fit_image, to_channels
+from zoo.pictures import fit_image, to_channels
 from zoo.progress import track
 
 _OWN_NAMES = ("digits", "npz", "image_folder")

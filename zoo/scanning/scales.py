@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.pictures import release
 from zoo.scanning.answers import Pooling, pool
-from zoo.scanning.pixels import release
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.tiles import Layout
 

@@ -15,13 +15,14 @@ from zoo.dense.outputs import outputs_are
 from zoo.dense.program import smallest_image
 from zoo.errors import InputError, Interrupted
 from zoo.graph import check_one_output, trace
+from zoo.pictures import Choice, check_finite, open_mask
 from zoo.progress import track
 from zoo.saving import card, class_names
 from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
 from zoo.scanning.engines import Engine, Precision, Run, compute_dtype, make_engine
 from zoo.scanning.finer import FinerRunner
 from zoo.scanning.memory import available, choose_tile, parse_memory, size_text
-from zoo.scanning.pixels import Pixels, check_finite, open_mask, open_pixels
+from zoo.scanning.pixels import Pixels, open_pixels
 from zoo.scanning.scales import check_scales, merger, rescale, scaled_size
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.store import Store, image_key, model_key
@@ -45,6 +46,7 @@ def scan(
     engine: Engine = "keras",
     precision: Precision | None = None,
     progress: bool = False,
+    choice: Choice = Choice(),  # noqa: B008 - frozen
 ) -> ScoreMap:
     """Slide a model over a large image in one pass: (H, W, C) -> scores (rows, cols, classes).
 
@@ -74,6 +76,7 @@ def scan(
         engine: "keras" or "openvino", which has an extra of its own (see `zoo.scanning.engines.make_engine`).
         precision: what OpenVINO computes in: "float32", or "bfloat16" where the processor has it.
         progress: show a bar over the tiles, on a terminal.
+        choice: which image of a file with several, such as `zoo.Choice(series=1, level=2)`.
 
     Raises:
         InputError: where the image has other channels or samples than the model's images, values that are not finite,
@@ -85,7 +88,7 @@ def scan(
         Interrupted: after Ctrl-C, where there is an output.
         OSError: where the output cannot be written; what is there is kept.
     """
-    scanner = Scanner(fcn, tile, memory, stride, scales, merge, border, engine, precision, progress)
+    scanner = Scanner(fcn, tile, memory, stride, scales, merge, border, engine, precision, progress, choice)
     return scanner(image, mask, output)
 
 
@@ -104,6 +107,7 @@ class Scanner:
         engine: Engine = "keras",
         precision: Precision | None = None,
         progress: bool = False,
+        choice: Choice = Choice(),  # noqa: B008 - frozen
     ):
         """Take the options of `scan` that are the same for all images.
 
@@ -116,7 +120,7 @@ class Scanner:
         self.tile, self.stride, self.border, self.progress = tile, stride, border, progress
         self.memory = None if memory is None else parse_memory(memory)
         self.scales, self.merge = None if scales is None else check_scales(scales), merge
-        self.engine, self.precision = engine, precision
+        self.engine, self.precision, self.choice = engine, precision, choice
         self._dtype = compute_dtype(self.fcn)
 
     def __call__(
@@ -128,7 +132,7 @@ class Scanner:
         """Scan one image; see `scan`."""
         store = None if output is None else Store(output)
         with ExitStack() as opened:
-            source = opened.enter_context(open_pixels(self.fcn, image))
+            source = opened.enter_context(open_pixels(self.fcn, image, self.choice))
             inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
             layout = self._lay_out(source.shape[:2])
             about = None if store is None else self.key(source, mask)
@@ -160,6 +164,7 @@ class Scanner:
             "precision": self.precision,
             "tile": self.tile,
             "memory": self.memory,
+            **self.choice.given,
         }
 
     @cached_property
@@ -290,7 +295,7 @@ def _fill(
         for index, part in track(missing, "scanning", len(missing)) if progress else missing:
             scores = np.nan
             if inside is None or _looks_at(layout, part, inside):
-                scores = run(check_finite(pixels[part.pixels].astype(dtype))[None])[0][part.inner]
+                scores = run(check_finite(pixels[part.pixels].astype(dtype), pixels.name)[None])[0][part.inner]
                 scores = scores.astype(dtype, copy=False)
             if store is None:
                 target[part.cells] = scores

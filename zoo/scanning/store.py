@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
 from zoo.graph import trace
-from zoo.scanning.pixels import Pixels, release
+from zoo.pictures import release
+from zoo.scanning.pixels import Pixels
 
 ENDINGS = (".npy", ".zarr")
 
