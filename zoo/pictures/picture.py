@@ -18,6 +18,7 @@ from zoo.pictures.wanted import Choice, Wanted, choose
 
 # Samples of a picture that is read whole.
 _MOST_SAMPLES = 2**32
+_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy")
 # Orientation of EXIF and TIFF: whether rows and columns change places, and then which of them are counted backwards.
 _UPRIGHT = {
     1: (False, False, False),
@@ -53,8 +54,8 @@ class Picture:
         self._size = (stored.shape[1], stored.shape[0]) if self._turned else stored.shape[:2]
         count, self.dtype = stored.shape[2], stored.dtype
         self.colour, self.alpha, self.multiplied = stored.colour, stored.alpha, stored.multiplied
-        keeps_alpha = wanted.channels in (None, count) and not wanted.mask
-        if self.alpha is not None and keeps_alpha and wanted.channels is not None:
+        keeps_alpha = wanted.alpha or wanted.channels == count
+        if self.alpha is not None and wanted.channels == count:
             self._notes[f"its alpha is taken as channel {self.alpha + 1} of {count}"] = None
         self._dropped = None if keeps_alpha else self.alpha
         if self._dropped is not None:
@@ -226,7 +227,10 @@ def stored_dtype(path: str | Path) -> np.dtype:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file, or a folder, is of a format that is read, by its content; one that cannot be read is."""
+    """Whether a file, or a folder, is of a format that is read, by its content or else its ending.
+
+    One that has the ending alone, or cannot be read, is refused when it is opened, and not passed over.
+    """
     try:
         if path.is_dir():
             return any((path / each).is_file() for each in zarrs.METADATA)
@@ -236,7 +240,8 @@ def is_picture(path: Path) -> bool:
             start = file.read(8)
     except OSError:
         return True
-    return start.startswith((*tiff.MAGIC, MAGIC, whole.PNG, whole.JPEG, whole.BMP))
+    known = start.startswith((*tiff.MAGIC, MAGIC, whole.PNG, whole.JPEG, whole.BMP))
+    return known or path.suffix.lower() in _ENDINGS
 
 
 def _kind(path: Path) -> str:

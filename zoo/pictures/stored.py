@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -74,8 +75,8 @@ class Parts:
         # No part needs to be much larger than the picture, however much may be kept.
         most = min(cache, max(CACHE, 2 * whole))
         if size > most:
-            path = self.name.removeprefix("image ")
-            converted = "" if most < cache else f"; convert it once by: zoo tile {path} -o TILED.tif"
+            path = Path(self.name.removeprefix("image "))
+            converted = "" if most < cache else f"; convert it once by: zoo tile {path} -o {path.stem}-tiled.tif"
             raise InputError(
                 f"{self.name}: received {self.what}s of {self.side[0]} x {self.side[1]} pixels, "
                 f"{size / 2**20:,.0f} MiB; accepted: up to {most / 2**20:,.0f} MiB{converted}"

@@ -35,7 +35,7 @@ def write_tiled(
     import tifffile
 
     output = check_output(output, "output", ".tif")
-    with open_picture(path, Wanted(), choice, math.inf, math.inf) as picture, replacing(output) as temporary:
+    with open_picture(path, Wanted(alpha=True), choice, math.inf, math.inf) as picture, replacing(output) as temporary:
         height, width, channels = picture.shape
         if picture.dtype.kind == "f":
             raise InputError(f"image {path}: received {picture.dtype} samples; accepted: 8 or 16 bits")

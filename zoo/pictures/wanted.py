@@ -13,11 +13,13 @@ class Wanted:
 
     `channels`: how many of them. `dtype`: the type of the samples that it was trained on. `mask`: a region of
     interest is read, of whose samples only matters whether they are 0: booleans and whole numbers of any size will do.
+    `alpha`: alpha is kept, which is else dropped, unless the channels are as many as with it.
     """
 
     channels: int | None = None
     dtype: np.dtype | str | None = None
     mask: bool = False
+    alpha: bool = False
 
 
 @dataclass(frozen=True)

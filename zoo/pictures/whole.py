@@ -43,7 +43,7 @@ def open_whole(path: Path, choice: Choice, most: float) -> Stored:
     try:
         file = Image.open(path, formats=("PNG", "JPEG", "BMP"))
     except UnidentifiedImageError:
-        raise InputError(f"{name}: unknown format; accepted: PNG, JPEG, BMP, TIFF, .npy and Zarr") from None
+        raise InputError(f"{name}: unknown format; accepted: PNG, JPEG, BMP, TIFF and .npy") from None
     with file:
         _check_size(path, name, file, most)
         count = getattr(file, "n_frames", 1)
@@ -90,13 +90,13 @@ def _check_size(path: Path, name: str, file: "Image.Image", most: float) -> None
     width, height = file.size
     if not width or not height:
         raise InputError(f"{name}: received {height} x {width} pixels; accepted: at least one")
-    if width * height // 8 > _DENSEST * path.stat().st_size:
-        raise InputError(f"{name}: broken or truncated (no file of this size holds {height} x {width} pixels)")
     if width * height > most:
         raise InputError(
-            f"{name}: over {most:,} pixels; accepted at that size: TIFF, .npy and Zarr; "
+            f"{name}: over {most:,} pixels; accepted at that size: TIFF and .npy; "
             f"convert it once by: zoo tile {path} -o {path.stem}.tif"
         )
+    if width * height // 8 > _DENSEST * path.stat().st_size:
+        raise InputError(f"{name}: broken or truncated (no file of this size holds {height} x {width} pixels)")
 
 
 def _deep(path: Path) -> np.ndarray:

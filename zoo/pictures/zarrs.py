@@ -1,6 +1,7 @@
 """Zarr: single arrays, groups with one, OME-Zarr's multiscales and bioformats2raw's layout."""
 
 import math
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,7 @@ def open_zarr(path: Path, wanted: Wanted, choice: Choice, cache: float) -> Store
     except FileNotFoundError:
         raise InputError(f"{name}: received a folder; accepted: an image file, or the folder of a Zarr array") from None
     node, notes = _one_series(node, name, choice)
-    levels, axes, pixel_size = _levels(node, name, choice.level)
-    array = levels[choice.level]
+    array, levels, axes, pixel_size = _levels(node, name, choice.level)
     if axes is None:
         check_shape(name, array.shape, wanted.channels)
         axes = list("yxc"[: array.ndim])
@@ -94,8 +94,8 @@ def _attributes(node: Any) -> dict:
     return {**about, **inside} if isinstance(inside, dict) else about
 
 
-def _levels(node: Any, name: str, level: int) -> tuple[list[Any], list[str] | None, Size | None]:
-    """The arrays of a picture's levels, the names of their axes, and the size of a pixel in `level`."""
+def _levels(node: Any, name: str, level: int) -> tuple[Any, list[Any], list[str] | None, Size | None]:
+    """The array of `level`, those of all levels, the names of their axes, and the size of a pixel in `level`."""
     import zarr
 
     if isinstance(node, zarr.Group):
@@ -103,9 +103,11 @@ def _levels(node: Any, name: str, level: int) -> tuple[list[Any], list[str] | No
         if scales:
             datasets, axes = scales[0]["datasets"], scales[0].get("axes", list("tczyx"))
             choose(name, "level", level, len(datasets))
-            arrays = [node[entry["path"]] for entry in datasets]
+            chosen, paths = node[datasets[level]["path"]], [entry["path"] for entry in datasets]
+            # Of a pyramid that is not written to its end, the levels that are there.
+            arrays = [node[each] for each in takewhile(lambda each: each in node, paths)]
             names = [axis["name"] if isinstance(axis, dict) else axis for axis in axes]
-            return arrays, names, zarr_pixel_size(scales[0], datasets[level], axes)
+            return chosen, arrays, names, zarr_pixel_size(scales[0], datasets[level], axes)
         arrays = dict(node.arrays())
         if len(arrays) != 1:
             received = ", ".join(sorted(arrays)[:5]) or "none"
@@ -113,7 +115,7 @@ def _levels(node: Any, name: str, level: int) -> tuple[list[Any], list[str] | No
         (node,) = arrays.values()
     choose(name, "level", level, 1)
     names = node.attrs.get("_ARRAY_DIMENSIONS") or getattr(node.metadata, "dimension_names", None)
-    return [node], list(names) if names and all(names) else None, None
+    return node, [node], list(names) if names and all(names) else None, None
 
 
 def _plane(array: Any, axes: list[str], name: str, choice: Choice) -> dict[str, int]:
