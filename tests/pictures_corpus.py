@@ -98,7 +98,7 @@ def bioformats(path):
 
 def broken_chunk(path):
     array(path, chunks=(6, 5, 3))
-    (path / "c" / "1" / "0" / "0").write_bytes(b"broken")
+    (path / "c" / "1" / "1" / "0").write_bytes(b"broken")
 
 
 def missing_chunk(path):
@@ -135,7 +135,9 @@ def lying(path, kind):
             file.write(bytes(100))
     else:
         side = {"shape": (2**16, 2**16, 3), "tile": (2**15, 2**16)}
-        tifffile.imwrite(path, iter([b"\0"] * 2), **side, dtype=np.uint8, compression="zlib", photometric="rgb", bigtiff=True)
+        tifffile.imwrite(
+            path, iter([b"\0"] * 2), **side, dtype=np.uint8, compression="zlib", photometric="rgb", bigtiff=True
+        )
 
 
 def blown_frame(path):

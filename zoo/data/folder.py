@@ -52,6 +52,8 @@ class FolderImages:
         model = config.model
         self.shape = (len(files), *model.image_size, model.channels)
         self.dtype = files[0].dtype if files else np.dtype(np.uint8)
+        # What was noted of images that were read, and of which.
+        self.notes: dict[str, set[Path]] = {}
 
     def __len__(self) -> int:
         """How many images."""
@@ -69,20 +71,22 @@ class FolderImages:
         files = [self._files[i] for i in np.arange(len(self))[index]]
         images, problems = np.empty((len(files), *self.shape[1:]), self.dtype), []
         with decoders(), ThreadPoolExecutor(_THREADS) as pool:
-            for place, image in enumerate(pool.map(self._read, files)):
-                if isinstance(image, Unreadable):
-                    problems.append(image)
-                else:
-                    images[place] = image
+            for place, found in enumerate(pool.map(self._read, files)):
+                if isinstance(found, Unreadable):
+                    problems.append(found)
+                    continue
+                images[place], notes = found
+                for note in notes:
+                    self.notes.setdefault(note, set()).add(files[place].path)
         return images, problems
 
-    def _read(self, file: File) -> np.ndarray | Unreadable:
+    def _read(self, file: File) -> tuple[np.ndarray, tuple[str, ...]] | Unreadable:
         model = self._config.model
         try:
             image, notes = read_picture(file.path, Wanted(model.channels))
         except InputError as error:
             return Unreadable(file.path, str(error))
-        return fit_image(image, model.image_size, self._config.data.resize, model.preprocess.mean)
+        return fit_image(image, model.image_size, self._config.data.resize, model.preprocess.mean), notes
 
 
 def read_folder(config: Config) -> Source:
@@ -127,7 +131,10 @@ def read_folder(config: Config) -> Source:
         note = f"test images ({share:.0%}) chosen by content hash, used once"
     _check_dtypes([*train_files, *test_files])
     digests = _fingerprint(class_names, train_files, test_files), _fingerprint(class_names, test_files)
-    (train_split, broken), (test_split, more) = (_split(files, config) for files in (train_files, test_files))
+    noted: dict[str, set[Path]] = {}
+    (train_split, broken), (test_split, more) = (_split(files, config, noted) for files in (train_files, test_files))
+    for text, paths in noted.items():
+        note += f"; {len(paths)} images, such as {min(paths).name}: {text}"
     if broken or more or problems and config.data.unreadable == "refuse":
         raise _refusal(problems + broken + more)
     skipped = tuple(str(problem.path.relative_to(root)) for problem in problems)
@@ -139,14 +146,19 @@ def _fingerprint(class_names: tuple[str, ...], *parts: list[File]) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
-def _split(files: list[File], config: Config) -> tuple[Split, list[Unreadable]]:
-    """The images of files, in memory where they are few, and those that are found to be broken on the way."""
+def _split(files: list[File], config: Config, noted: dict[str, set[Path]]) -> tuple[Split, list[Unreadable]]:
+    """The images of files, in memory where they are few, and those that are found to be broken on the way.
+
+    What was noted of images goes into `noted`.
+    """
     images, problems = FolderImages(files, config), []
     if np.prod(images.shape, dtype=np.int64) * images.dtype.itemsize <= IN_MEMORY:
         decoded = np.empty(images.shape, images.dtype)
         for start in track(range(0, len(files), _CHUNK), "decoding images"):
             decoded[start : start + _CHUNK], some = images.read(slice(start, start + _CHUNK))
             problems += some
+        for text, paths in images.notes.items():
+            noted.setdefault(text, set()).update(paths)
         images = decoded
     return Split(images, np.array([file.label for file in files], np.int32)), problems
 

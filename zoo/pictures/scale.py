@@ -56,7 +56,8 @@ def tiff_pixel_size(
         unit = (file.imagej_metadata or {}).get("unit")
         size = both(*(in_micrometres(each, unit) for each in _distances(first)))
     elif match := re.search(r"\bMPP\s*=\s*([0-9.]+)", first.description or ""):
-        size = both(*[in_micrometres(match[1], "um")] * 2)
+        # Aperio repeats it in its thumbnail's description, of which it is not true.
+        size = both(*[in_micrometres(match[1], "um")] * 2) if full is file.series[0] else None
     else:
         unit = {2: "inch", 3: "cm", 4: "mm", 5: "um"}.get(first.tags.valueof(296, default=2))
         size = both(*(in_micrometres(each, unit) for each in _distances(first)))

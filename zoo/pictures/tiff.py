@@ -101,6 +101,12 @@ def _choose_planes(
     if not every:
         raise InputError(f"{name}: received a file without images; accepted: one image")
     counts = [math.prod(series.get_shape(False)) // math.prod(series.keyframe.shape) for series in every]
+    for series, count in zip(every, counts, strict=True):
+        _check_planes(name, count)
+        # Planes that lie one behind the other have a page for the first one alone, so nothing else bears the claim out.
+        end = (series.dataoffset or 0) + count * series.keyframe.nbytes
+        if series.dataoffset is not None and end > file.filehandle.size:
+            raise ValueError(f"{count:,} planes end at byte {end:,}, the file at {file.filehandle.size:,}")
     if choice.series is not None:
         series = every[choose(name, "series", choice.series, len(every))]
         if choice.page is not None:
@@ -114,7 +120,9 @@ def _choose_planes(
     full = [number for number, series in enumerate(every) if not _is_beside(series)] or [0]
     notes = []
     if len(full) > 1:
-        notes.append(f"holds {len(full)} images, of which series {full[0]} is read; --series chooses another")
+        notes.append(
+            f"holds {len(full)} images, of which series {full[0]} is read; --series 0 to {len(every) - 1} chooses one"
+        )
     return _channels(every[full[0]], name, notes)
 
 
