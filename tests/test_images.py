@@ -9,7 +9,7 @@ from PIL import Image
 
 from zoo.data import fit_image, read_image
 from zoo.errors import InputError
-from zoo.images import to_channels
+from zoo.pictures import to_channels
 
 
 def written(path, pixels, **options):

@@ -8,7 +8,7 @@ from keras import layers
 from PIL import Image
 
 import zoo as package
-import zoo.rasters
+import zoo.pictures.picture
 from zoo.scanning.store import Store
 
 
@@ -139,8 +139,10 @@ def test_another_picture_or_answer_of_images_that_are_there(capsys, model_file, 
 
 
 def test_a_file_is_decoded_once(capsys, monkeypatch, model_file, folder, tmp_path):
-    read, decoded = package.rasters.read_image, []
-    monkeypatch.setattr(package.rasters, "read_image", lambda path: (decoded.append(path), read(path))[1])
+    read, decoded = zoo.pictures.picture.whole.open_whole, []
+    monkeypatch.setattr(
+        zoo.pictures.picture.whole, "open_whole", lambda path, *more: (decoded.append(path), read(path, *more))[1]
+    )
     assert command(capsys, "scan", model_file, folder / "c.jpg", "-o", tmp_path / "out")[0] == 0
     assert decoded == [folder / "c.jpg"]
 

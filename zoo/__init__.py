@@ -11,6 +11,7 @@ from typing import Any
 _HOMES = {
     "answer": "zoo.scanning.answers",
     "RoIPooling": "zoo.scanning.roi",
+    "Choice": "zoo.pictures",
     "build": "zoo.build",
     "convolutionalize": "zoo.dense.convert",
     "describe": "zoo.describe",

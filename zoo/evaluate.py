@@ -13,7 +13,7 @@ from zoo.data import Scene, Split
 from zoo.dense.outputs import outputs_are, to_probabilities
 from zoo.errors import InputError
 from zoo.graph import Graph, check_one_output, shapes_at, trace
-from zoo.images import fit_image
+from zoo.pictures import Choice, fit_image
 from zoo.saving import card
 from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import read_pixels
@@ -91,11 +91,15 @@ class Answer:
     note: str
 
 
-def predict_files(model: keras.Model, paths: Sequence[Path]) -> Iterator[Answer]:
+def predict_files(
+    model: keras.Model,
+    paths: Sequence[Path],
+    choice: Choice = Choice(),  # noqa: B008 - frozen
+) -> Iterator[Answer]:
     """Classify image files, one after another; those of another size than the model's are cropped or padded.
 
     Rows and columns are cut off or added about the centre. A model with one answer for an image of any size takes every
-    image whole.
+    image whole. `choice` says which image of a file with several.
 
     Raises:
         InputError: for a file that cannot be read, or whose samples are of another type than those that the model was
@@ -112,14 +116,14 @@ def predict_files(model: keras.Model, paths: Sequence[Path]) -> Iterator[Answer]
     size = None if about.pooling == "global" else about.image_size or _built_size(model)
     fill = about.preprocess.mean if about.preprocess else 0
     for path in paths:
-        image, note = read_pixels(model, path), ""
+        image, notes = read_pixels(model, path, choice)
         if size is not None and image.shape[:2] != size:
-            note = f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}"
+            notes += (f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}",)
             image = fit_image(image, size, fill=fill)
         if size is None:
             _check_fit(graph, image, path)
         scores = check_scores(predict(model, image[None]), f"image {path}", model)
-        yield Answer(Path(path), to_probabilities(scores, outputs)[0], note)
+        yield Answer(Path(path), to_probabilities(scores, outputs)[0], "; ".join(notes))
 
 
 def _built_size(model: keras.Model) -> tuple[int, int] | None:

@@ -1,11 +1,15 @@
 """`zoo plot`: the pictures of a run, and what one cell of a score map looks at."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, run_config, zoo
+from zoo.cli.start import FILE, quiet_start, run_config, say_notes, which_picture, zoo
 from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.pictures import Choice
 
 
 class _Cell(click.ParamType):
@@ -30,8 +34,14 @@ class _Cell(click.ParamType):
 @click.option(
     "-o", "--output", type=FILE, help="The picture's .png file. Default: cell_ROW_COL.png in the current directory."
 )
+@which_picture
 def plot(
-    model: Path, cell: tuple[int, int] | None, image: Path | None, class_name: str | None, output: Path | None
+    model: Path,
+    cell: tuple[int, int] | None,
+    image: Path | None,
+    class_name: str | None,
+    output: Path | None,
+    choice: "Choice",
 ) -> None:
     """Draw the pictures of a finished run anew: curves, confusion, filters. MODEL is its directory.
 
@@ -40,9 +50,10 @@ def plot(
     classifier is converted first.
     """
     if cell is not None and image is not None:
-        _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"))
+        _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"), choice)
         return
     options = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
+    options |= {f"--{name}": value for name, value in choice.given.items()}
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise InputError(f"{', '.join(given)}: accepted with both --cell ROW,COL and --image IMAGE")
@@ -53,7 +64,9 @@ def plot(
         click.echo(f"wrote {path}")
 
 
-def _plot_cell(model: Path, image: Path, cell: tuple[int, int], class_name: str | None, output: Path) -> None:
+def _plot_cell(
+    model: Path, image: Path, cell: tuple[int, int], class_name: str | None, output: Path, choice: "Choice"
+) -> None:
     with quiet_start():
         from zoo import plots, saving
         from zoo.errors import unknown
@@ -65,8 +78,9 @@ def _plot_cell(model: Path, image: Path, cell: tuple[int, int], class_name: str 
     names = saving.class_names(network)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
-    with open_pixels(network, image) as pixels:
+    with open_pixels(network, image, choice) as pixels:
         found = influence(network, pixels, cell, None if class_name is None else names.index(class_name))
         plots.cell(found, pixels, output)
+    say_notes(image, pixels.notes)
     click.echo(found.table())
     click.echo(f"wrote {output}")

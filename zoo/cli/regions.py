@@ -1,10 +1,14 @@
 """`zoo regions`: the classes of boxes in an image."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, zoo
+from zoo.cli.start import FILE, quiet_start, say_notes, which_picture, zoo
+
+if TYPE_CHECKING:
+    from zoo.pictures import Choice
 
 
 @zoo.command(
@@ -21,7 +25,8 @@ from zoo.cli.start import FILE, quiet_start, zoo
     show_default=True,
     help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box.",
 )
-def regions(model: Path, image: Path, boxes: Path, output: Path, way: str) -> None:
+@which_picture
+def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, choice: "Choice") -> None:
     """Give each box of BOXES in IMAGE the class that MODEL, a classifier with its head, sees in it.
 
     BOXES is a .csv file with the columns top, left, bottom, right (or ymin, xmin, ymax, xmax, or x, y, width, height)
@@ -33,12 +38,16 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str) -> No
         from zoo import saving
         from zoo.errors import InputError, unknown
         from zoo.scanning.boxes import check_boxes_file, read_boxes
+        from zoo.scanning.pixels import open_pixels
         from zoo.scanning.regions import WAYS, score_boxes
     if way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
     check_boxes_file(output)
     wanted = read_boxes(boxes, image)
-    result = score_boxes(saving.load(model), image, wanted, way, progress=True)
+    network = saving.load(model)
+    with open_pixels(network, image, choice) as pixels:
+        result = score_boxes(network, pixels, wanted, way, progress=True)
+    say_notes(image, pixels.notes)
     result.save(output)
     winners = result.probabilities.argmax(-1).tolist()
     counts = sorted(((winners.count(index), result.class_names[index]) for index in set(winners)), reverse=True)

@@ -5,14 +5,20 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, zoo
+from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, which_picture, zoo
 from zoo.errors import InputError, listing
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
+
+if TYPE_CHECKING:
+    from zoo.pictures import Choice
+
+if TYPE_CHECKING:
+    from zoo.pictures import Choice
 
 
 @zoo.command(
@@ -148,7 +154,8 @@ def _report(
 @click.argument("model", type=FILE)
 @click.argument("images", nargs=-1, required=True, type=FILE, metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
-def predict(model: Path, images: tuple[Path, ...], top: int) -> None:
+@which_picture
+def predict(model: Path, images: tuple[Path, ...], top: int, choice: "Choice") -> None:
     """Print the likeliest classes of each IMAGE with their probabilities.
 
     An image of another size than the model's is cropped or padded about its centre, never scaled, and a line says so.
@@ -159,7 +166,7 @@ def predict(model: Path, images: tuple[Path, ...], top: int) -> None:
         from zoo.evaluate import predict_files
     network = saving.load(model)
     names = saving.class_names(network)
-    for answer in predict_files(network, images):
+    for answer in predict_files(network, images, choice):
         best = answer.probabilities.argsort()[::-1][:top]
         shown = ", ".join(f"{names[index]} {answer.probabilities[index]:.1%}" for index in best)
         note = f"  ({answer.note})" if answer.note else ""

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, zoo
+from zoo.cli.start import FILE, quiet_start, say_notes, which_picture, zoo
 from zoo.errors import InputError
 from zoo.files import check_output, write_json
 
 if TYPE_CHECKING:
+    from zoo.pictures import Choice
     from zoo.scanning.scan import Scanner
     from zoo.scanning.score_map import ScoreMap
 
 # The most bytes of scores that go into one compressed file of the whole map.
 _SMALL = 64 * 2**20
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy", ".zarr")
 
 
 @zoo.command(
@@ -53,6 +53,7 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy", ".zarr")
 )
 @click.option("--engine", default="keras", show_default=True, help="What computes: keras or openvino.")
 @click.option("--precision", help="What openvino computes in: float32 or bfloat16.")
+@which_picture
 @click.option("--class", "class_name", help="Draw this class's probability instead of the winner.")
 @click.option("--workers", type=int, help="Share several images out among this many processes.")
 @click.option("--gpus", is_flag=True, help="With --workers: a GPU for each.")
@@ -74,6 +75,7 @@ def scan(
     class_name: str | None,
     workers: int | None,
     gpus: bool,
+    choice: "Choice",
 ) -> None:
     """Slide a model over large images: scores, geometry.json, overlay.png and viewer.html in the output folder.
 
@@ -101,7 +103,7 @@ def scan(
     if gpus and workers is None:
         raise InputError("--gpus: received without --workers; accepted: both")
     options = {"tile": tile, "memory": memory, "stride": stride, "scales": sizes, "merge": merge, "border": border}
-    options |= {"engine": engine, "precision": precision}
+    options |= {"engine": engine, "precision": precision, "choice": choice}
     written = {"format": format_, "class": class_name, "answer": how}
     if len(images) == 1 and not _is_folder(images[0]):
         if workers is not None:
@@ -164,7 +166,7 @@ def _scan_one(scanner: "Scanner", image: Path, mask: Path | None, folder: Path, 
     from zoo.scanning.viewer import view_of, write_viewer
 
     streamed = folder / f"scores.{'zarr' if written['format'] == 'zarr' else 'npy'}"
-    with open_pixels(scanner.fcn, image) as pixels:
+    with open_pixels(scanner.fcn, image, scanner.choice) as pixels:
         scores = scanner(pixels, mask, streamed)
         scores = replace(scores, made_from={**scores.made_from, **written})
         names, drawn = scores.class_names, written["class"]
@@ -180,6 +182,7 @@ def _scan_one(scanner: "Scanner", image: Path, mask: Path | None, folder: Path, 
         streamed = folder / "scores.npz"
     else:
         scores.save_geometry(folder, streamed.name)
+    say_notes(image, pixels.notes)
     click.echo(f"{rows} x {columns} cells, {scores.sentence()}")
     if scores.other_function:
         click.echo(f"note: {scores.other_function}")
@@ -215,18 +218,30 @@ def _answer(scores: "ScoreMap", how: str | None, file: Path) -> str:
 
 
 def _is_folder(image: Path) -> bool:
-    return image.is_dir() and image.suffix != ".zarr"
+    """Whether it is a folder of images, and no Zarr."""
+    from zoo.pictures import is_picture
+
+    return image.is_dir() and image.suffix != ".zarr" and not is_picture(image)
 
 
 def _folders(images: tuple[Path, ...], output: Path) -> list[tuple[Path, Path]]:
     """Every image, those of folders too, and the folder of its results."""
+    from zoo.pictures import list_pictures
+
     found: list[Path] = []
     for image in images:
-        inside = sorted(image.iterdir()) if _is_folder(image) else [image]
-        inside = [each for each in inside if each == image or each.suffix.lower() in _IMAGES]
-        if not inside:
-            raise InputError(f"image folder {str(image)!r}: has no image; accepted: files in {', '.join(_IMAGES)}")
-        found += inside
+        if not _is_folder(image):
+            found.append(image)
+            continue
+        inside = list_pictures(image)
+        if not inside.pictures:
+            more = f" ({inside.note})" if inside.note else ""
+            raise InputError(
+                f"image folder {str(image)!r}: has no image{more}; accepted: PNG, JPEG, BMP, TIFF, .npy and Zarr"
+            )
+        if inside.note:
+            click.echo(f"{image}: {inside.note}")
+        found += inside.pictures
     stems = Counter(image.stem for image in found)
     jobs = [(image, output / (image.name if stems[image.stem] > 1 else image.stem)) for image in found]
     (folder, uses), *_ = Counter(folder for _, folder in jobs).most_common(1)

@@ -1,12 +1,14 @@
 """What every command shares: the group, a quiet start-up, run directories, exit codes."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,6 +52,30 @@ def run_config(run: Path):
     if not (run / "config.yaml").is_file():
         raise InputError(f"run directory {str(run)!r}: has no config.yaml; accepted: a directory that `zoo train` made")
     return load_config(run / "config.yaml")
+
+
+def which_picture(command: Callable) -> Callable:
+    """Options that say which image of a file is meant, given to `command` as its argument `choice`."""
+
+    @functools.wraps(command)
+    def chosen(page: int | None, series: int | None, level: int, **others: Any) -> Any:
+        from zoo.pictures import Choice
+
+        return command(choice=Choice(page, series, level), **others)
+
+    for option, default, about in (
+        ("--level", 0, "Which level of a pyramid; 0 is the full image."),
+        ("--series", None, "Which image of a file with several, such as OME-TIFF."),
+        ("--page", None, "Which page of a TIFF, or plane of its series."),
+    ):
+        chosen = click.option(option, type=int, default=default, help=about)(chosen)
+    return chosen
+
+
+def say_notes(image: Path, notes: Sequence[str]) -> None:
+    """Tell the user what was noted while a picture was read."""
+    for note in notes:
+        click.echo(f"note: {image} {note}")
 
 
 @contextlib.contextmanager

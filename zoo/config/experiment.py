@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from zoo.config.architecture import LARGEST_MAP
-from zoo.config.base import FIRST_FORM, LARGEST, Positive, Rate, Schema, Size, in_bytes, problem
+from zoo.config.base import FIRST_FORM, LARGEST, Added, Positive, Rate, Schema, Size, in_bytes, problem
 from zoo.config.models import ModelConfig
 
 CONFIG_VERSION = 1
@@ -51,7 +51,7 @@ class DataConfig(Schema):
     dir: Annotated[Path, AfterValidator(Path.absolute)] | None = None
     validation: Annotated[float, Field(ge=0)] = 0.1
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    group: Annotated[str, AfterValidator(_pattern)] | None = None
+    group: Annotated[Annotated[str, AfterValidator(_pattern)] | None, Added()] = None
     resize: bool = False
     unreadable: Literal["refuse", "skip"] = "refuse"
 

@@ -16,8 +16,8 @@ from zoo.data.splits import Dataset as Dataset
 from zoo.data.splits import Split as Split
 from zoo.data.splits import hold_out
 from zoo.errors import InputError
-from zoo.images import fit_image as fit_image
-from zoo.images import read_image as read_image
+from zoo.pictures import fit_image as fit_image
+from zoo.pictures import read_image as read_image
 
 _READERS = {"digits": arrays.read_digits, "npz": arrays.read_npz, "image_folder": folder.read_folder}
 

@@ -10,7 +10,7 @@ from zoo.config import Config
 from zoo.data.faults import Fault, fault
 from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
 from zoo.errors import InputError, listing
-from zoo.images import fit_image, to_channels
+from zoo.pictures import fit_image, to_channels
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 

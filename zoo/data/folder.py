@@ -19,7 +19,7 @@ from zoo.data.faults import Fault
 from zoo.data.layout import Place, read_layout
 from zoo.data.splits import IN_MEMORY, Records, Source, Split, check_classes, draw, pixel_digest
 from zoo.errors import InputError, listing
-from zoo.images import decode, fit_image, quiet, stored_dtype, to_channels
+from zoo.pictures import Wanted, decoders, fit_image, read_picture, stored_dtype
 from zoo.progress import track
 
 _THREADS = 4
@@ -63,6 +63,8 @@ class FolderImages:
         model = config.model
         self.shape = (len(files), *model.image_size, model.channels)
         self.dtype = files[0].dtype if files else np.dtype(np.uint8)
+        # What was noted of images that were read, and of which.
+        self.notes: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
         """How many images."""
@@ -83,8 +85,15 @@ class FolderImages:
     def decoded(self, index: np.ndarray | slice, use: Callable[[np.ndarray], Any]) -> Iterator[Any]:
         """What `use` makes of each image (H, W, C) of its file's size, several at a time, or why there is none."""
         files = [self._files[i] for i in np.arange(len(self))[index]]
-        with quiet(), ThreadPoolExecutor(_THREADS) as pool:
-            yield from pool.map(partial(self._decode, use=use), files)
+        with decoders(), ThreadPoolExecutor(_THREADS) as pool:
+            for file, found in zip(files, pool.map(partial(self._decode, use=use), files), strict=True):
+                if isinstance(found, Unreadable):
+                    yield found
+                    continue
+                image, notes = found
+                for note in notes:
+                    self.notes.setdefault(note, set()).add(file.place.name)
+                yield image
 
     def fit(self, image: np.ndarray) -> np.ndarray:
         """Bring an image to the model's size: (H, W, C) -> (h, w, C)."""
@@ -93,10 +102,10 @@ class FolderImages:
 
     def _decode(self, file: File, use: Callable[[np.ndarray], Any]) -> Any:
         try:
-            image = decode(_content(file.path), file.path)
+            image, notes = read_picture(file.path, Wanted(self._config.model.channels))
         except InputError as error:
             return Unreadable(file.path, str(error))
-        return use(to_channels(image, self._config.model.channels, f"image {file.path}"))
+        return use(image), notes
 
 
 def read_folder(config: Config) -> Source:
@@ -134,9 +143,9 @@ def read_folder(config: Config) -> Source:
         note = f"test images ({share:.0%}) chosen by {chosen}, used once"
     _check_dtypes([file for files in parts.values() for file in files])
     by_pixels = all(_fit_in_memory(FolderImages(files, config)) for files in parts.values())
-    splits, broken = {}, []
+    splits, broken, notes = {}, [], {}
     for part, files in parts.items():
-        splits[part], some = _split(files, config, by_pixels)
+        splits[part], some = _split(files, config, by_pixels, notes)
         broken += some
     if broken or problems and config.data.unreadable == "refuse":
         raise _refusal(problems + broken)
@@ -150,7 +159,7 @@ def read_folder(config: Config) -> Source:
         note,
         skipped,
         splits.get(layout.validation),
-        (*layout.faults, *_unreadable(skipped)),
+        (*layout.faults, *_unreadable(skipped), *_noted(notes)),
     )
 
 
@@ -159,6 +168,15 @@ def _unreadable(names: Sequence[str]) -> list[Fault]:
         return []
     images = "image that" if len(names) == 1 else "images that"
     return [Fault("unreadable", f"left out {len(names):,} {images} cannot be read", len(names), tuple(names[:3]))]
+
+
+def _noted(notes: dict[str, set[str]]) -> list[Fault]:
+    """What the reader says of images, each once with their number."""
+    found = []
+    for text, names in sorted(notes.items()):
+        images = "image" if len(names) == 1 else "images"
+        found.append(Fault("note", f"{len(names):,} {images}: {text}", len(names), tuple(sorted(names)[:3])))
+    return found
 
 
 def _draw_test(files: list[File], share: float) -> tuple[list[File], list[File]]:
@@ -186,8 +204,13 @@ def _fit_in_memory(images: FolderImages) -> bool:
     return np.prod(images.shape, dtype=np.int64) * images.dtype.itemsize <= IN_MEMORY
 
 
-def _split(files: list[File], config: Config, by_pixels: bool) -> tuple[Split, list[Unreadable]]:
-    """The images of files, in memory where they are few, and those that are found to be broken on the way."""
+def _split(
+    files: list[File], config: Config, by_pixels: bool, notes: dict[str, set[str]]
+) -> tuple[Split, list[Unreadable]]:
+    """The images of files, in memory where they are few, and those that are found to be broken on the way.
+
+    What is to be said of images, and of which, goes into `notes`.
+    """
     images, problems = FolderImages(files, config), []
 
     def about(image: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int]]:
@@ -203,6 +226,8 @@ def _split(files: list[File], config: Config, by_pixels: bool) -> tuple[Split, l
                     problems.append(image)
                 else:
                     held[place], digests[place], sizes[place] = image
+        for text, noted in images.notes.items():
+            notes.setdefault(text, set()).update(noted)
         images = held
     if not by_pixels:
         digests = np.array([int(file.digest[:16], 16) for file in files], np.uint64)
@@ -217,7 +242,7 @@ def _split(files: list[File], config: Config, by_pixels: bool) -> tuple[Split, l
 def _files(places: Sequence[Place], config: Config) -> tuple[list[File], list[Unreadable]]:
     """The image files at places, in the order of their content's hashes, and those to leave out."""
     skip = config.data.unreadable == "skip"
-    with quiet(), ThreadPoolExecutor(_THREADS) as pool:
+    with decoders(), ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(partial(_file, whole=skip), places)
         found = list(track(found, "reading image files", len(places)))
     problems = sorted((each for each in found if isinstance(each, Unreadable)), key=lambda each: each.path)
@@ -241,8 +266,8 @@ def _file(place: Place, whole: bool) -> File | Unreadable:
     try:
         content = _content(path)
         if whole:
-            decode(content, path)
-        return File(place, hashlib.sha256(content).hexdigest(), stored_dtype(content, path), _stored_size(content))
+            read_picture(path)
+        return File(place, hashlib.sha256(content).hexdigest(), stored_dtype(path), _stored_size(content))
     except InputError as error:
         return Unreadable(path, str(error))
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from zoo.config.experiment import scene_grid
 from zoo.errors import InputError
-from zoo.images import as_pixel
+from zoo.pictures import as_pixel
 
 
 @dataclass(frozen=True)

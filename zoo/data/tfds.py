@@ -16,7 +16,7 @@ from zoo.config import Config
 from zoo.data.faults import fault
 from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
 from zoo.errors import InputError
-from zoo.images import fit_image, to_channels
+from zoo.pictures import fit_image, to_channels
 from zoo.progress import track
 
 _OWN_NAMES = ("digits", "npz", "image_folder")

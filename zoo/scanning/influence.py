@@ -19,9 +19,10 @@ from zoo.dense.geometry import Geometry, geometry
 from zoo.dense.outputs import Outputs, before_activation, outputs_are, to_probabilities
 from zoo.errors import InputError
 from zoo.graph import check_one_output
+from zoo.pictures import check_finite
 from zoo.saving import class_names
 from zoo.scanning.engines import check_scores
-from zoo.scanning.pixels import check_finite, open_pixels
+from zoo.scanning.pixels import open_pixels
 from zoo.scanning.scan import check_fit
 from zoo.scanning.tiles import tile_of
 
@@ -167,7 +168,7 @@ def influence(
         if class_index is not None and class_index not in range(len(names)):
             raise InputError(f"class: received {class_index!r}; accepted: 0 to {len(names) - 1}")
         tile = tile_of(placed, *cell)
-        pixels = check_finite(source[tile.pixels])
+        pixels = check_finite(source[tile.pixels], source.name)
     batch = pixels[None].astype(np.float64 if fcn.inputs[0].dtype == "float64" else np.float32)
     here = (0, *(inner.start for inner in tile.inner))
     scores = keras.ops.convert_to_numpy(fcn(batch, training=False))[here].astype(np.float64)

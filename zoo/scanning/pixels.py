@@ -1,6 +1,5 @@
 """Images as a model takes them: their channels, and samples of the type that it was trained on."""
 
-import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.errors import InputError
 from zoo.graph import check_one_image, trace
-from zoo.images import read_image
-from zoo.rasters import open_raster
+from zoo.pictures import Choice, Wanted, check_array, open_picture, read_picture, release
 from zoo.saving import card
 
 
@@ -38,6 +35,16 @@ class Pixels:
         self._rows, self._columns = (np.pad(np.arange(side), added, "reflect") for side, added in pairs)
         self.shape = (len(self._rows), len(self._columns), source.shape[2] if len(source.shape) == 3 else 1)
 
+    @property
+    def name(self) -> str:
+        """What begins what is said of the image."""
+        return "image" if self.file is None else f"image {self.file}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of what was read so far, a line each, without the file's name."""
+        return getattr(self.source, "notes", ())
+
     def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
         """Read a region; what is read of a mapped file does not stay in memory."""
         rows, columns = self._rows[region[0]], self._columns[region[1]]
@@ -49,92 +56,45 @@ class Pixels:
         return read if read.ndim == 3 else read[..., None]
 
 
-def release(array: Any) -> None:
-    """Give back the memory that holds what was read of a mapped file; other arrays stay as they are."""
-    if isinstance(array, np.memmap) and array.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
-        array._mmap.madvise(mmap.MADV_DONTNEED)
+def wanted(model: keras.Model) -> Wanted:
+    """What a model takes: its channels, and samples of the type that it was trained on."""
+    return Wanted(model.inputs[0].shape[-1], card(model).dtype)
 
 
 @contextmanager
-def open_pixels(model: keras.Model, image: Any) -> Iterator[Pixels]:
-    """An image for a model, from an array, what is read by slices like one, or a file.
+def open_pixels(
+    model: keras.Model,
+    image: Any,
+    choice: Choice = Choice(),  # noqa: B008 - frozen
+) -> Iterator[Pixels]:
+    """An image for a model, from an array, what is read by slices like one, or a file of which `choice` says which.
 
     Raises:
         InputError: where it cannot be read by regions, or has other channels or another sample type than the model's
             images; for a model that takes something else than one image.
     """
-    if not isinstance(image, str | Path):
-        check_pixels(model, image)
-        yield image if isinstance(image, Pixels) else Pixels(image)
+    if isinstance(image, Pixels):
+        yield image
         return
     check_one_image(trace(model))
-    with open_raster(image, model.inputs[0].shape[-1]) as raster:
-        _check_samples(model, image, raster.dtype)
-        yield Pixels(raster, file=image)
-
-
-@contextmanager
-def open_mask(mask: Any, size: tuple[int, int]) -> Iterator[Pixels]:
-    """A region of interest in an image of `size` (height, width): an array (H, W), or a file; what is not 0 is inside.
-
-    Raises:
-        InputError: where the file cannot be read, or the mask is not of the image's size.
-    """
-    if isinstance(mask, str | Path):
-        with open_raster(mask) as raster, open_mask(raster, size) as pixels:
-            yield pixels
+    if not isinstance(image, str | Path):
+        check_array(image, wanted(model))
+        yield Pixels(image)
         return
-    if tuple(getattr(mask, "shape", ()))[:2] != tuple(size):
-        received = getattr(mask, "shape", type(mask).__name__)
-        raise InputError(f"mask: received {received}; accepted: {size}, the image's height and width")
-    yield Pixels(mask)
+    with open_picture(image, wanted(model), choice) as picture:
+        yield Pixels(picture, file=image)
 
 
-def read_pixels(model: keras.Model, path: str | Path) -> np.ndarray:
-    """Read an image file for a model: (H, W, C).
+def read_pixels(
+    model: keras.Model,
+    path: str | Path,
+    choice: Choice = Choice(),  # noqa: B008 - frozen
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read an image file for a model: (H, W, C), and what the user should know about it.
 
     Raises:
         InputError: where it cannot be read, or has other channels or another sample type than the model's images; for
             a model that takes something else than one image.
     """
     check_one_image(trace(model))
-    image = read_image(path, model.inputs[0].shape[-1])
-    _check_samples(model, path, image.dtype)
-    return image
-
-
-def _check_samples(model: keras.Model, path: str | Path, dtype: np.dtype) -> None:
-    trained = card(model).dtype
-    if trained is not None and dtype != trained:
-        raise InputError(f"image {path}: received {dtype} samples; accepted: {trained}, as the model was trained")
-
-
-def check_pixels(model: keras.Model, image: Any) -> None:
-    """See that an array, or what is read by slices like one, is an image for a model.
-
-    Floats are taken as raw pixels of whichever type the model was trained on.
-
-    Raises:
-        InputError: for another shape, or samples of another type.
-    """
-    shape, channels = getattr(image, "shape", None), model.inputs[0].shape[-1]
-    if shape is None or len(shape) not in (2, 3) or 0 in shape:
-        raise InputError(f"image: received {type(image).__name__} of shape {shape}; accepted: (H, W) or (H, W, C)")
-    if len(shape) == 3 and shape[2] != channels or len(shape) == 2 and channels != 1:
-        raise InputError(f"image: received shape {tuple(shape)}; accepted: (H, W, {channels})")
-    dtype, trained = np.dtype(image.dtype), card(model).dtype
-    if dtype.kind not in "uif":
-        raise InputError(f"image: received {dtype} samples; accepted: whole numbers or floats")
-    if trained is not None and dtype in (np.uint8, np.uint16) and dtype != trained:
-        raise InputError(f"image: received {dtype} samples; accepted: {trained}, as the model was trained, or floats")
-
-
-def check_finite(pixels: np.ndarray) -> np.ndarray:
-    """The pixels, if all of them are numbers.
-
-    Raises:
-        InputError: where some are not.
-    """
-    if not np.isfinite(pixels).all():
-        raise InputError("image: received values that are not finite; accepted: numbers")
-    return pixels
+    return read_picture(path, wanted(model), choice)

@@ -20,12 +20,13 @@ from zoo.dense.positions import global_pooling
 from zoo.dense.program import Span, spans
 from zoo.errors import InputError, unknown
 from zoo.graph import Graph, Step, check_one_image, check_one_output, needed_steps, run_steps, shapes_at, trace
+from zoo.pictures import check_finite
 from zoo.progress import track
 from zoo.saving import card, class_names
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
 from zoo.scanning.engines import check_scores
 from zoo.scanning.memory import available, size_text, tile_memory
-from zoo.scanning.pixels import Pixels, check_finite, open_pixels
+from zoo.scanning.pixels import Pixels, open_pixels
 from zoo.scanning.roi import Pool, roi_pool
 from zoo.scanning.scan import scan
 from zoo.settings import own_settings
@@ -219,7 +220,7 @@ def _by_regions(model: keras.Model, source: Pixels, boxes: np.ndarray, progress:
             f"image: the feature map of {height} x {width} pixels takes about {size_text(need)} to compute; "
             f"accepted for the way 'roi': what fits {size_text(room)}; 'cells' and 'crops' take images of any size"
         )
-    maps = regions.feature_map(check_finite(source[:, :].astype(np.float32))[None])
+    maps = regions.feature_map(check_finite(source[:, :].astype(np.float32), source.name)[None])
     # Boxes of like size together: the largest of those pooled together decides what all of them take.
     order = np.argsort((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1]), kind="stable")
     scores = np.empty((len(boxes), model.output_shape[-1]), np.float32)
@@ -240,7 +241,7 @@ def _by_crops(model: keras.Model, source: Pixels, boxes: np.ndarray, progress: b
     scores = np.empty((len(boxes), model.output_shape[-1]), np.float32)
     for part in _parts(np.arange(len(boxes)), lambda _: CROPS_AT_ONCE, progress):
         crops = [source[top : top + window[0], left : left + window[1]] for top, left in corners[part]]
-        pixels = check_finite(np.stack(crops).astype(np.float32))
+        pixels = check_finite(np.stack(crops).astype(np.float32), source.name)
         scores[part] = _checked(ops.convert_to_numpy(model(pixels, training=False)), part, model)
     return scores
 

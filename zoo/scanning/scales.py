@@ -8,8 +8,8 @@ import numpy as np
 
 from zoo.dense.outputs import Outputs
 from zoo.errors import InputError
+from zoo.pictures import release
 from zoo.scanning.answers import Pooling, pool
-from zoo.scanning.pixels import release
 from zoo.scanning.tiles import Layout
 
 

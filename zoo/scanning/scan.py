@@ -15,7 +15,7 @@ from zoo.dense.outputs import outputs_are
 from zoo.dense.program import smallest_image
 from zoo.errors import InputError, Interrupted
 from zoo.graph import check_one_output, trace
-from zoo.pictures.resizing import Resized
+from zoo.pictures import Choice, Resized, check_finite, open_mask
 from zoo.progress import track
 from zoo.saving import card, class_names
 from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
@@ -24,7 +24,7 @@ from zoo.scanning.finer import FinerRunner
 from zoo.scanning.keys import RULE, image_key, model_key
 from zoo.scanning.masks import cells_inside
 from zoo.scanning.memory import choose_tile, parse_memory
-from zoo.scanning.pixels import Pixels, check_finite, open_mask, open_pixels
+from zoo.scanning.pixels import Pixels, open_pixels
 from zoo.scanning.scales import check_scales, merger, scaled_grid, scaled_size, widest_windows
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.store import Store
@@ -50,6 +50,7 @@ def scan(
     engine: Engine = "keras",
     precision: Precision | None = None,
     progress: bool = False,
+    choice: Choice = Choice(),  # noqa: B008 - frozen
 ) -> ScoreMap:
     """Slide a model over a large image in one pass: (H, W, C) -> scores (rows, cols, classes).
 
@@ -82,6 +83,7 @@ def scan(
         engine: "keras" or "openvino", which has an extra of its own (see `zoo.scanning.engines.make_engine`).
         precision: what OpenVINO computes in: "float32", or "bfloat16" where the processor has it.
         progress: show a bar over the tiles, on a terminal.
+        choice: which image of a file with several, such as `zoo.Choice(series=1, level=2)`.
 
     Raises:
         InputError: where the image has other channels or samples than the model's images, values that are not finite,
@@ -93,7 +95,7 @@ def scan(
         Interrupted: after Ctrl-C, where there is an output.
         OSError: where the output cannot be written; what is there is kept.
     """
-    scanner = Scanner(fcn, tile, memory, stride, scales, merge, border, engine, precision, progress)
+    scanner = Scanner(fcn, tile, memory, stride, scales, merge, border, engine, precision, progress, choice)
     return scanner(image, mask, output)
 
 
@@ -112,6 +114,7 @@ class Scanner:
         engine: Engine = "keras",
         precision: Precision | None = None,
         progress: bool = False,
+        choice: Choice = Choice(),  # noqa: B008 - frozen
     ):
         """Take the options of `scan` that are the same for all images.
 
@@ -124,7 +127,7 @@ class Scanner:
         self.tile, self.stride, self.border, self.progress = tile, stride, border, progress
         self.memory = None if memory is None else parse_memory(memory)
         self.scales, self.merge = None if scales is None else check_scales(scales), merge
-        self.engine, self.precision = engine, precision
+        self.engine, self.precision, self.choice = engine, precision, choice
         self._dtype = compute_dtype(self.fcn)
 
     def __call__(
@@ -136,7 +139,7 @@ class Scanner:
         """Scan one image; see `scan`."""
         store = None if output is None else Store(output)
         with ExitStack() as opened:
-            source = opened.enter_context(open_pixels(self.fcn, image))
+            source = opened.enter_context(open_pixels(self.fcn, image, self.choice))
             inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
             layout = self._lay_out(source.shape[:2])
             about = None if store is None else self.key(source, mask)
@@ -184,6 +187,7 @@ class Scanner:
             "tile": self.tile,
             "memory": self.memory,
             **(RULE if mask is not None or self.scales is not None else {}),
+            **self.choice.given,
         }
 
     @cached_property
@@ -323,7 +327,7 @@ def _fill(
         for index, part in track(missing, "scanning", len(missing)) if progress else missing:
             scores, wanted = np.nan, scanned[part.cells]
             if wanted.any():
-                scores = run(check_finite(pixels[part.pixels].astype(dtype))[None])[0][part.inner]
+                scores = run(check_finite(pixels[part.pixels].astype(dtype), pixels.name)[None])[0][part.inner]
                 # The rest of a tile is cheaper computed than cut out.
                 scores = scores if wanted.all() else np.where(wanted[..., None], scores, np.nan)
                 finite = np.isfinite(scores).all(-1)

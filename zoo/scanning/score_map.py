@@ -14,7 +14,7 @@ from zoo.dense.geometry import Geometry
 from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.files import replacing
-from zoo.scanning.pixels import release
+from zoo.pictures import release
 from zoo.scanning.tiles import Border
 
 # Numbers of a score map that its median cell is taken from.

@@ -1,0 +1,180 @@
+"""Every file gives the same pixels, or the same refusal, by every way that the product reads a picture."""
+
+import importlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import command
+from pictures_corpus import NOT_FOR_THE_MODEL, READ, REFUSED, RGB, RGBA, SHAPE
+from PIL import Image
+
+from zoo import saving
+from zoo.config import Config
+from zoo.data.folder import File, FolderImages
+from zoo.dense.convert import convolutionalize
+from zoo.errors import InputError
+from zoo.pictures import Wanted, open_mask, read_picture, write_tiled
+from zoo.scanning.influence import influence
+from zoo.scanning.regions import score_boxes
+from zoo.scanning.scan import scan
+
+TOLD = Wanted(3, "uint8")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A classifier of single pixels, whose scores are their channels."""
+    image = keras.Input((1, 1, 3))
+    made = keras.Model(image, keras.layers.Dense(3, use_bias=False)(keras.layers.Flatten()(image)))
+    made.layers[-1].set_weights([np.eye(3, dtype=np.float32)])
+    return saving.attach(made, saving.Card(image_size=(1, 1), dtype="uint8", class_names=("r", "g", "b")))
+
+
+@pytest.fixture(scope="module")
+def ways(model, tmp_path_factory):
+    """How pixels are read, by name; each gives (12, 10, 3)."""
+    converted, patch = convolutionalize(model), pytest.MonkeyPatch()
+    boxes = [(row, column, row + 1, column + 1) for row in range(SHAPE[0]) for column in range(SHAPE[1])]
+    config = Config.model_validate(
+        {
+            "name": "pictures",
+            "train": {"epochs": 1, "batch_size": 1, "optimizer": {"name": "adamw", "learning_rate": 1e-3}},
+            "data": {"name": "image_folder", "dir": "."},
+            "model": {
+                "family": "nin",
+                "num_classes": 3,
+                "image_size": SHAPE,
+                "channels": 3,
+                "mlpconvs": [{"kernel": 3, "filters": [4]}],
+            },
+        }
+    )
+    whole, seen = keras.Input((None, None, 3)), []
+    average = keras.Model(whole, keras.layers.GlobalAveragePooling2D()(whole))
+    saving.attach(average, saving.Card(dtype="uint8", pooling="global"))
+    evaluate = importlib.import_module("zoo.evaluate")
+    real = evaluate.predict
+    patch.setattr(evaluate, "predict", lambda model, images: seen.append(images[0]) or real(model, images))
+
+    def predicted(path):
+        list(evaluate.predict_files(average, [path]))
+        return seen.pop()
+
+    def tiled(path):
+        written = write_tiled(path, tmp_path_factory.mktemp("tiled") / "a.tif")
+        return read_picture(written, TOLD)[0]
+
+    def one_cell(path):
+        return np.array([[influence(converted, path, (row, 7)).scores for row in range(0, SHAPE[0], 5)]])
+
+    def folder(path):
+        return FolderImages([File("0", 0, path, np.dtype(np.uint8))], config)[:1][0]
+
+    yield {
+        "scan": lambda path: np.array(scan(converted, path).scores),
+        "scan, tiles": lambda path: np.array(scan(converted, path, tile=5).scores),
+        "predict": predicted,
+        "regions": lambda path: score_boxes(model, path, boxes, "crops").scores.reshape(*SHAPE, 3),
+        "plot": one_cell,
+        "tile": tiled,
+        "folder": folder,
+    }
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("file") / name
+            {**READ, **REFUSED, **NOT_FOR_THE_MODEL}[name][0](made[name])
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_same_pixels_by_every_way(file, ways, name):
+    path, pixels = file(name), READ[name][1]
+    for way, read in ways.items():
+        expected = pixels[None, ::5, 7] if way == "plot" else pixels
+        np.testing.assert_array_equal(read(path), expected, err_msg=way)
+    with open_mask(path, SHAPE) as mask:
+        np.testing.assert_array_equal(mask[:, :][..., 0], pixels.any(-1))
+        np.testing.assert_array_equal(mask[3:7, 2:9][..., 0], pixels[3:7, 2:9].any(-1))
+
+
+def refusals(path, ways):
+    """What each way says, on one line that holds the name that was given."""
+    for way, read in ways.items():
+        with pytest.raises(InputError) as raised:
+            read(path)
+        text = str(raised.value)
+        assert "\n" not in text and len(text) <= 500, way
+        assert str(path) in text or way == "tile", way
+        yield way, text
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_same_refusal_by_every_way(file, ways, name):
+    def mask(path):
+        with open_mask(path, SHAPE) as inside:
+            inside[:, :]
+
+    for way, text in refusals(file(name), {**ways, "mask": mask}):
+        assert REFUSED[name][1] in text or way == "tile", way
+
+
+@pytest.mark.parametrize("name", NOT_FOR_THE_MODEL)
+def test_the_same_refusal_to_a_model(file, ways, name):
+    # The folder of a training takes samples of any type, as the model learns from them.
+    typed = name.startswith(("deep", "float"))
+    for way, text in refusals(file(name), {way: ways[way] for way in ways if not (way == "folder" and typed)}):
+        assert NOT_FOR_THE_MODEL[name][1] in text or way == "tile", (way, text)
+
+
+@pytest.mark.parametrize("way", ["predict", "scan", "regions", "plot", "tile"])
+def test_every_command_tells_what_was_noted(capsys, model, tmp_path, way):
+    saving.save(model, tmp_path / "m.keras")
+    Image.fromarray(RGBA).save(tmp_path / "a.png")
+    (tmp_path / "boxes.csv").write_text("top,left,bottom,right\n1,1,2,2\n")
+    network, image = tmp_path / "m.keras", tmp_path / "a.png"
+    arguments = {
+        "predict": (network, image),
+        "scan": (network, image, "-o", tmp_path / "out"),
+        "regions": (network, image, tmp_path / "boxes.csv", "-o", tmp_path / "out.csv"),
+        "plot": (network, "--cell", "1,1", "--image", image, "-o", tmp_path / "out.png"),
+        "tile": (image, "-o", tmp_path / "out.tif"),
+    }
+    code, out, err = command(capsys, way, *arguments[way])
+    assert code == 0, err
+    assert ("its alpha is left out, which is not opaque everywhere" in out) == (way != "tile")
+
+
+def test_the_reader_imports_no_framework():
+    code = "import sys, zoo.pictures, zoo.cli; print({'keras', 'tensorflow', 'jax', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_arrays_that_cannot_be_the_models_pixels(model):
+    for image, text in (
+        (RGB / 255, "received values from 0 to 1 only"),
+        (RGB / 255 * 2 - 1, "received values from -"),
+        (RGB * 2.0, "accepted: raw pixels from 0 to 255"),
+        (RGB.astype(np.int64) - 5, "accepted: raw pixels from 0 to 255"),
+        (np.ma.masked_less(RGB, 50), "masked values"),
+        (RGBA, r"accepted: (H, W, 3)"),
+        (np.moveaxis(RGB, -1, 0), "channels seem to come first"),
+        (np.where(RGB > 99, np.nan, RGB), "not finite"),
+    ):
+        with pytest.raises(InputError) as raised:
+            scan(model, image)
+        assert text in str(raised.value)
+    for image in (RGB.astype(np.float64), RGB.astype(np.int64), np.zeros((4, 4, 3)), np.ma.masked_less(RGB, 0)):
+        np.testing.assert_array_equal(scan(model, image).scores, np.asarray(image))

@@ -1,0 +1,322 @@
+"""TIFF and BigTIFF: which image of the file, what its samples mean, and how its strips and tiles are read."""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import InputError
+from zoo.pictures.scale import tiff_pixel_size
+from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
+from zoo.pictures.wanted import Choice, Wanted, choose
+
+if TYPE_CHECKING:
+    import tifffile
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Photometric interpretations that are read, and how many samples are colours.
+_COLOURS = {"MINISBLACK": 1, "MINISWHITE": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3}
+_JPEG = (6, 7, 34892, 33007)
+# Aperio's JPEG 2000, of luma and chroma and of red, green and blue, whatever the photometric tag says.
+_J2K_YCBCR, _J2K_RGB = 33003, 33005
+_J2K = (_J2K_YCBCR, _J2K_RGB, 33004, 34712)
+# What a slide holds beside its picture.
+_BESIDE = ("label", "macro", "thumbnail", "overview", "map")
+# More planes than any microscope's, and few enough to be listed.
+_MOST_PLANES = 2**20
+
+
+def open_tiff(path: Path, wanted: Wanted, choice: Choice, cache: float, stack: ExitStack) -> Stored:
+    """Open a TIFF file.
+
+    Raises:
+        InputError: where the file is broken, its samples are of another kind than grey, RGB, a palette or bands of
+            8 or 16 bits or floats, or the image that is chosen is not there.
+    """
+    import tifffile
+
+    name = f"image {path}"
+    file = stack.enter_context(tifffile.TiffFile(path))
+    _check_claims(file, name)
+    series, planes, notes = _choose_planes(file, name, choice)
+    levels = tuple((level.keyframe.imagelength, level.keyframe.imagewidth) for level in series.levels)
+    full, series = series, series.levels[choose(name, "level", choice.level, len(levels))]
+    about = series.keyframe
+    colour, alpha, multiplied = _check_meaning(about, name)
+    samples = 3 + about.samplesperpixel - 1 if about.photometric.name == "PALETTE" else about.samplesperpixel
+    if len(planes) > 1:
+        if samples > 1:
+            raise InputError(f"{name}: received {len(planes)} channels of {samples} samples each; accepted: either")
+        colour, samples = "bands", len(planes)
+    shape = (about.imagelength, about.imagewidth, samples)
+    dtype = np.dtype(np.uint8) if about.photometric.name == "PALETTE" else _dtype(about, name, wanted)
+    readers = [
+        _plane_reader(series, plane, name, path, (*shape[:2], samples // len(planes)), dtype, cache) for plane in planes
+    ]
+    return Stored(
+        shape,
+        dtype,
+        readers[0] if len(readers) == 1 else _together(readers),
+        colour,
+        alpha,
+        multiplied,
+        _orientation(about),
+        tiff_pixel_size(file, full, about),
+        tuple(notes),
+        levels,
+    )
+
+
+def _together(readers: Sequence[Read]) -> Read:
+    return lambda rows, columns: np.concatenate([read(rows, columns) for read in readers], axis=-1)
+
+
+def _check_claims(file: "tifffile.TiffFile", name: str) -> None:
+    """See that descriptions claim no more planes than a file can hold, before anything is listed by them."""
+    if file.is_ome:
+        from xml.etree import ElementTree
+
+        for pixels in ElementTree.fromstring(file.ome_metadata).iter():
+            if pixels.tag.endswith("Pixels"):
+                sizes = [abs(int(pixels.get(f"Size{axis}", 1))) for axis in "TZC"]
+                _check_planes(name, math.prod(sizes))
+    if file.is_imagej:
+        about = file.imagej_metadata or {}
+        _check_planes(name, max(int(about.get(each, 1)) for each in ("images", "slices", "frames", "channels")))
+
+
+def _check_planes(name: str, count: int) -> None:
+    if count > _MOST_PLANES:
+        raise InputError(f"{name}: received {count:,} planes; accepted: up to {_MOST_PLANES:,}")
+
+
+def _choose_planes(
+    file: "tifffile.TiffFile", name: str, choice: Choice
+) -> tuple["tifffile.TiffPageSeries", list[int], list[str]]:
+    """The series, those of its planes that are the picture's channels, and what is said about the choice."""
+    every = list(file.series)
+    if not every:
+        raise InputError(f"{name}: received a file without images; accepted: one image")
+    counts = [math.prod(series.get_shape(False)) // math.prod(series.keyframe.shape) for series in every]
+    for series, count in zip(every, counts, strict=True):
+        _check_planes(name, count)
+        # Planes that lie one behind the other have a page for the first one alone, so nothing else bears the claim out.
+        end = (series.dataoffset or 0) + count * series.keyframe.nbytes
+        if series.dataoffset is not None and end > file.filehandle.size:
+            raise ValueError(f"{count:,} planes end at byte {end:,}, the file at {file.filehandle.size:,}")
+    if choice.series is not None:
+        series = every[choose(name, "series", choice.series, len(every))]
+        if choice.page is not None:
+            return series, [choose(name, "page", choice.page, counts[choice.series])], []
+        return _channels(series, name, [])
+    if choice.page is not None:
+        index, which = choose(name, "page", choice.page, sum(counts)), 0
+        while index >= counts[which]:
+            index, which = index - counts[which], which + 1
+        return every[which], [index], []
+    full = [number for number, series in enumerate(every) if not _is_beside(series)] or [0]
+    notes = []
+    if len(full) > 1:
+        notes.append(
+            f"holds {len(full)} images, of which series {full[0]} is read; --series 0 to {len(every) - 1} chooses one"
+        )
+    return _channels(every[full[0]], name, notes)
+
+
+def _is_beside(series: "tifffile.TiffPageSeries") -> bool:
+    about = series.keyframe
+    return bool(about.is_reduced or about.is_mask) or any(each in series.name.lower() for each in _BESIDE)
+
+
+def _channels(
+    series: "tifffile.TiffPageSeries", name: str, notes: list[str]
+) -> tuple["tifffile.TiffPageSeries", list[int], list[str]]:
+    """The planes that are channels of one image; of several images without names, the first."""
+    about = series.keyframe
+    named = [each for each in zip(series.get_axes(False), series.get_shape(False), strict=True) if each[1] != 1]
+    page = [each for each in zip(about.axes, about.shape, strict=True) if each[1] != 1]
+    before, own = named[: len(named) - len(page)], named[len(named) - len(page) :]
+    if [axis.replace("C", "S") for axis, _ in own] != [axis for axis, _ in page]:
+        received = ", ".join(f"{axis} {side}" for axis, side in named)
+        raise InputError(f"{name}: received axes {received}; accepted: Y, X and C")
+    if math.prod(side for _, side in before) <= 1:
+        return series, [0], notes
+    others = [(axis, side) for axis, side in before if axis not in "CS"]
+    count = math.prod(side for _, side in before)
+    if any(axis not in "IQ" for axis, _ in others):
+        received = ", ".join(f"{axis} {side}" for axis, side in named)
+        raise InputError(f"{name}: received axes {received}; accepted: one image, chosen by --page 0 to {count - 1}")
+    if others:
+        planes = math.prod(side for _, side in others)
+        notes.append(f"holds {planes} images, of which the first is read; --page 0 to {count - 1} chooses one")
+    index = np.arange(count).reshape([side for _, side in before])
+    return series, index[tuple(slice(None) if axis in "CS" else 0 for axis, _ in before)].ravel().tolist(), notes
+
+
+def _check_meaning(about: "tifffile.TiffPage", name: str) -> tuple[Colour, int | None, bool]:
+    """What the samples are: their colour, which is alpha, and whether colours are multiplied by it."""
+    kind, compression = getattr(about.photometric, "name", str(about.photometric)), int(about.compression)
+    if compression in (_J2K_YCBCR, _J2K_RGB) and about.samplesperpixel >= 3:
+        kind = "RGB"
+    if about.axes not in ("YX", "YXS", "SYX") or kind not in _COLOURS:
+        raise InputError(f"{name}: received axes {about.axes}, {kind}; accepted: one grey or RGB image")
+    extra = about.samplesperpixel - _COLOURS[kind]
+    tags = [int(tag) for tag in about.extrasamples or ()][:extra]
+    # Decoders turn JPEG's luma and chroma into RGB where all samples lie together; no other decoder does.
+    if kind == "YCBCR" and (compression not in _JPEG or about.axes == "SYX" or extra):
+        raise InputError(f"{name}: received {kind}; accepted: one grey or RGB image, or YCBCR in JPEG compression")
+    if kind == "MINISBLACK" and compression in _JPEG and about.axes == "YXS" and about.samplesperpixel > 2:
+        raise InputError(f"{name}: received {about.samplesperpixel} samples in JPEG; accepted: tagged as RGB or YCBCR")
+    if extra < 0:
+        raise InputError(f"{name}: received {kind} of {about.samplesperpixel} samples; accepted: {_COLOURS[kind]}")
+    first = 3 if kind == "PALETTE" else _COLOURS[kind]
+    alphas = [index for index, tag in enumerate(tags) if tag in (1, 2)]
+    alpha = first + alphas[0] if alphas else None
+    plain = extra == (0 if alpha is None else 1)
+    colour = ("grey" if _COLOURS[kind] == 1 and kind != "PALETTE" else "rgb") if plain else "bands"
+    return colour, alpha, bool(alphas) and tags[alphas[0]] == 1
+
+
+def _dtype(about: "tifffile.TiffPage", name: str, wanted: Wanted) -> np.dtype:
+    """The type that the samples are read as; 1-bit ones become 0 and 255."""
+    bits, dtype = about.bitspersample, about.dtype
+    if dtype is None or bits not in (1, 8, 16, 32, 64) or bits != 1 and bits != 8 * np.dtype(dtype).itemsize:
+        raise InputError(f"{name}: received {bits} bits a sample; accepted: 8 or 16")
+    if bits == 1:
+        return np.dtype(np.uint8)
+    if dtype.kind != "f" and bits > 16 and not wanted.mask:
+        raise InputError(f"{name}: received {bits} bits a sample; accepted: 8 or 16 bits, or floats")
+    if about.photometric.name == "MINISWHITE" and dtype.kind != "u":
+        raise InputError(f"{name}: received {dtype} samples whose white is zero; accepted: 8 or 16 bits")
+    if dtype.kind == "i" and not wanted.mask:
+        raise InputError(f"{name}: received {dtype} samples; accepted: 8 or 16 bits without sign, or floats")
+    return check_samples(name, dtype, wanted.mask)
+
+
+def _orientation(about: "tifffile.TiffPage") -> int:
+    value = about.tags.valueof(274, default=1)
+    return int(value) if value in range(1, 9) else 1
+
+
+def _plane_reader(
+    series: "tifffile.TiffPageSeries",
+    plane: int,
+    name: str,
+    path: Path,
+    shape: tuple[int, int, int],
+    dtype: np.dtype,
+    cache: float,
+) -> Read:
+    """What reads one plane, (h, w, C): from a map of the file where its samples lie there as an array."""
+    about, file = series.keyframe, series.keyframe.parent
+    planar = about.axes == "SYX"
+    if series.dataoffset is not None and about.is_final:
+        # All planes lie one behind the other, in ImageJ's large files with a page for the first one alone.
+        page, offset = about, series.dataoffset + plane * about.nbytes
+    else:
+        page = series.pages[plane]
+        if page is None:
+            raise InputError(f"{name}: page: received {plane}; accepted: another one, as it is not in the file")
+        file = page.parent
+        offset = page.dataoffsets[0] if about.is_final and page.is_contiguous else None
+        path = Path(file.filehandle.path)
+    if offset is not None:
+
+        def read(rows: slice, columns: slice) -> np.ndarray:
+            stored = np.memmap(path, about.dtype.newbyteorder(file.byteorder), "r", offset, about.shape)
+            samples = np.moveaxis(stored[:, rows, columns], 0, -1) if planar else stored[rows, columns]
+            return np.ascontiguousarray(_pixels(samples.astype(about.dtype), about), dtype)
+
+        read(slice(0, 1), slice(0, 1))
+        return read
+    _check_extent(page)
+    side = (about.tilelength, about.tilewidth) if about.is_tiled else (about.rowsperstrip, about.imagewidth)
+    down, across = (math.ceil(whole / part) for whole, part in zip(shape, side, strict=False))
+    pieces = about.samplesperpixel if planar else 1
+
+    def decode(i: int, j: int) -> np.ndarray:
+        found = [_segment(page, (piece * down + i) * across + j) for piece in range(pieces)]
+        height, width = (min(part, whole - k * part) for part, whole, k in zip(side, shape, (i, j), strict=False))
+        samples = np.concatenate([each[:height, :width] for each in found], axis=-1)
+        return _pixels(samples, about).astype(dtype, copy=False)
+
+    what, held = "tile" if about.is_tiled else "strip", math.prod(side) * about.samplesperpixel * about.dtype.itemsize
+    return Parts(name, what, shape, dtype, side, decode, held if about.is_tiled else 0).reader(cache)
+
+
+def _check_extent(page: "tifffile.TiffPage | tifffile.TiffFrame") -> None:
+    """See that every strip or tile lies in the file, before hours of work find out."""
+    missing = math.prod(page.keyframe.chunked) - min(len(page.dataoffsets), len(page.databytecounts))
+    if missing > 0:
+        raise ValueError(f"{missing} strips or tiles are missing")
+    places = zip(page.dataoffsets, page.databytecounts, strict=False)
+    end = max((begin + count for begin, count in places if count), default=0)
+    size = page.parent.filehandle.size
+    if end > size:
+        raise ValueError(f"strips or tiles end at byte {end:,}, the file at {size:,}")
+
+
+def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.ndarray:
+    """Decode one strip or tile: (h, w, S); one that the file leaves out holds the value for no data."""
+    about, file = page.keyframe, page.parent.filehandle
+    content = None
+    if page.databytecounts[index]:
+        with file.lock:
+            file.seek(page.dataoffsets[index])
+            content = file.read(page.databytecounts[index])
+        _check_frame(about, content)
+    samples, _, shape = about.decode(content, index, jpegtables=page.jpegtables, jpegheader=about.jpegheader)
+    if samples is None:
+        return np.full(shape[1:], about.nodata, about.dtype)
+    return _from_luma(samples[0]) if int(about.compression) == _J2K_YCBCR and samples.shape[-1] >= 3 else samples[0]
+
+
+def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
+    """See that a JPEG or JPEG 2000 frame is no larger than its strip or tile, before it is decoded."""
+    if int(about.compression) in _JPEG and about.jpegheader is None:
+        from tifffile.tifffile import jpeg_shape
+
+        size = jpeg_shape(content)[1:3]
+    elif int(about.compression) in _J2K and (start := content.find(b"\xff\x4f\xff\x51")) >= 0:
+        # The marker SIZ: its length and capabilities, then width and height of the reference grid.
+        width, height = (int.from_bytes(content[start + at : start + at + 4], "big") for at in (8, 12))
+        size = (height, width)
+    else:
+        return
+    most = (about.tilelength, about.tilewidth) if about.is_tiled else (about.rowsperstrip, about.imagewidth)
+    # Encoders fill their last blocks up.
+    if any(side > 2 * limit + 64 for side, limit in zip(size, most, strict=True)):
+        raise ValueError(f"a frame of {size[0]} x {size[1]} pixels for {most[0]} x {most[1]}")
+
+
+def _from_luma(pixels: np.ndarray) -> np.ndarray:
+    """Luma and chroma of a full range (JFIF's) as red, green and blue; further samples stay: (h, w, S) uint8."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    content = np.ascontiguousarray(pixels[..., :3], np.uint8)
+    colours = Image.frombuffer("YCbCr", (width, height), content, "raw", "YCbCr", 0, 1).convert("RGB")
+    return np.concatenate([np.asarray(colours), pixels[..., 3:]], axis=-1)
+
+
+def _pixels(samples: np.ndarray, about: Any) -> np.ndarray:
+    """Samples as pixels: (h, w) or (h, w, S) -> (h, w, C).
+
+    Palettes become RGB, 1-bit samples 0 and 255, and white is the largest number.
+    """
+    samples = samples if samples.ndim == 3 else samples[..., None]
+    kind = about.photometric.name
+    if kind == "PALETTE":
+        # Colours have 16 bits; some writers fill in 8.
+        shift = 8 if about.colormap.max() > 255 else 0
+        colours = (np.moveaxis(about.colormap[:, samples[..., 0]], 0, -1) >> shift).astype(np.uint8)
+        return np.concatenate([colours, samples[..., 1:].astype(np.uint8)], axis=-1)
+    if samples.dtype == bool:
+        samples = samples.astype(np.uint8) * 255
+    if kind == "MINISWHITE":
+        inverted = np.iinfo(samples.dtype).max - samples[..., :1]
+        return np.concatenate([inverted, samples[..., 1:]], axis=-1)
+    return samples

@@ -1,0 +1,124 @@
+"""PNG, JPEG and BMP: files that are decoded whole."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.errors import InputError
+from zoo.pictures.stored import Stored
+from zoo.pictures.wanted import Choice, choose
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
+BMP = b"BM"
+# Bytes of pixels that a byte of the file can stand for: 1,032 in Deflate, fewer in JPEG and in BMP's run lengths.
+_DENSEST = 1100
+_ORIENTATION = 0x0112
+# Modes of Pillow that are read, and what they become.
+_MODES = {
+    **{mode: ("grey", "L") for mode in ("1", "L")},
+    "LA": ("grey", "LA"),
+    **{mode: ("rgb", "RGB") for mode in ("RGB", "P")},
+    **{mode: ("rgb", "RGBA") for mode in ("RGBA", "PA")},
+}
+_TRANSPARENT = {"1": "LA", "L": "LA", "RGB": "RGBA", "P": "RGBA"}
+
+
+def open_whole(path: Path, choice: Choice, most: float) -> Stored:
+    """Open a PNG, JPEG or BMP file of up to `most` pixels; it is decoded here.
+
+    Raises:
+        InputError: where the file is broken, too large, or of another format or colour.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    name = f"image {path}"
+    for what, number in (("series", choice.series), ("level", choice.level)):
+        choose(name, what, number or 0, 1)
+    deep = _check_png(path, name)
+    try:
+        file = Image.open(path, formats=("PNG", "JPEG", "BMP"))
+    except UnidentifiedImageError:
+        raise InputError(f"{name}: unknown format; accepted: PNG, JPEG, BMP, TIFF and .npy") from None
+    with file:
+        _check_size(path, name, file, most)
+        count = getattr(file, "n_frames", 1)
+        page = choose(name, "page", choice.page or 0, count)
+        several = f"holds {count} images, of which the first is read; --page 0 to {count - 1} chooses one"
+        notes = (several,) if count > 1 and choice.page is None else ()
+        if page:
+            file.seek(page)
+        orientation = file.getexif().get(_ORIENTATION, 1)
+        if deep and page:
+            raise InputError(f"{name}: page: received {page}; accepted with 16 bits a sample: 0")
+        if deep:
+            pixels = _deep(path)
+            colour, has_alpha = "grey" if pixels.shape[2] < 3 else "rgb", pixels.shape[2] in (2, 4)
+        else:
+            pixels, colour, has_alpha = _decoded(file, name)
+    return Stored(
+        pixels.shape,
+        pixels.dtype,
+        lambda rows, columns: pixels[rows, columns],
+        colour,
+        pixels.shape[2] - 1 if has_alpha else None,
+        orientation=orientation if orientation in range(1, 9) else 1,
+        notes=notes,
+        levels=(pixels.shape[:2],),
+    )
+
+
+def _check_png(path: Path, name: str) -> bool:
+    """See that a PNG's parts are whole, by their checksums; whether its samples have 16 bits. Others pass."""
+    from PIL import Image
+
+    with path.open("rb") as file:
+        start = file.read(26)
+    if not start.startswith(PNG):
+        return False
+    # Pillow takes apart what it decodes without a look at the checksums of the pixels.
+    with Image.open(path, formats=("PNG",)) as file:
+        file.verify()
+    return start[24:25] == b"\x10"
+
+
+def _check_size(path: Path, name: str, file: "Image.Image", most: float) -> None:
+    width, height = file.size
+    if not width or not height:
+        raise InputError(f"{name}: received {height} x {width} pixels; accepted: at least one")
+    if width * height > most:
+        raise InputError(
+            f"{name}: over {most:,} pixels; accepted at that size: TIFF and .npy; "
+            f"convert it once by: zoo tile {path} -o {path.stem}.tif"
+        )
+    if width * height // 8 > _DENSEST * path.stat().st_size:
+        raise InputError(f"{name}: broken or truncated (no file of this size holds {height} x {width} pixels)")
+
+
+def _deep(path: Path) -> np.ndarray:
+    """Pillow reduces 16-bit RGB to 8 bits without a word, hence libpng: (H, W, C) uint16."""
+    import imagecodecs
+
+    pixels = imagecodecs.png_decode(path.read_bytes())
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _decoded(file: "Image.Image", name: str) -> tuple[np.ndarray, str, bool]:
+    """Pixels (H, W, C) uint8, their colour, and whether the last channel is alpha."""
+    if file.mode not in _MODES:
+        raise InputError(f"{name}: received {file.mode}; accepted: grey, RGB or a palette of 8 bits, or 16 bits in PNG")
+    colour, mode = _MODES[file.mode]
+    if "transparency" in file.info:
+        mode = _TRANSPARENT.get(file.mode, mode)
+    image = file if file.mode == mode else file.convert(mode)
+    width, height = image.size
+    pixels = np.empty((height, width, len(mode)), np.uint8)
+    # In bands: Pillow hands out its pixels by way of two copies.
+    for top in range(0, height, 256):
+        band = np.asarray(image.crop((0, top, width, min(top + 256, height))))
+        pixels[top : top + 256] = band.reshape(-1, width, len(mode))
+    return pixels, colour, mode.endswith("A")
