@@ -173,7 +173,7 @@ def test_folder_refuses_all_that_cannot_be_read_together(tmp_path):
     with pytest.raises(InputError) as raised:
         load(image_folder(root))
     text = one_line(raised)
-    assert all(str(root / name) in text for name in names)
+    assert all(name in text for name in names)
     assert "5 images in all" in text and text.endswith("data.unreadable=skip leaves out what cannot be read")
 
 
