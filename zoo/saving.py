@@ -103,11 +103,7 @@ def load(path: str | Path) -> keras.Model:
     Raises:
         InputError: where there is no such file, or it is no model that Keras can read.
     """
-    path = Path(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        what = f"run directory {str(path)!r}: has no model.keras" if path.is_dir() else f"{str(path)!r}: no such file"
-        raise InputError(f"model {what}; accepted: a .keras file or a run directory")
+    file = _file(Path(path))
     what = f"model {str(file)!r}"
     with archives.opened(file, what, ".keras archive, or a damaged one") as archive:
         archives.check_packing(archive)
@@ -131,6 +127,18 @@ def load(path: str | Path) -> keras.Model:
     if about.class_names and len(model.outputs) == 1:
         class_list(about.class_names, f"{what}: {_MEMBER}", max(int(model.output_shape[-1] or 0), 1))
     return attach(model, about)
+
+
+def _file(path: Path) -> Path:
+    try:
+        file = path / "model.keras" if path.is_dir() else path
+        found = file.is_file()
+    except OSError as error:
+        raise InputError(f"model {str(path)!r}: {error.strerror}") from None
+    if not found:
+        what = f"{str(path)!r}: no such file" if file == path else f"run directory {str(path)!r}: has no model.keras"
+        raise InputError(f"model {what}; accepted: a .keras file or a run directory")
+    return file
 
 
 def _layers(config: Any) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.classes import class_list, normal
 from zoo.config import Config
 from zoo.data.splits import IN_MEMORY, Source, Split, check_classes
 from zoo.errors import InputError, listing
@@ -160,12 +161,13 @@ def _class_names(root: Path) -> tuple[str, ...]:
     folders = _folders(root)
     if not folders:
         raise InputError(f"{root}: has no folders; accepted: one folder a class")
-    return tuple(path.name for path in folders)
+    return tuple(sorted(class_list((path.name for path in folders), str(root))))
 
 
 def _files(root: Path, class_names: Sequence[str], config: Config) -> tuple[list[File], list[Unreadable]]:
     """The image files below the class folders, in the order of their content's hashes, and those to leave out."""
-    places = [(path, label) for label, name in enumerate(class_names) for path in _image_paths(root / name)]
+    folders = {normal(folder.name): folder for folder in _folders(root)}
+    places = [(path, label) for label, name in enumerate(class_names) for path in _image_paths(folders[name])]
     skip = config.data.unreadable == "skip"
     with quiet(), ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(partial(_file, whole=skip), places)
@@ -173,7 +175,7 @@ def _files(root: Path, class_names: Sequence[str], config: Config) -> tuple[list
     problems = sorted((each for each in found if isinstance(each, Unreadable)), key=lambda each: each.path)
     files = [each for each in found if isinstance(each, File)]
     if missing := set(range(len(class_names))) - {file.label for file in files}:
-        empty = root / class_names[min(missing)]
+        empty = folders[class_names[min(missing)]]
         problem = next(each.problem for each in problems if each.path.parent == empty)
         raise InputError(f"{empty}: none of its images can be read ({problem})")
     return sorted(files, key=lambda file: (file.digest, file.label, file.path)), problems
