@@ -126,7 +126,10 @@ def _array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise InputError(f"array {quoted(name)} is of .npy version {version}; accepted: plain arrays, 1.0 and 2.0")
-    shape, _, dtype = readers[version](file)
+    try:
+        shape, _, dtype = readers[version](file)
+    except Exception as error:  # a header is a piece of Python, which NumPy reads by parts of Python's own parser
+        raise ValueError(f"array {name}: no header of an array ({_cause(error)})") from None
     left = size - file.tell()
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded: " + name)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from zoo import data, saving
+from zoo.classes import normal
 from zoo.config import Config, load_config
 from zoo.data import Dataset, Fault
 from zoo.errors import InputError
@@ -148,7 +149,7 @@ def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
         InputError: where neither is a run, the classes or the test sets differ, or the images do not fit a model.
     """
     models = [saving.load(path) for path in (new, old)]
-    _check_classes(*(saving.class_names(model) for model in models))
+    _check_classes(*(tuple(map(normal, saving.class_names(model))) for model in models))
     configs = [load_config(path / "config.yaml") if (path / "config.yaml").is_file() else None for path in (new, old)]
     known = [config for config in configs if config is not None]
     if not known:

@@ -104,9 +104,13 @@ def file_of(path: str | Path) -> Path:
         InputError: where there is none.
     """
     path = Path(path)
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        what = f"run directory {str(path)!r}: has no model.keras" if path.is_dir() else f"{str(path)!r}: no such file"
+    try:
+        file = path / "model.keras" if path.is_dir() else path
+        found = file.is_file()
+    except OSError as error:
+        raise InputError(f"model {str(path)!r}: {error.strerror}") from None
+    if not found:
+        what = f"{str(path)!r}: no such file" if file == path else f"run directory {str(path)!r}: has no model.keras"
         raise InputError(f"model {what}; accepted: a .keras file or a run directory")
     return file
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,12 +95,13 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
     config = run_config(run)
     with quiet_start():
         from zoo import data, saving
+        from zoo.classes import normal
         from zoo.evaluate import evaluate as measure
     with _report(output, (run,), {}, overwrite) as write:
         model = saving.load(run)
         dataset = data.load(config)
         known = saving.card(model).class_names
-        if known and _composed(known) != _composed(dataset.class_names):
+        if known and [*map(normal, known)] != [*map(normal, dataset.class_names)]:
             raise InputError(
                 f"run directory {str(run)!r}: its model's classes are {listing(known, 3)}, those of the data are now "
                 f"{listing(dataset.class_names, 3)}; accepted: the same ones in the same order"
@@ -113,11 +113,6 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         for name, accuracy in result.per_class_accuracy.items():
             click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
         write({**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
-
-
-def _composed(names: tuple[str, ...]) -> list[str]:
-    """Names in one form of Unicode, as files that come from another system may have them in another."""
-    return [unicodedata.normalize("NFC", name) for name in names]
 
 
 def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwrite: bool) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib.util
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, printable, shortened
 from zoo.progress import silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
@@ -128,6 +129,10 @@ def _hidden_log() -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:
     """Run `command` and exit: 0 done, 2 the user's input is wrong (one line on stderr), 130 interrupted, 1 else."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # In an ASCII locale a name is printed with escapes, instead of ending the command.
+            stream.reconfigure(errors="backslashreplace")
     try:
         with all_like_ctrl_c():
             sys.exit(command.main(args=arguments, prog_name=name, standalone_mode=False))
@@ -144,5 +149,5 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
         if error.filename is None and not error.strerror:
             raise
         code, text = 1, str(error)
-    click.echo(f"{name}: {' '.join(text.split())}", err=True)
+    click.echo(f"{name}: {shortened(printable(' '.join(text.split())))}", err=True)
     sys.exit(code)

@@ -128,7 +128,7 @@ class ArchitectureConfig(Schema, ABC):
     builder: ClassVar[str] = ""
 
     family: str
-    num_classes: Annotated[int, Field(ge=2)]
+    num_classes: Annotated[int, Field(ge=2, le=LARGEST)]
     image_size: Size | None
     channels: Positive = 3
     preprocess: Annotated[Preprocess, BeforeValidator(_as_preprocess)] = Preprocess()

@@ -256,7 +256,8 @@ def _files(places: Sequence[Place], config: Config) -> tuple[list[File], list[Un
 
 def _refusal(problems: list[Unreadable]) -> InputError:
     first, *others = problems
-    count = f"; and {listing([f"{each.path.parent.name}/{each.path.name}" for each in others])}: {len(problems)} images in all" if others else ""
+    names = listing([f"{each.path.parent.name}/{each.path.name}" for each in others])
+    count = f"; and {names}: {len(problems)} images in all" if others else ""
     return InputError(f"{first.problem}{count}; data.unreadable=skip leaves out what cannot be read")
 
 

@@ -1,12 +1,12 @@
 """What lies in an image folder: parts, classes, image files, specimens, and what is left out. No file is opened."""
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from zoo.classes import class_list, normal
 from zoo.data.faults import Fault, fault, plain
 from zoo.errors import InputError, listing
 
@@ -86,7 +86,7 @@ def read_layout(root: Path, group: str | None = None) -> Layout:
             raise InputError(
                 f"{root}: {first}/ and {part}/ have different classes (in one only: {listing([*difference], 3)})"
             )
-    class_names = tuple(folders[first])
+    class_names = class_list(folders[first], str(root))
     files: dict[str, list[Place]] = {}
     for part in parts:
         found = [
@@ -129,7 +129,7 @@ def _class_folders(root: Path, base: Path, left_out: _LeftOut) -> dict[str, list
     folders = defaultdict(list)
     for path in entries:
         if path.is_dir():
-            folders[_composed(path.name)].append(path)
+            folders[normal(path.name)].append(path)
     if not folders:
         raise InputError(f"{root}: has no folders; accepted: one folder a class")
     return dict(folders)
@@ -178,7 +178,7 @@ def _places(root: Path, files: Sequence[tuple[Path, int]], group: str | None) ->
 
 def _specimen(group: str, name: str) -> str:
     """The first group that `group` finds in a name, else its whole match; empty where it finds nothing."""
-    match = re.search(_composed(group), _composed(name))
+    match = re.search(normal(group), normal(name))
     if match is None:
         return ""
     return match[1] if match.re.groups and match[1] is not None else match[0]
@@ -201,10 +201,6 @@ def _subfolders(folder: Path) -> list[Path]:
 def _name(path: Path, base: Path) -> str:
     """A path below `base`, with a slash at the end of a folder's."""
     return path.relative_to(base).as_posix() + ("/" if path.is_dir() else "")
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _slashed(names: Sequence[str]) -> str:
