@@ -1,4 +1,5 @@
 import json
+from itertools import product
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from zoo.scanning import masks
 from zoo.scanning.influence import influence
 from zoo.scanning.keys import difference, image_key
 from zoo.scanning.regions import score_boxes
+from zoo.scanning.viewer import view_of, write_viewer
 
 
 @pytest.fixture(scope="module")
@@ -22,31 +24,70 @@ def model():
     return zoo.convolutionalize(randomize(zoo.build("nin_digits", padding="valid")))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_masks_decide_by_cell_by_plain_loops(model, data):
-    """Alike for every tile, stride, border and output."""
-    size = [data.draw(st.integers(12, 40)) for _ in range(2)]
-    mask = np.zeros(size, bool)
-    for _ in range(data.draw(st.integers(0, 3))):
-        top, left = (data.draw(st.integers(0, side - 1)) for side in size)
-        mask[top : top + data.draw(st.integers(1, 9)), left : left + data.draw(st.integers(1, 9))] = True
-    options = {
-        "border": data.draw(st.sampled_from(["none", "reflect", "shift"])),
-        "stride": data.draw(st.sampled_from([None, 1, (2, 1)])),
-    }
-    image, at_once = noise(*size), masks._AT_ONCE
-    masks._AT_ONCE = data.draw(st.sampled_from([1, 100, 2**22]))
+def test_cells_inside_a_mask_by_plain_loops(data):
+    sides = [data.draw(st.integers(1, 20)) for _ in range(2)]
+    mask = np.random.default_rng(data.draw(st.integers(0, 99))).random((*sides, 1)) < data.draw(st.floats(0, 0.2))
+    starts = tuple(np.sort(data.draw(st.lists(st.integers(-9, 25), min_size=1, max_size=9))) for _ in range(2))
+    window, at_once = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12))), masks._AT_ONCE
+    masks._AT_ONCE = data.draw(st.sampled_from([1, 50, 2**22]))
     try:
-        result = zoo.scan(model, image, tile=data.draw(st.sampled_from([None, 4, 10, 16])), mask=mask, **options)
+        inside = masks.cells_inside(mask, starts, window)
     finally:
         masks._AT_ONCE = at_once
-    for cell in np.ndindex(result.scanned.shape):
-        top, left, bottom, right = np.maximum(result.cell_box(*cell), 0)
-        assert result.scanned[cell] == mask[top:bottom, left:right].any()
-    np.testing.assert_array_equal(np.isnan(result.scores).any(-1), ~result.scanned)
-    whole = zoo.scan(model, image, **options).scores[result.scanned]
-    np.testing.assert_allclose(result.scores[result.scanned], whole, rtol=1e-4, atol=1e-4)
+    for (row, top), (column, left) in product(*map(enumerate, starts)):
+        part = mask[max(top, 0) : max(top + window[0], 0), max(left, 0) : max(left + window[1], 0)]
+        assert inside[row, column] == part.any()
+
+
+@pytest.mark.parametrize("border", ["none", "reflect", "shift"])
+@pytest.mark.parametrize("stride", [None, (2, 1)])
+def test_masks_decide_by_cell_alike_for_every_tile(model, border, stride):
+    mask, image = np.zeros((33, 38), bool), noise(33, 38)
+    mask[5:8, 20] = mask[32, 37] = True
+    whole = zoo.scan(model, image, border=border, stride=stride).scores
+    for tile in (None, 4, 16):
+        result = zoo.scan(model, image, tile=tile, mask=mask, border=border, stride=stride)
+        for cell in np.ndindex(result.scanned.shape):
+            top, left, bottom, right = np.maximum(result.cell_box(*cell), 0)
+            assert result.scanned[cell] == mask[top:bottom, left:right].any()
+        np.testing.assert_array_equal(np.isnan(result.scores).any(-1), ~result.scanned)
+        np.testing.assert_allclose(result.scores[result.scanned], whole[result.scanned], rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_of_the_whole_image_sees_every_mask():
+    image = keras.Input((None, None, 1))
+    x = layers.Conv2D(2, 3, padding="same")(image)
+    model = randomize(keras.Model(image, layers.Multiply()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])))
+    mask = np.zeros((12, 15), bool)
+    assert not zoo.scan(model, noise(12, 15), mask=mask).scanned.any()
+    mask[2, 3] = True
+    assert zoo.scan(model, noise(12, 15), mask=mask).scanned.all()
+    with pytest.raises(InputError, match="scales: the cells of this model have no window"):
+        zoo.scan(model, noise(12, 15), scales=[1, 2])
+
+
+def test_a_scan_at_scales_is_told_in_pixels_of_the_image(model, tmp_path):
+    """Windows of 8 pixels are ones of 32 at the scale 0.25; those of all scales lie in the box of a cell."""
+    image = noise(96, 80, 1).astype(np.uint8)
+    result = zoo.scan(model, image, scales=[0.25, 2])
+    about = json.loads(result.save_geometry(tmp_path).read_text())
+    assert about["window"] == [32, 32] and about["stride"] == [2, 2] and about["offset"] == [-12, -12]
+    assert about["windows"] == [{"scale": 0.25, "window": [32, 32]}, {"scale": 2.0, "window": [4, 4]}]
+    # Eight pixels of the scaled image, 4 apart, each made from 4 to both sides of its centre.
+    assert about["receptive_field"] == [36, 36] and about["last_cell_box"] == [76, 60, 108, 92]
+    assert result.cell_box(3, 5) == (-6, -2, 26, 30) and result.scanned.all()
+    assert result.sentence() == "stride 2 x 2, windows in pixels: 32 x 32 at scale 0.25, 4 x 4 at scale 2"
+    page = write_viewer(result, view_of(image)[0], tmp_path / "viewer.html").read_text()
+    assert result.sentence() in page and '"window":[32,32]' in page
+    # A cell colours the pixels about its centre, as at the image's own scale.
+    plain = zoo.scan(model, image)
+    for axis in range(2):
+        np.testing.assert_array_equal(result.own_pixels[axis], plain.own_pixels[axis])
+    assert about["cells_not_scanned"] == 0 and about["scanned"] is None
+    alone = json.loads(plain.save_geometry(tmp_path).read_text())
+    assert alone["windows"] is None and alone["window"] == [8, 8] == alone["receptive_field"]
 
 
 def test_a_folder_whose_files_changed_is_another_image(tmp_path):

@@ -16,11 +16,11 @@ def cells_inside(mask: Any, starts: tuple[np.ndarray, np.ndarray], window: tuple
     Args:
         mask: (H, W, C), read by slices; a pixel is inside where any of its channels is not 0.
         starts: the first pixel of every row and of every column of windows, ascending; may lie beyond the image.
-        window: the sides of the windows in pixels; may be infinite.
+        window: the sides of the windows in pixels; an infinite one is the whole image.
     """
     height, width = mask.shape[:2]
     (tops, bottoms), (lefts, rights) = (
-        (np.clip(first, 0, side), np.clip(first + extent, 0, side).astype(int))
+        (np.clip(first if np.isfinite(extent) else 0 * first, 0, side), np.clip(first + extent, 0, side).astype(int))
         for first, extent, side in zip(starts, window, (height, width), strict=True)
     )
     inside = np.zeros((len(tops), len(lefts)), bool)
