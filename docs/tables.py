@@ -35,11 +35,10 @@ def training(record: Record) -> dict:
     """A training's row: what every record holds is added to it."""
     (row,) = record.rows
     accuracy = row["test accuracy, %"]
+    percent = ", ".join(f"{each:.2f}" for each in accuracy) if isinstance(accuracy, list) else cell(accuracy)
     return {
         "config": row["config"],
-        "test accuracy, %": ", ".join(f"{each:.2f}" for each in accuracy)
-        if isinstance(accuracy, list)
-        else cell(accuracy),
+        "test accuracy, %": percent,
         "test images": record.n,
         "seeds": ", ".join(map(str, record.seeds)),
         "trained on": row["trained on"],
