@@ -25,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from record import add_option, deviation, report
+
 TITLES = {
     "reduced": "1x1 reductions",
     "linear": "linear reductions",
@@ -156,19 +158,20 @@ def measure(family: str, variant: str, seed: int, images: int, epochs: int) -> d
     }
 
 
-def table(rows: list[dict], options: argparse.Namespace) -> str:
-    """The results, a line a net: mean and standard deviation over the seeds."""
-    lines = [
-        "| family | reductions | multiply-adds | parameters | test accuracy, % | train - test, points | time, s | n |"
+def table(rows: list[dict], options: argparse.Namespace) -> list[dict]:
+    """The results, a row a net: mean and standard deviation over the seeds."""
+    return [
+        {
+            "family": family,
+            "reductions": TITLES[variant],
+            "multiply-adds, M": round(found[0]["macs"] / 1e6, 2),
+            "parameters": found[0]["params"],
+            "test accuracy, %": deviation([100 * row["accuracy"] for row in found]),
+            "train − test, points": deviation([100 * (row["train_accuracy"] - row["accuracy"]) for row in found]),
+            "training, s": round(statistics.median(row["seconds"] for row in found)),
+        }
+        for family, variant, found in grouped(rows, options)
     ]
-    lines.append("|---|---|---|---|---|---|---|---|")
-    for family, variant, found in grouped(rows, options):
-        accuracy = [100 * row["accuracy"] for row in found]
-        gaps = [100 * (row["train_accuracy"] - row["accuracy"]) for row in found]
-        cells = [family, TITLES[variant], f"{found[0]['macs'] / 1e6:.2f} M", f"{found[0]['params']:,}"]
-        cells += [spread(accuracy), spread(gaps), f"{statistics.median(row['seconds'] for row in found):.0f}"]
-        lines.append("| " + " | ".join([*cells, str(len(found))]) + " |")
-    return "\n".join(lines)
 
 
 def grouped(rows: list[dict], options: argparse.Namespace) -> list[tuple[str, str, list[dict]]]:
@@ -180,12 +183,6 @@ def grouped(rows: list[dict], options: argparse.Namespace) -> list[tuple[str, st
             own = [row for row in rows if row["seed"] < options.seeds and wanted.items() <= row.items()]
             found += [(family, variant, own)] if own else []
     return found
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation."""
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation}"
 
 
 def draw(rows: list[dict], options: argparse.Namespace, path: Path) -> None:
@@ -223,6 +220,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=10)
+    add_option(parser)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "results.jsonl"
@@ -238,7 +236,8 @@ def main() -> None:
                 with path.open("a") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
     print(f"{options.images:,} training images, {options.epochs} epochs, seeds 0 to {options.seeds - 1}\n")
-    print(table(rows, options))
+    families = ", ".join(options.families)
+    report(table(rows, options), options.record, f"families {families}", 10_000, tuple(range(options.seeds)))
     draw(rows, options, options.output / "bottlenecks.png")
 
 

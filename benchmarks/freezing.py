@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 
+from record import add_option, report, spread
+
 CASES = {
     "all layers trained": None,
     "stem and stage 1 frozen": "stem|stage1",
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    add_option(parser)
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -77,13 +80,13 @@ def main() -> None:
     print(
         f"{options.model}, batch {options.batch}, {options.rounds} rounds; share of the step with all layers trained\n"
     )
-    print("| case | weights trained | time of a step | peak memory |\n|---|---|---|---|")
+    table = []
     for case, rows in results.items():
-        cells = []
-        for key in ("seconds", "memory"):
-            shares = [row[key] / base[key] for row, base in zip(rows, whole, strict=True)]
-            cells.append(f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f})")
-        print(f"| {case} | {rows[0]['trained']:,} | {cells[0]} | {cells[1]} |")
+        row = {"case": case, "weights trained": rows[0]["trained"]}
+        for title, key in (("time of a step", "seconds"), ("peak memory", "memory")):
+            row[title] = spread([own[key] / base[key] for own, base in zip(rows, whole, strict=True)])
+        table.append(row)
+    report(table, options.record, options.model, options.rounds)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from record import add_option, report, spread
 
 MODELS = {
     "vgg16": 384,
@@ -46,13 +49,8 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """Median, least and largest."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def measure(name: str, side: int, engine_names: list[str], rounds: int, most_crops: int) -> None:
-    """Time one model in every engine, and print its rows."""
+def measure(name: str, side: int, engine_names: list[str], rounds: int, most_crops: int, record: Path | None) -> None:
+    """Time one model in every engine, print its rows and write its record."""
     import keras
     import numpy as np
 
@@ -106,16 +104,31 @@ def measure(name: str, side: int, engine_names: list[str], rounds: int, most_cro
             count = timed // best[key] * best[key]
             took = seconds(lambda: run_crops(single, best[key], count))  # noqa: B023
             crop_times[key].append(took / count * cells)
+    table = []
     for key in engine_names:
         ratios = [crop / whole for crop, whole in zip(crop_times[key], passes[key], strict=True)]
         faster = [
             [base / own for base, own in zip(times[engine_names[0]], times[key], strict=True)]
             for times in (passes, crop_times)
         ]
-        line = [name, key, f"{side}", f"{rows} x {columns}", f"{spread(passes[key], 3)}", spread(crop_times[key])]
-        line += [f"{best[key]}", f"{timed} of {cells}", f"**{spread(ratios)}**", f"{limit:.1f}"]
-        line += [*map(spread, faster), f"{errors[key]:.1e}"]
-        print("| " + " | ".join(line) + " |", flush=True)
+        table.append(
+            {
+                "model": name,
+                "engine": key,
+                "image": side,
+                "cells": f"{rows}×{columns}",
+                "one pass, s": spread(passes[key]),
+                "crops, s": spread(crop_times[key]),
+                "crops / one pass": spread(ratios),
+                "limit": round(limit, 1),
+                "batch": best[key],
+                "crops timed": timed,
+                f"one pass against {engine_names[0]}": spread(faster[0]),
+                f"crops against {engine_names[0]}": spread(faster[1]),
+                "relative error": float(f"{errors[key]:.2g}"),
+            }
+        )
+    report(table, record and record.with_stem(f"{record.stem}_{name}"), name, rounds)
 
 
 def main() -> None:
@@ -127,6 +140,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--crops", type=int, default=36, help="crops of 224 x 224, or as many pixels, timed a round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    add_option(parser)
     parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
@@ -135,18 +149,15 @@ def main() -> None:
 
         start(0, True)
         (name,) = options.models
-        measure(name, options.size or MODELS[name], options.engines, options.rounds, options.crops)
+        measure(name, options.size or MODELS[name], options.engines, options.rounds, options.crops, options.record)
         return
-    first = options.engines[0]
     print(f"{options.rounds} rounds, {options.threads} threads on both sides\n")
-    titles = ["model", "engine", "image", "cells", "one pass, s", "crops, s", "batch", "crops timed"]
-    titles += ["crops / one pass", "limit", f"one pass against {first}", f"crops against {first}", "relative error"]
-    print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|", flush=True)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     for name in options.models:
         command = [sys.executable, __file__, "--case", "--models", name, "--engines", *options.engines]
         command += ["--rounds", str(options.rounds), "--crops", str(options.crops), "--threads", str(options.threads)]
         command += ["--size", str(options.size)] if options.size else []
+        command += ["--record", str(options.record)] if options.record else []
         done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{done.stderr}{name}: ended with {done.returncode}; -9 is, as a rule, a lack of memory")

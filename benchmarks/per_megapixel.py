@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from record import add_option, report, spread
 
 _ONCE = 64
 
@@ -69,11 +69,6 @@ def measure(model_name: str, path: str, engine: str, precision: str | None) -> d
     return {"seconds": seconds, "memory": peak, "read": image.pixels / area, "cells": scores.shape[0] * scores.shape[1]}
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """Median, least and largest."""
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 def main() -> None:
     """Scan every size in turn, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -83,6 +78,7 @@ def main() -> None:
     parser.add_argument("--precision")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", help="where the images are written, three bytes a pixel; they are deleted after")
+    add_option(parser)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -107,15 +103,17 @@ def main() -> None:
                 results[size].append(json.loads(done.stdout.splitlines()[-1]))
     engine = f"{options.engine} {options.precision or ''}".strip()
     print(f"{options.model}, {engine}, {options.rounds} rounds, {len(os.sched_getaffinity(0))} processors\n")
-    print("| megapixels | cells | seconds a megapixel | pixels read | peak, MiB | share |\n" + "|---" * 6 + "|")
-    first = statistics.median(row["seconds"] for row in results[options.megapixels[0]]) / options.megapixels[0]
-    for size, rows in results.items():
-        each = [row["seconds"] / size for row in rows]
-        memory = max(row["memory"] for row in rows)
-        print(
-            f"| {size:g} | {rows[0]['cells']:,} | {spread(each)} | {rows[0]['read']:.2f} | {memory:,.0f} | "
-            f"{statistics.median(each) / first:.2f} |"
-        )
+    table = [
+        {
+            "megapixels": size,
+            "cells": rows[0]["cells"],
+            "seconds a megapixel": spread([row["seconds"] / size for row in rows]),
+            "pixels read": round(rows[0]["read"], 2),
+            "peak, MiB": round(max(row["memory"] for row in rows)),
+        }
+        for size, rows in results.items()
+    ]
+    report(table, options.record, options.model, options.rounds)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ median, the least and largest in brackets, and the ratio to crops.
 
 import argparse
 import os
-import statistics
 import time
+
+from record import add_option, report, spread
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BATCHES = (8, 16, 32, 64, 128, 256)
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--boxes", type=int, nargs="+", default=(20, 200, 2000))
     parser.add_argument("--rounds", type=int, default=5)
+    add_option(parser)
     options = parser.parse_args()
 
     import numpy as np
@@ -48,7 +50,7 @@ def main() -> None:
         rates[batch] = batch / min(seconds(model, crops[:batch]) for _ in range(3))
     regions.CROPS_AT_ONCE = max(rates, key=rates.get)
     print(f"{options.model}, image {options.side[0]} x {options.side[1]}, crops {regions.CROPS_AT_ONCE} at a time")
-    print(f"{'boxes':>6}  {'way':<6}  {'boxes/s':>8}  {'':<18}  ratio to crops")
+    table = []
     for count in options.boxes:
         corners = generator.integers(0, np.array(options.side) - window + 1, (count, 2))
         boxes = np.concatenate([corners, corners + window], 1)
@@ -58,12 +60,11 @@ def main() -> None:
         for _ in range(options.rounds):
             for way, times in found.items():
                 times.append(seconds(regions.score_boxes, model, image, boxes, way))
-        middle = {way: statistics.median(times) for way, times in found.items()}
         for way, times in found.items():
-            spread = f"[{count / max(times):,.0f} - {count / min(times):,.0f}]"
-            print(
-                f"{count:>6}  {way:<6}  {count / middle[way]:>8,.0f}  {spread:<18}  {middle['crops'] / middle[way]:.1f}"
-            )
+            ratios = spread([crops / own for crops, own in zip(found["crops"], times, strict=True)])
+            rate = spread([count / own for own in times])
+            table.append({"boxes": count, "way": way, "boxes/s": rate, "ratio to crops": ratios})
+    report(table, options.record, options.model, options.rounds)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,16 @@ for a padding-free net only (--padding valid, the default here); the work is the
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from record import add_option, report, spread
 
 
 def to_torch(model: keras.Model) -> Any:
@@ -77,8 +78,8 @@ def to_torch(model: keras.Model) -> Any:
     return nn.Sequential(*modules).eval().to(memory_format=torch.channels_last)
 
 
-def measure(name: str, padding: str, side: int, rounds: int, batches: list[int]) -> None:
-    """Check that all three give the same scores, time them in turn, and print the rows."""
+def measure(name: str, padding: str, side: int, rounds: int, batches: list[int], record: Path | None) -> None:
+    """Check that all three give the same scores, time them in turn, print the rows and write their record."""
     import torch
     from monai.data.utils import dense_patch_slices
     from monai.inferers import sliding_window_inference
@@ -143,11 +144,12 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int])
             run()
             times[case].append(time.perf_counter() - begin)
     print(f"{name}, padding {padding}, {side} x {side}, {len(slices)} windows of {window} every {stride} pixels\n")
-    print("| | seconds | against one pass | relative error to the Keras model on each window |\n|---|---|---|---|")
+    table = []
     for case, own in times.items():
-        shares = [a / b for a, b in zip(own, times["zoo, one pass"], strict=True)]
-        cells = [f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in (own, shares)]
-        print(f"| {case} | {cells[0]} | {cells[1]} | {errors[case]:.1e} |")
+        shares = spread([a / b for a, b in zip(own, times["zoo, one pass"], strict=True)])
+        row = {"case": case, "seconds": spread(own), "against one pass": shares}
+        table.append(row | {"error to the Keras model on each window": float(f"{errors[case]:.2g}")})
+    report(table, record, f"{name} model.padding={padding}", rounds)
 
 
 def main() -> None:
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    add_option(parser)
     parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
@@ -166,7 +169,7 @@ def main() -> None:
         from zoo.training import start
 
         start(0, True)
-        measure(options.model, options.padding, options.size, options.rounds, options.batches)
+        measure(options.model, options.padding, options.size, options.rounds, options.batches, options.record)
         return
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(

@@ -18,6 +18,9 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+from record import add_option, report, spread
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 REFERENCE = "PyTorch bfloat16, eager"
@@ -158,7 +161,7 @@ def work(pipe, name: str, case: str, batch: int, threads: int, steps: int) -> No
         pipe.send(((time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps))
 
 
-def compare(name: str, batch: int, threads: int, steps: int, rounds: int) -> float:
+def compare(name: str, batch: int, threads: int, steps: int, rounds: int, record: Path | None) -> float:
     """Print the table of one model; the processor time of our bfloat16 step, in seconds."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
@@ -182,20 +185,16 @@ def compare(name: str, batch: int, threads: int, steps: int, rounds: int) -> flo
     for process in processes:
         process.join()
     print(f"\n{name}, batch {batch}, {threads} threads, {rounds} rounds of {steps} steps\n")
-    print(f"| case | images/s | processor ms an image | ratio to {REFERENCE} | the same, processor time |")
-    print("|---|---|---|---|---|")
+    table = []
     for case, rows in times.items():
-        cells = [spread([batch / wall for wall, _ in rows], ".0f"), spread([1e3 * cpu / batch for _, cpu in rows])]
-        for index in range(2):
+        row = {f"`{name}`": case, "images/s": spread([batch / wall for wall, _ in rows])}
+        row["processor ms an image"] = spread([1e3 * cpu / batch for _, cpu in rows])
+        for index, title in enumerate((f"against {REFERENCE}", "the same, processor time")):
             pairs = zip(rows, times[REFERENCE], strict=True)
-            cells.append(spread([base[index] / row[index] for row, base in pairs]))
-        print(f"| {case} | {' | '.join(cells)} |", flush=True)
+            row[title] = spread([base[index] / own[index] for own, base in pairs])
+        table.append(row)
+    report(table, record and record.with_stem(f"{record.stem}_{name}"), name, rounds)
     return statistics.median(cpu for _, cpu in times["ours bfloat16"])
-
-
-def spread(values: list[float], form: str = ".2f") -> str:
-    """The median, the least and the largest."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def input_share(pipe, name: str, batch: int, threads: int) -> None:
@@ -241,10 +240,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    add_option(parser)
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     for name in options.models:
-        step = compare(name, options.batch, options.threads, options.steps, options.rounds)
+        step = compare(name, options.batch, options.threads, options.steps, options.rounds, options.record)
         ours, theirs = context.Pipe()
         process = context.Process(target=input_share, args=(theirs, name, options.batch, options.threads))
         process.start()

@@ -8,8 +8,9 @@ is asked. Scans of the nets take turns; the table gives the median time of a can
 """
 
 import argparse
-import statistics
 import time
+
+from record import add_option, report, spread
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--valid")
     parser.add_argument("--canvases", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
+    add_option(parser)
     options = parser.parse_args()
 
     start(0, True)
@@ -65,17 +67,18 @@ def main() -> None:
                 same[name] += list(answers == predict(model, images).argmax(-1))
 
     print(f"{len(crops)} digits; the padded net on the digits by themselves: {np.mean(crops):.1%}")
-    print(
-        "| net | window | right at the nearest cell | as on the digit alone | error against crops | time of a canvas |"
-    )
-    print("|---|---|---|---|---|---|")
+    table = []
     for name, (model, fcn) in nets.items():
-        report = verify(model, fcn)
-        times = f"{statistics.median(seconds[name]):.2f} s ({min(seconds[name]):.2f} to {max(seconds[name]):.2f})"
-        print(
-            f"| {name} | {report.geometry['window'][0]} | {np.mean(right[name]):.1%} | {np.mean(same[name]):.1%} "
-            f"| {report.crops_max_error:.1e} | {times} |"
-        )
+        found = verify(model, fcn)
+        row = {"net": name, "window, pixels": found.geometry["window"][0]}
+        row["right at the nearest cell, %"] = round(100 * np.mean(right[name]), 1)
+        row["as on the digit alone, %"] = round(100 * np.mean(same[name]), 1)
+        row |= {
+            "error against crops": float(f"{found.crops_max_error:.2g}"),
+            "time of a canvas, s": spread(seconds[name]),
+        }
+        table.append(row)
+    report(table, options.record, config.name, options.rounds)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,11 @@ def test_a_fully_convolutional_model_comes_back_unchanged():
     assert zoo.convolutionalize(fcn) is fcn
 
 
-@pytest.mark.parametrize("name", ["nin_digits", "nin_mnist_bn", "inception_cifar10", "resnet29_cifar10"])
+INCEPTION = pytest.param("inception_cifar10", marks=pytest.mark.extended)
+RESNET = pytest.param("resnet29_cifar10", marks=pytest.mark.extended)
+
+
+@pytest.mark.parametrize("name", ["nin_digits", "nin_mnist_bn", INCEPTION, RESNET])
 def test_the_zoos_own_models(name):
     model = randomize(zoo.build(name))
     fcn = zoo.convolutionalize(model)
@@ -123,7 +127,7 @@ def test_the_zoos_own_models(name):
     assert "padding" in report.cause
 
 
-@pytest.mark.parametrize("name", ["nin_mnist_bn", "inception_cifar10"])
+@pytest.mark.parametrize("name", ["nin_mnist_bn", INCEPTION])
 @pytest.mark.parametrize("head", [{"kind": "flatten", "hidden": [8]}, {"kind": "pooled", "pool": "max"}])
 def test_padding_free_models_equal_their_crops(name, head):
     model = randomize(zoo.build(name, padding="valid", image_size=(54, 50), head=head))

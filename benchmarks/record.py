@@ -1,0 +1,215 @@
+"""Records: one small JSON file for every run whose figures README or docs show.
+
+    python benchmarks/record.py RUN... -o docs/records/NAME.json --command "zoo train NAME --seeds 0-2"
+
+makes one of finished run directories, one a seed; every benchmark writes its own with `--record FILE`. The tables of
+the pages are made from them: `python docs/tables.py --write`.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Spread(BaseModel):
+    """The median of several rounds, the least and the largest."""
+
+    model_config = ConfigDict(extra="forbid")
+    median: float
+    least: float
+    largest: float
+
+
+class Deviation(BaseModel):
+    """The mean of several seeds and the sample's standard deviation."""
+
+    model_config = ConfigDict(extra="forbid")
+    mean: float
+    deviation: float
+
+
+class Record(BaseModel):
+    """One run, in the order in which a reader asks.
+
+    `config`: what was trained or measured, with its overrides. `commit`: that of the code; null where it is not known.
+    `n`: test images of a training, rounds of a benchmark. `seconds`: of the whole command; null where nobody kept it.
+    `note`: what else one must know; records made of older pages begin theirs with "before records". `rows`: what was
+    measured, by the titles of the table's columns.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    config: str
+    command: str
+    commit: Annotated[str, Field(pattern="^[0-9a-f]{7,40}$")] | None
+    hardware: str
+    versions: dict[str, str]
+    seeds: list[int]
+    n: Annotated[int, Field(gt=0)]
+    date: datetime.date
+    seconds: Annotated[float, Field(gt=0)] | None
+    note: str
+    rows: Annotated[list[dict[str, int | float | str | None | Spread | Deviation | list[float]]], Field(min_length=1)]
+
+
+def read(name: str) -> Record:
+    """The record of this name."""
+    return Record.model_validate_json((ROOT / "docs" / "records" / f"{name}.json").read_bytes())
+
+
+def write(record: Record, path: Path) -> None:
+    """Write a record; a newer one replaces an older one."""
+    path.write_text(json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def spread(values: list[float]) -> Spread:
+    """The median of the values, the least and the largest, to three digits."""
+    median, least, largest = (float(f"{f(values):.3g}") for f in (statistics.median, min, max))
+    return Spread(median=median, least=least, largest=largest)
+
+
+def deviation(values: list[float], digits: int = 3) -> Deviation | float:
+    """The mean of the values, to so many digits, and their sample's standard deviation, to two; of one value itself."""
+    if len(values) == 1:
+        return float(f"{values[0]:.{digits}g}")
+    mean, deviation = f"{statistics.mean(values):.{digits}g}", f"{statistics.stdev(values):.2g}"
+    return Deviation(mean=float(mean), deviation=float(deviation))
+
+
+def cell(value: object) -> str:
+    """A value as a table shows it; a fraction with four digits at most."""
+    match value:
+        case None:
+            return ""
+        case Spread():
+            median, least, largest = alike(value.median, value.least, value.largest)
+            return f"{median} ({least} to {largest})"
+        case Deviation():
+            return " ± ".join(alike(value.mean, value.deviation))
+        case list():
+            return ", ".join(map(cell, value))
+        case float():
+            short = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+            return short.replace("e-0", "e-")
+        case int():
+            return f"{value:,}"
+    return str(value)
+
+
+def alike(*values: float) -> list[str]:
+    """Numbers with as many decimals as the one of them that has most."""
+    decimals = max(len(cell(value).partition(".")[2]) for value in values)
+    return [f"{value:,.{decimals}f}" for value in values]
+
+
+def table(rows: list[dict]) -> str:
+    """Rows, which have the same keys, as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([cell(row[key]) for key in rows[0]] for row in rows)]
+    return "\n".join(f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Give a benchmark its `--record`."""
+    parser.add_argument("--record", type=Path, help="write a record of the run to this file")
+
+
+def report(rows: list[dict], record: Path | None, config: str, n: int, seeds: tuple[int, ...] = (0,)) -> None:
+    """Print a benchmark's table and write its record, where a file for it is given."""
+    print(table(rows), flush=True)
+    if record:
+        command = f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(_measured(sys.argv[1:]))}".rstrip()
+        about = {"hardware": hardware(), "versions": versions(), "commit": commit(), "date": datetime.date.today()}
+        more = {"config": config, "command": command, "seeds": list(seeds), "n": n, "seconds": _age(), "note": ""}
+        write(Record(rows=rows, **about, **more), record)
+
+
+def _measured(words: list[str]) -> list[str]:
+    """A command's words without those that do not change what is measured."""
+    where = words.index("--record") if "--record" in words else len(words)
+    return [word for word in words[:where] + words[where + 2 :] if word != "--case"]
+
+
+def hardware() -> str:
+    """The processor's cores and its model."""
+    from zoo.environment import processor
+
+    return f"{len(os.sched_getaffinity(0))} cores of {processor()}"
+
+
+def versions() -> dict[str, str]:
+    """The packages that compute."""
+    names = ("keras", "tensorflow", "jax", "openvino", "torch", "monai", "numpy")
+    there = {each.name.lower(): each.version for each in importlib.metadata.distributions() if each.name}
+    return {name: there[name] for name in names if name in there}
+
+
+def commit() -> str | None:
+    """The commit of the checkout; None where files differ from it, or there is none."""
+    git = ["git", "-C", str(ROOT)]
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    if changed.returncode or changed.stdout:
+        return None
+    return subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _age() -> float:
+    """How long this process has run, in seconds."""
+    return round(time.time() - psutil.Process().create_time(), 1)
+
+
+def of_runs(folders: list[Path], command: str) -> Record:
+    """The record of finished run directories of one config, one a seed; `seconds` are those of the longest.
+
+    They run from `environment.json`, which a training writes when it begins, to `evaluation.json`, its last file.
+    """
+    reports = [json.loads((folder / "evaluation.json").read_text()) for folder in folders]
+    about = json.loads((folders[0] / "environment.json").read_text())
+    seconds = [
+        (folder / "evaluation.json").stat().st_mtime - (folder / "environment.json").stat().st_mtime
+        for folder in folders
+    ]
+    when = datetime.date.fromtimestamp((folders[-1] / "evaluation.json").stat().st_mtime)
+    (name,) = {report["config"] for report in reports}
+    accuracies = [round(100 * report["accuracy"], 4) for report in reports]
+    return Record(
+        config=name,
+        command=command,
+        commit=commit(),
+        hardware=f"{about['cores']} cores of {about['processor']}, {', '.join(about['devices'])}",
+        versions=about["versions"],
+        seeds=[report["seed"] for report in reports],
+        n=reports[0]["n"],
+        date=when,
+        seconds=round(max(seconds), 1) or None,
+        note="",
+        rows=[{"config": f"`{name}`", "test accuracy, %": accuracies, "trained on": reports[0]["protocol"]}],
+    )
+
+
+def main() -> None:
+    """Write the record of finished run directories."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--command", required=True, help="the command that trained them")
+    options = parser.parse_args()
+    record = of_runs(options.runs, options.command)
+    write(record, options.output)
+    print(table(record.rows))
+
+
+if __name__ == "__main__":
+    main()

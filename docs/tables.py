@@ -1,0 +1,138 @@
+"""The tables of README and docs, made from `docs/records/`.
+
+    python docs/tables.py            says which pages differ from what the records give; exit code 1 where one does
+    python docs/tables.py --write    brings them up to date
+
+A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is below.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+
+from record import Record, cell, deviation, read, table  # noqa: E402  # a script beside the benchmarks, not a package
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MARKED = re.compile(r"(?<=<!-- table: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
+
+
+def rows_of(*names: str) -> Callable[[], list[dict]]:
+    """The rows of these records, one behind the other."""
+    return lambda: [row for name in names for row in read(name).rows]
+
+
+def trained(*names: str) -> Callable[[], list[dict]]:
+    """The rows of trainings' records, with the images tested on, the seeds and the time."""
+    return lambda: [training(read(name)) for name in names]
+
+
+def training(record: Record) -> dict:
+    """A training's row: what every record holds is added to it."""
+    (row,) = record.rows
+    accuracy = row["test accuracy, %"]
+    percent = ", ".join(f"{each:.2f}" for each in accuracy) if isinstance(accuracy, list) else cell(accuracy)
+    return {
+        "config": row["config"],
+        "test accuracy, %": percent,
+        "test images": record.n,
+        "seeds": ", ".join(map(str, record.seeds)),
+        "trained on": row["trained on"],
+        "time": minutes(record.seconds),
+    }
+
+
+def minutes(seconds: float | None) -> str:
+    """A duration as one says it."""
+    if seconds is None:
+        return "not kept"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def recipe() -> list[dict]:
+    """What a modern recipe is worth: mean and deviation with all of its parts, and with none."""
+    (every,), (none,) = read("resnet_digits").rows, read("resnet_digits_plain").rows
+    values = {"every part at once": deviation(every["test accuracy, %"], 4), "none of them": none["test accuracy, %"]}
+    return [{"`resnet_digits` with": key, "test accuracy, %": value} for key, value in values.items()]
+
+
+def speed() -> list[dict]:
+    """How many times as long all crops take as one pass, a row a model, a column an engine."""
+    rows = {}
+    for row in rows_of(
+        "one_pass_vgg16", "one_pass_resnet50", "one_pass_nin_cifar10_bn", "one_pass_inception_cifar10"
+    )():
+        own = {key: row[key] for key in ("model", "image", "cells", "limit")}
+        known = rows.setdefault(row["model"], own)
+        if "bfloat16" not in row["engine"]:
+            known[row["engine"].removesuffix(" †")] = row["crops / one pass"].median
+    return list(rows.values())
+
+
+TABLES = {
+    "crops": rows_of("crops_nin_mnist_valid", "crops_nin_mnist", "crops_nin_cifar10_wide", "crops_vgg16"),
+    "twins": rows_of("twins"),
+    "speed": speed,
+    "results": trained(
+        "nin_digits",
+        "resnet_digits",
+        "resnet_digits_plain",
+        "nin_digits_tuned",
+        "nin_digits_untuned",
+        "nin_mnist_bn",
+        "nin_mnist_bn_valid",
+        "nin_mnist",
+        "nin_cifar10_wide",
+        "nin_cifar10_bn_3_epochs",
+        "nin_cifar10_bn_3_epochs_valid",
+        "resnet29_cifar10_4_epochs",
+    ),
+    "canvas": rows_of("canvas_nin_mnist"),
+    "recipe": recipe,
+    "one_pass": rows_of(
+        "one_pass_vgg16",
+        "one_pass_resnet50",
+        "one_pass_resnet50_bfloat16",
+        "one_pass_nin_cifar10_bn",
+        "one_pass_resnet29_cifar10",
+        "one_pass_inception_cifar10",
+    ),
+    "one_pass_errors": rows_of("one_pass_errors"),
+    "profile": rows_of("profile_vgg16"),
+    "tiles": rows_of("tiles_resnet29"),
+    "sliding": rows_of("sliding"),
+    "per_megapixel": rows_of("per_megapixel"),
+    "gigapixel": rows_of("gigapixel"),
+    "training_resnet29": rows_of("training_resnet29_cifar10"),
+    "training_nin": rows_of("training_nin_cifar10_bn"),
+    "training_more": rows_of("training_more"),
+    "bottlenecks_resnet": rows_of("bottlenecks_resnet"),
+    "bottlenecks_inception": rows_of("bottlenecks_inception"),
+    "freezing": rows_of("freezing"),
+}
+
+
+def made(text: str) -> str:
+    """A page's text with its tables as the records give them."""
+    return MARKED.sub(lambda found: f"{found[1]}{found[2]}{table(TABLES[found[1]]())}\n", text)
+
+
+def main() -> None:
+    """Say which pages are old, or bring them up to date."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    old = [page for page in PAGES if made(text := page.read_text(encoding="utf-8")) != text]
+    for page in old:
+        print(f"{page.relative_to(ROOT)}: {'written' if options.write else 'differs from the records'}")
+        if options.write:
+            page.write_text(made(page.read_text(encoding="utf-8")), encoding="utf-8")
+    raise SystemExit(bool(old) and not options.write)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Every figure of README and docs has a record, and the pages' tables are what the records give."""
+
+import datetime
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path += [str(ROOT / "docs"), str(ROOT / "benchmarks")]
+
+import record  # noqa: E402
+import tables  # noqa: E402
+
+NAMES = sorted(path.stem for path in (ROOT / "docs" / "records").iterdir())
+FROZEN = ROOT / "tests" / "frozen" / "run"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_record_says_what_was_run_where_and_when(name):
+    found = record.read(name)
+    assert found.config and found.command and found.hardware and found.versions and found.seeds
+    titles = [list(row) for row in found.rows]
+    assert all(each == titles[0] for each in titles)
+    assert found.commit or found.note.startswith("before records")
+    for row in found.rows:
+        accuracies = row.get("test accuracy, %")
+        assert not isinstance(accuracies, list) or len(accuracies) == len(found.seeds)
+
+
+def test_a_key_more_or_a_row_less_is_no_record():
+    about = json.loads((ROOT / "docs" / "records" / f"{NAMES[0]}.json").read_text())
+    for change in ({"color": 1}, {"rows": []}, {"n": 0}, {"date": "soon"}, {"commit": "latest"}):
+        with pytest.raises(ValidationError):
+            record.Record.model_validate(about | change)
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_the_pages_tables_are_those_of_the_records(page):
+    """`python docs/tables.py --write` brings them up to date."""
+    text = page.read_text(encoding="utf-8")
+    assert tables.made(text) == text
+
+
+def test_every_record_is_shown_and_every_table_stands_in_one_page(monkeypatch):
+    text = "".join(page.read_text(encoding="utf-8") for page in tables.PAGES)
+    assert sorted(re.findall(r"<!-- table: (\w+) -->", text)) == sorted(tables.TABLES)
+    assert text.count("<!-- end -->") == len(tables.TABLES)
+    shown, read = set(), record.read
+    monkeypatch.setattr(tables, "read", lambda name: shown.add(name) or read(name))
+    for rows in tables.TABLES.values():
+        rows()
+    assert shown == set(NAMES)
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_no_measured_spread_stands_outside_the_tables(page):
+    prose = tables.MARKED.sub("", page.read_text(encoding="utf-8"))
+    assert not re.findall(r"\d ± \d|\d \(\d[\d.,]* to \d", prose)
+
+
+def test_a_changed_record_changes_its_page(monkeypatch):
+    page = ROOT / "docs" / "training.md"
+    text, read = page.read_text(encoding="utf-8"), record.read
+
+    def better(name):
+        found = read(name)
+        return found.model_copy(update={"rows": [found.rows[0] | {"test accuracy, %": [100.0, 100.0, 100.0]}]})
+
+    assert "99.07 ± 0.16" in text
+    monkeypatch.setattr(tables, "read", lambda name: better(name) if name == "resnet_digits" else read(name))
+    assert "every part at once | 100 ± 0" in tables.made(text)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "trained on" in record.read(name).rows[0]])
+def test_a_configs_header_has_the_accuracies_of_its_record(name):
+    found = record.read(name)
+    header = (ROOT / "configs" / f"{found.config.split()[0]}.yaml").read_text(encoding="utf-8")
+    assert f"{tables.training(found)['test accuracy, %'].partition(' ')[0].rstrip(',')}" in header
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, ""),
+        (62001, "62,001"),
+        (0.5790, "0.579"),
+        (12345.6, "12,346"),
+        (2e-7, "2e-7"),
+        ([99.7222, 100.0], "99.72, 100"),
+        (record.Spread(median=0.08, least=0.076, largest=0.1), "0.080 (0.076 to 0.100)"),
+        (record.Deviation(mean=13.0, deviation=1.25), "13.00 ± 1.25"),
+        ("6×6", "6×6"),
+    ],
+)
+def test_a_cell(value, shown):
+    assert record.cell(value) == shown
+
+
+def test_spread_and_deviation_by_hand():
+    assert record.spread([3, 1, 2.0004]) == record.Spread(median=2.0, least=1, largest=3)
+    assert record.deviation([1, 2, 3]) == record.Deviation(mean=2, deviation=1)
+    assert record.deviation([12.345]) == 12.3
+
+
+def test_a_benchmark_writes_its_record(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "new.json"
+    words = ["elsewhere/one_pass.py", "--case", "--rounds", "2", "--record", str(path)]
+    monkeypatch.setattr(sys, "argv", words)
+    rows = [{"model": "a", "one pass, s": record.spread([1.0, 2.0])}]
+    record.report(rows, None, "a", 2)
+    assert not path.exists()
+    record.report(rows, path, "a", 2)
+    found = record.Record.model_validate_json(path.read_bytes())
+    assert found.command == "python benchmarks/one_pass.py --rounds 2" and found.rows == rows
+    assert found.n == 2 and found.seconds > 0 and "cores of" in found.hardware and "keras" in found.versions
+    assert capsys.readouterr().out.count("| a | 1.5 (1.0 to 2.0) |") == 2
+
+
+def test_run_directories_become_a_record(monkeypatch, tmp_path):
+    path, run = tmp_path / "tiny.json", tmp_path / "run"
+    shutil.copytree(FROZEN, run)
+    for file, time in (("environment.json", 1_000_000), ("evaluation.json", 1_000_090)):
+        os.utime(run / file, (time, time))
+    monkeypatch.setattr(sys, "argv", ["record.py", str(run), "-o", str(path), "--command", "zoo train tiny.yaml"])
+    record.main()
+    found = record.Record.model_validate_json(path.read_bytes())
+    assert found.config == "tiny" and found.command == "zoo train tiny.yaml" and found.seeds == [0] and found.n == 360
+    accuracy = json.loads((FROZEN / "evaluation.json").read_text())["accuracy"]
+    assert found.rows[0]["test accuracy, %"] == [pytest.approx(100 * accuracy, abs=1e-4)]
+    row = tables.training(found)
+    assert row["test images"] == 360 and row["time"] == "90 s" and found.date == datetime.date(1970, 1, 12)
+
+
+def test_every_benchmark_can_write_its_record():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        text = path.read_text()
+        assert path.stem == "record" or ("add_option(parser)" in text and "report(" in text), path
