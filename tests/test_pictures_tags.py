@@ -1,4 +1,4 @@
-"""What a file's tags say beside its pixels: which image, how large a pixel, what to tell; and `zoo tile`."""
+"""What a file's tags say beside its pixels: which image, how large a pixel is, what is told; and `zoo tile`."""
 
 import os
 
@@ -14,6 +14,9 @@ from zoo.errors import InputError
 from zoo.pictures import Choice, Wanted, list_pictures, open_picture, read_picture, stored_dtype, write_tiled
 
 LARGE = np.random.default_rng(3).integers(0, 256, (64, 48, 3)).astype(np.uint8)
+
+
+LABEL = LARGE[:20, :30]
 
 
 def size_of(path, **choice):
@@ -96,8 +99,8 @@ def test_a_slide(slide):
     assert size_of(slide, series=1) is None
     for choice, part in (
         ({"level": 1}, LARGE[::2, ::2]),
-        ({"series": 2}, LARGE[:20, :30]),
-        ({"page": 2}, LARGE[:20, :30]),
+        ({"series": 2}, LABEL),
+        ({"page": 2}, LABEL),
     ):
         np.testing.assert_array_equal(read_picture(slide, Wanted(), Choice(**choice))[0], part)
     for choice, said in (({"series": 4}, "series: received 4; accepted: 0 to 3"), ({"level": 2}, "0 to 1")):

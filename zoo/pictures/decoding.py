@@ -11,6 +11,9 @@ from zoo.errors import InputError
 # The most pixels of a PNG, JPEG or BMP file, which are read whole: where Pillow refuses one as a decompression bomb.
 MOST_PIXELS = 2 * 89_478_485
 
+# Characters of a refusal, which may quote what a file says.
+_LONGEST = 500
+
 _lock, _entered, _undo = threading.Lock(), 0, ExitStack()
 
 
@@ -53,8 +56,11 @@ def broken(name: str) -> Iterator[None]:
     """Decoders raise what they like on broken content; the user gets one line that begins with `name`."""
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        text = " ".join(str(error).split())
+        if text == str(error) and len(text) <= _LONGEST:
+            raise
+        raise InputError(text[:_LONGEST]) from None
     except Exception as error:
         cause = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise InputError(f"{name}: broken or truncated ({cause})") from None

@@ -158,7 +158,7 @@ def _channels(
 
 def _check_meaning(about: "tifffile.TiffPage", name: str) -> tuple[Colour, int | None, bool]:
     """What the samples are: their colour, which is alpha, and whether colours are multiplied by it."""
-    kind, compression = getattr(about.photometric, "name", str(about.photometric)), int(about.compression)
+    kind, compression = getattr(about.photometric, "name", str(about.photometric)[:40]), int(about.compression)
     if compression in (_J2K_YCBCR, _J2K_RGB) and about.samplesperpixel >= 3:
         kind = "RGB"
     if about.axes not in ("YX", "YXS", "SYX") or kind not in _COLOURS:
