@@ -162,7 +162,7 @@ def test_the_picture_puts_every_box_and_pixel_where_it_is(monkeypatch, tmp_path)
     drawn = {}
     write = plots._write
 
-    def keep(figure, path):
+    def keep(figure, path, made_by=None):
         drawn["axes"] = figure.axes
         return write(figure, path)
 

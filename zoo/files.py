@@ -78,7 +78,8 @@ class Output:
     """A file or a folder that a command writes; `what` names it in errors.
 
     `owner`: the file whose maker answers for this one, which has no room for its own (the .bin beside an .xml).
-    `equal`: a file without room for a maker, which may be replaced by its equal (see `check_equal`).
+    `equal`: a file without room for a maker, which may be replaced by its equal (see `check_equal`). `maker`: what made
+    it before, where that is not known by the command's own record.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Output:
     folder: bool = False
     owner: Path | None = None
     equal: bool = False
+    maker: MadeBy | None = None
 
 
 @contextlib.contextmanager
@@ -111,7 +113,7 @@ def writing(
         check_output(each.path, each.what, each.ending, each.folder)
         check_not_read(each.path, each.what, inputs)
         if not overwrite and os.path.lexists(_target(each.path)):
-            _check_own(each, made_by)
+            _check_own(each, each.maker or made_by)
     with contextlib.ExitStack() as held:
         for each in outputs:
             held.enter_context(_alone(each.path, each.what))
@@ -232,7 +234,7 @@ def replacing(path: str | Path, made_by: MadeBy | None = None) -> Iterator[Path]
             if made_by is not None:
                 sign(temporary, made_by)
             check_output(path, folder=temporary.is_dir())
-            _rename(temporary, target)
+            rename(temporary, target)
         except OSError as error:
             if error.filename not in (None, str(temporary), temporary):
                 raise
@@ -257,13 +259,13 @@ def replacing_all(path: str | Path) -> Iterator[Path]:
             yield working
             for part in working.iterdir():
                 if part.name != path.name:
-                    _rename(part, _target(path.with_name(part.name)))
+                    rename(part, _target(path.with_name(part.name)))
             (working / path.name).rename(temporary)
         finally:
             remove(working)
 
 
-def _rename(temporary: Path, target: Path) -> None:
+def rename(temporary: Path, target: Path) -> None:
     """Rename, also a folder over one that is not empty, which is kept aside until the new one is there."""
     if not (temporary.is_dir() and target.is_dir()):
         os.replace(temporary, target)

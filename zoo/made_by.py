@@ -1,8 +1,9 @@
 """Which command made a file, and from what: written into the file, where its format has room for text, and read there.
 
 The place is each format's own: the comment of a zip archive (.keras, .npz, and an empty one behind a .tflite), a text
-chunk of a PNG, the Software tag of a TIFF, a key of a JSON object, a comment at the end of HTML and XML, an entry of
-ONNX's `metadata_props`, a file in a SavedModel's `assets.extra`. Lists of boxes (.csv, .json) have none.
+chunk of a PNG, the Software tag of a TIFF, a second array in a .npy file, the attributes of a Zarr array, a key of a
+JSON object, a comment at the end of HTML and XML, an entry of ONNX's `metadata_props`, a file in a SavedModel's
+`assets.extra`. Lists of boxes (.csv, .json) have none.
 """
 
 import contextlib
@@ -17,12 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 _KEY = "made_by"
 # Bytes at the end of a file among which a comment is looked for.
 _TAIL = 2**16
 # Files of more bytes are known by size and time, not by their content.
 _HASHED = 2**28
 _FOLDER_FILE = Path("assets.extra") / "made_by.json"
+_ZARR = "zarr.json"
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,12 @@ def key_of(path: str | Path) -> str:
 
 
 def sign(path: Path, made_by: MadeBy) -> None:
-    """Write into a file, or a SavedModel's folder, which command made it; nothing where its format has no room."""
-    if path.is_dir():
+    """Write into a file, a Zarr array or a SavedModel which command made it; nothing where its format has no room."""
+    if path.is_dir() and (path / _ZARR).is_file():
+        about = json.loads((path / _ZARR).read_text(encoding="utf-8"))
+        about.setdefault("attributes", {})[_KEY] = made_by.to_dict()
+        (path / _ZARR).write_text(json.dumps(about, indent=2), encoding="utf-8")
+    elif path.is_dir():
         (path / _FOLDER_FILE).parent.mkdir(exist_ok=True)
         (path / _FOLDER_FILE).write_text(_text(made_by), encoding="utf-8")
     elif kind := _kind(path):
@@ -79,9 +87,11 @@ def sign(path: Path, made_by: MadeBy) -> None:
 
 
 def maker_of(path: Path) -> MadeBy | None:
-    """Which command made a file or a SavedModel's folder; None where it does not say."""
+    """Which command made a file, a Zarr array or a SavedModel; None where it does not say."""
     # What is there may be anything, damaged too.
     with contextlib.suppress(Exception):
+        if path.is_dir() and (path / _ZARR).is_file():
+            return MadeBy.of(json.loads((path / _ZARR).read_text(encoding="utf-8"))["attributes"][_KEY])
         if path.is_dir():
             return MadeBy.of(json.loads((path / _FOLDER_FILE).read_text(encoding="utf-8")))
         if kind := _kind(path):
@@ -107,6 +117,8 @@ def _kind(path: Path) -> str | None:
         return "zip"
     if start.startswith(b"\x89PNG"):
         return "png"
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "tiff"
     first = start.lstrip()[:1]
@@ -136,6 +148,12 @@ def _sign_png(path: Path, text: str) -> None:
 
 def _read_png(path: Path) -> str:
     return _after(_tail(path), f"tEXt{_KEY}\0")
+
+
+def _sign_npy(path: Path, text: str) -> None:
+    """Append a second array, as `numpy.save` does to an open file; `numpy.load` reads and maps the first."""
+    with path.open("ab") as file:
+        np.save(file, np.array(f"{_KEY}: {text}".encode()))
 
 
 def _sign_tiff(path: Path, text: str) -> None:
@@ -180,6 +198,10 @@ def _sign_onnx(path: Path, text: str) -> None:
         file.write(onnx.ModelProto(metadata_props=[entry]).SerializeToString())
 
 
+def _read_npy(path: Path) -> str:
+    return _after(_tail(path), f"{_KEY}: ")
+
+
 def _read_onnx(path: Path) -> str:
     return _after(_tail(path), _KEY)
 
@@ -199,6 +221,7 @@ def _after(tail: str, mark: str) -> str:
 _FORMATS: dict[str, tuple[Callable[[Path, str], None], Callable[[Path], str | bytes]]] = {
     "zip": (_sign_zip, _read_zip),
     "png": (_sign_png, _read_png),
+    "npy": (_sign_npy, _read_npy),
     "tiff": (_sign_tiff, _read_tiff),
     "json": (_sign_json, _read_json),
     "markup": (_sign_markup, _read_markup),

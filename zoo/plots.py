@@ -17,6 +17,7 @@ from matplotlib.patches import Patch, Rectangle
 from zoo.data import Scene
 from zoo.errors import InputError, shortened
 from zoo.files import replacing
+from zoo.made_by import MadeBy
 from zoo.scanning.influence import Box, Influence
 from zoo.scanning.score_map import ScoreMap, grey_view, palette
 
@@ -205,11 +206,11 @@ def overlay(
         f"{window} pixels",
         fontsize=9,
     )
-    return _write(figure, path)
+    return _write(figure, path, score_map.made_by)
 
 
 @_own_style()
-def cell(found: Influence, image: np.ndarray, path: Path) -> Path:
+def cell(found: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
     The influence lies over the image at the left, the more opaque the larger it is, and alone at the right.
@@ -218,6 +219,7 @@ def cell(found: Influence, image: np.ndarray, path: Path) -> Path:
         found: the influence, measured on `image`.
         image: (H, W, C), or anything of that shape that is read by slices.
         path: the PNG file.
+        made_by: the command that draws it, which the file is made to name.
     """
     view, shown = _view(np.array(list(found.boxes.values())), image.shape[:2])
     top, left, bottom, right = shown
@@ -247,7 +249,7 @@ def cell(found: Influence, image: np.ndarray, path: Path) -> Path:
     handles = [*axes[0].patches, *([Patch(color=_BEYOND, label="beyond the image")] if shown != view else [])]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.45", labelcolor="white")
     figure.suptitle(found.sentence())
-    return _write(figure, path)
+    return _write(figure, path, made_by)
 
 
 def _view(boxes: np.ndarray, size: tuple[int, int]) -> tuple[Box, Box]:
@@ -278,7 +280,7 @@ def _frames(axis: Axes, score_map: ScoreMap, scene: Scene) -> None:
             axis.text(left, top - 1.5, shortened(score_map.class_names[label], _LONGEST_NAME), color="red", fontsize=7)
 
 
-def _write(figure: Figure, path: Path) -> Path:
-    with replacing(path) as temporary:
+def _write(figure: Figure, path: Path, made_by: MadeBy | None = None) -> Path:
+    with replacing(path, made_by) as temporary:
         figure.savefig(temporary, dpi=_DPI, bbox_inches="tight", format="png")
     return Path(path)

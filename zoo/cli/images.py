@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, say_notes, which_picture, zoo
+from zoo.cli.start import FILE, OVERWRITE, say_notes, which_picture, zoo
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
 )
 @click.argument("image", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="The tiled BigTIFF, a .tif file.")
+@OVERWRITE
 @which_picture
-def tile(image: Path, output: Path, choice: "Choice") -> None:
+def tile(image: Path, output: Path, overwrite: bool, choice: "Choice") -> None:
     """Write IMAGE as a tiled TIFF, which is read region by region: upright, and else no pixel changes.
 
     For PNG, JPEG and BMP files over the size that is read whole, and for TIFF and Zarr with parts that are too large.
     The image, or its largest part, is decoded in memory: check that the file is no decompression bomb.
     """
+    from zoo.errors import InputError
+    from zoo.files import Output, writing
+    from zoo.made_by import MadeBy, key_of
     from zoo.pictures import write_tiled
 
-    click.echo(f"wrote {write_tiled(image, output, choice, progress=True, say=lambda note: say_notes(image, [note]))}")
+    if not image.exists():
+        raise InputError(f"image {image}: no such file")
+    made_by = MadeBy("zoo tile", {"image": key_of(image), **choice.given})
+    with writing([Output(output, ending=".tif")], made_by, [image], overwrite):
+        write_tiled(image, output, choice, progress=True, say=lambda note: say_notes(image, [note]), made_by=made_by)
+    click.echo(f"wrote {output}")

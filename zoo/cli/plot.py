@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, run_config, say_notes, which_picture, zoo
+from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, say_notes, which_picture, zoo
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class _Cell(click.ParamType):
 @click.option(
     "-o", "--output", type=FILE, help="The picture's .png file. Default: cell_ROW_COL.png in the current directory."
 )
+@OVERWRITE
 @which_picture
 def plot(
     model: Path,
@@ -41,6 +42,7 @@ def plot(
     image: Path | None,
     class_name: str | None,
     output: Path | None,
+    overwrite: bool,
     choice: "Choice",
 ) -> None:
     """Draw the pictures of a finished run anew: curves, confusion, filters. MODEL is its directory.
@@ -50,7 +52,7 @@ def plot(
     classifier is converted first.
     """
     if cell is not None and image is not None:
-        _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"), choice)
+        _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"), overwrite, choice)
         return
     options = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
     options |= {f"--{name}": value for name, value in choice.given.items()}
@@ -65,22 +67,32 @@ def plot(
 
 
 def _plot_cell(
-    model: Path, image: Path, cell: tuple[int, int], class_name: str | None, output: Path, choice: "Choice"
+    model: Path,
+    image: Path,
+    cell: tuple[int, int],
+    class_name: str | None,
+    output: Path,
+    overwrite: bool,
+    choice: "Choice",
 ) -> None:
     with quiet_start():
         from zoo import plots, saving
         from zoo.errors import unknown
-        from zoo.files import check_output
+        from zoo.files import Output, writing
+        from zoo.made_by import MadeBy, key_of
         from zoo.scanning.influence import influence
+        from zoo.scanning.keys import image_key
         from zoo.scanning.pixels import open_pixels
-    check_output(output, "picture", ".png")
-    network = saving.load(model)
-    names = saving.class_names(network)
-    if class_name is not None and class_name not in names:
-        raise InputError(unknown("class", class_name, names))
-    with open_pixels(network, image, choice) as pixels:
-        found = influence(network, pixels, cell, None if class_name is None else names.index(class_name))
-        plots.cell(found, pixels, output)
+    about = {"model": key_of(saving.file_of(model)), "image": image_key(image), "cell": list(cell), "class": class_name}
+    made_by = MadeBy("zoo plot", {**about, **choice.given})
+    with writing([Output(output, "picture", ".png")], made_by, [*saving.files_of(model), image], overwrite):
+        network = saving.load(model)
+        names = saving.class_names(network)
+        if class_name is not None and class_name not in names:
+            raise InputError(unknown("class", class_name, names))
+        with open_pixels(network, image, choice) as pixels:
+            found = influence(network, pixels, cell, None if class_name is None else names.index(class_name))
+            plots.cell(found, pixels, output, made_by)
     say_notes(image, pixels.notes)
     click.echo(found.table())
     click.echo(f"wrote {output}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, say_notes, which_picture, zoo
+from zoo.cli.start import FILE, OVERWRITE, quiet_start, say_notes, which_picture, zoo
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box.",
 )
+@OVERWRITE
 @which_picture
-def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, choice: "Choice") -> None:
+def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, overwrite: bool, choice: "Choice") -> None:
     """Give each box of BOXES in IMAGE the class that MODEL, a classifier with its head, sees in it.
 
     BOXES is a .csv file with the columns top, left, bottom, right (or ymin, xmin, ymax, xmax, or x, y, width, height)
@@ -37,18 +38,23 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, choic
     with quiet_start():
         from zoo import saving
         from zoo.errors import InputError, unknown
+        from zoo.files import Output, check_equal, writing
+        from zoo.made_by import MadeBy
         from zoo.scanning.boxes import check_boxes_file, read_boxes
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.regions import WAYS, score_boxes
     if way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
     check_boxes_file(output)
-    wanted = read_boxes(boxes, image)
-    network = saving.load(model)
-    with open_pixels(network, image, choice) as pixels:
-        result = score_boxes(network, pixels, wanted, way, progress=True)
-    say_notes(image, pixels.notes)
-    result.save(output)
+    made_by = MadeBy("zoo regions", {})
+    with writing([Output(output, equal=True)], made_by, [*saving.files_of(model), image, boxes], overwrite):
+        wanted = read_boxes(boxes, image)
+        network = saving.load(model)
+        with open_pixels(network, image, choice) as pixels:
+            result = score_boxes(network, pixels, wanted, way, progress=True)
+        say_notes(image, pixels.notes)
+        check_equal(output, result.text(output), overwrite)
+        result.save(output)
     winners = result.probabilities.argmax(-1).tolist()
     counts = sorted(((winners.count(index), result.class_names[index]) for index in set(winners)), reverse=True)
     click.echo(f"{len(wanted)} boxes: " + ", ".join(f"{name} {count}" for count, name in counts[:10]))

@@ -2,17 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, quiet_start, say_notes, which_picture, zoo
+from zoo.cli.start import FILE, OVERWRITE, quiet_start, say_notes, which_picture, zoo
 from zoo.errors import InputError
-from zoo.files import check_output, write_json
+from zoo.files import Output, check_output, remove, write_json, writing
+from zoo.made_by import MadeBy, maker_of
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
@@ -57,6 +58,7 @@ _SMALL = 64 * 2**20
 @click.option("--class", "class_name", help="Draw this class's probability instead of the winner.")
 @click.option("--workers", type=int, help="Share several images out among this many processes.")
 @click.option("--gpus", is_flag=True, help="With --workers: a GPU for each.")
+@OVERWRITE
 def scan(
     model: Path,
     images: tuple[Path, ...],
@@ -75,6 +77,7 @@ def scan(
     class_name: str | None,
     workers: int | None,
     gpus: bool,
+    overwrite: bool,
     choice: "Choice",
 ) -> None:
     """Slide a model over large images: scores, geometry.json, overlay.png and viewer.html in the output folder.
@@ -110,10 +113,18 @@ def scan(
             raise InputError(f"--workers: received {workers} for one image; accepted: several images, or a folder")
         if mask is not None and mask.is_dir():
             mask = _mask_of(images[0], mask)
-        _scan_one(Scanner(network, **options, progress=True), images[0], mask, output, written)
+        scanner = Scanner(network, **options, progress=True)
+        _scan_one(scanner, images[0], mask, output, written, saving.files_of(model), overwrite)
         return
     jobs = _folders(images, output)
-    prepare = partial(_prepared, mask=None if mask is None else mask.absolute(), options=options, written=written)
+    prepare = partial(
+        _prepared,
+        mask=None if mask is None else mask.absolute(),
+        options=options,
+        written=written,
+        model_files=[file.absolute() for file in saving.files_of(model)],
+        overwrite=overwrite,
+    )
     failed = []
     if workers is not None:
         from zoo.scanning.fleet import scan_many
@@ -140,6 +151,8 @@ def _prepared(
     mask: Path | None,
     options: dict,
     written: dict,
+    model_files: Sequence[Path],
+    overwrite: bool,
 ) -> Callable[[Path, Path], None]:
     """What scans one image of many into its folder, unless its results are there."""
     from zoo.scanning.scan import Scanner
@@ -152,36 +165,46 @@ def _prepared(
             click.echo(f"{image}: is there already, {folder}")
             return
         click.echo(f"{image}:")
-        _scan_one(scanner, image, own_mask, folder, written)
+        _scan_one(scanner, image, own_mask, folder, written, model_files, overwrite)
 
     return job
 
 
-def _scan_one(scanner: "Scanner", image: Path, mask: Path | None, folder: Path, written: dict) -> None:
+def _scan_one(
+    scanner: "Scanner",
+    image: Path,
+    mask: Path | None,
+    folder: Path,
+    written: dict,
+    model_files: Sequence[Path],
+    overwrite: bool,
+) -> None:
     """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
-    import numpy as np
-
     from zoo import plots
     from zoo.scanning.pixels import open_pixels
+    from zoo.scanning.store import Store
     from zoo.scanning.viewer import view_of, write_viewer
 
     streamed = folder / f"scores.{'zarr' if written['format'] == 'zarr' else 'npy'}"
     with open_pixels(scanner.fcn, image, scanner.choice) as pixels:
-        scores = scanner(pixels, mask, streamed)
-        scores = replace(scores, made_from={**scores.made_from, **written})
-        names, drawn = scores.class_names, written["class"]
-        plots.overlay(scores, pixels, folder / "overlay.png", None if drawn is None else names.index(drawn))
-        view, factor = view_of(pixels)
-    write_viewer(scores, view, folder / "viewer.html", factor)
-    answered = _answer(scores, written["answer"], folder / "answer.json")
-    counts, missing = scores.wins()
-    rows, columns = scores.scores.shape[:2]
-    if written["format"] == "npz" or written["format"] is None and scores.scores.nbytes <= _SMALL:
-        replace(scores, scores=np.array(scores.scores)).save(folder)
-        streamed.unlink()
-        streamed = folder / "scores.npz"
-    else:
-        scores.save_geometry(folder, streamed.name)
+        key = scanner.key(pixels, mask)
+        made_by = MadeBy("zoo scan", {**key, **written})
+        overwrite = overwrite or _is_version_1(folder, made_by.inputs)
+        outputs = [Output(streamed, folder=streamed.suffix == ".zarr", maker=MadeBy("zoo scan", key))]
+        outputs += [Output(folder / name) for name in _names(written)]
+        read = [image, *([] if mask is None else [mask]), *model_files]
+        with writing(outputs, made_by, read, overwrite):
+            scores = replace(scanner(pixels, mask, streamed, overwrite, settle=False), made_from=dict(made_by.inputs))
+            names, drawn = scores.class_names, written["class"]
+            plots.overlay(scores, pixels, folder / "overlay.png", None if drawn is None else names.index(drawn))
+            view, factor = view_of(pixels)
+            write_viewer(scores, view, folder / "viewer.html", factor)
+            answered = _answer(scores, written["answer"], folder / "answer.json")
+            counts, missing = scores.wins()
+            rows, columns = scores.scores.shape[:2]
+            kept = _keep(scores, streamed, written["format"])
+            _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
+            Store(streamed).settle()
     say_notes(image, pixels.notes)
     click.echo(f"{rows} x {columns} cells, {scores.sentence()}")
     if scores.other_function:
@@ -198,22 +221,48 @@ def _scan_one(scanner: "Scanner", image: Path, mask: Path | None, folder: Path, 
     click.echo("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
     if answered:
         click.echo(answered)
-    *first, last = (folder / name for name in (streamed.name, "geometry.json", "overlay.png", "viewer.html"))
+    *first, last = (folder / name for name in (kept.name, "geometry.json", "overlay.png", "viewer.html"))
     click.echo(f"wrote {', '.join(map(str, first))} and {last}")
 
 
+def _names(written: dict) -> list[str]:
+    """The files of a scan's folder, beside the scores that are streamed to it."""
+    names = ["overlay.png", "viewer.html", "geometry.json", "scanned.npy"]
+    names += ["scores.npz"] if written["format"] in (None, "npz") else []
+    return [*names, "answer.json"] if written["answer"] else names
+
+
+def _keep(scores: "ScoreMap", streamed: Path, format_: str | None) -> Path:
+    """Write geometry.json, and the scores in the file that was asked for, which is returned."""
+    import numpy as np
+
+    if format_ == "npz" or format_ is None and scores.scores.nbytes <= _SMALL:
+        replace(scores, scores=np.array(scores.scores)).save(streamed.parent)
+        streamed.unlink()
+        return streamed.with_suffix(".npz")
+    scores.save_geometry(streamed.parent, streamed.name)
+    return streamed
+
+
+def _remove_others(folder: Path, own: set[Path]) -> None:
+    """Remove what another scan left in a folder that this one was given leave to overwrite."""
+    for name in ("scores.npz", "scores.npy", "scores.zarr", "scanned.npy", "answer.json"):
+        if (folder / name) not in own and (maker := maker_of(folder / name)) and maker.command == "zoo scan":
+            remove(folder / name)
+
+
 def _answer(scores: "ScoreMap", how: str | None, file: Path) -> str:
-    """Write the answer for the whole image, and return it as a line; without `how`, remove one of another scan."""
+    """Write the answer for the whole image, and return it as a line; nothing without `how`."""
     from zoo.scanning.answers import answer
 
     if how is None:
-        file.unlink(missing_ok=True)
         return ""
     probabilities = answer(scores, how).tolist()
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     name = scores.class_names[best]
     found = {"answer": how, "class": name, "probability": probabilities[best]}
-    write_json(file, {**found, "probabilities": dict(zip(scores.class_names, probabilities, strict=True))})
+    found["probabilities"] = dict(zip(scores.class_names, probabilities, strict=True))
+    write_json(file, found, scores.made_by)
     return f"answer, {how}: {name} {probabilities[best]:.1%}"
 
 
@@ -265,8 +314,18 @@ def _is_there(folder: Path, key: Callable[[], dict]) -> bool:
     """Whether the folder holds the results of this scan."""
     from zoo.scanning.keys import difference
 
+    made_from = _record(folder).get("made_from")
+    return isinstance(made_from, dict) and difference(made_from, key()) is None
+
+
+def _is_version_1(folder: Path, key: Mapping[str, Any]) -> bool:
+    """Whether the folder holds the results of this scan by version 1, whose files do not say what made them."""
+    return "made_by" not in _record(folder) and _is_there(folder, lambda: dict(key))
+
+
+def _record(folder: Path) -> dict[str, Any]:
     try:
-        about = json.loads((folder / "geometry.json").read_text(encoding="utf-8"))
-        return difference(about["made_from"], key()) is None
-    except (OSError, ValueError, KeyError):
-        return False
+        found = json.loads((folder / "geometry.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

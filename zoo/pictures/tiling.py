@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
+from zoo.made_by import MadeBy
 from zoo.pictures.picture import Picture, open_picture
 from zoo.pictures.wanted import Choice, Wanted
 from zoo.progress import track
@@ -21,13 +22,14 @@ def write_tiled(
     choice: Choice = Choice(),  # noqa: B008 - frozen
     progress: bool = False,
     say: Callable[[str], None] | None = None,
+    made_by: MadeBy | None = None,
 ) -> Path:
     """Write a picture of any size as a tiled BigTIFF (Deflate).
 
     The picture is written upright; what its channels are, alpha included, and the size of its pixels stay. The strips,
     tiles or chunks of `path` are decoded whole, so it takes as much memory as the largest of them; PNG, JPEG and BMP
     files as much as twice their pixels. `progress` shows a bar, on a terminal; `say` is called with what the user
-    should know of the picture, a line each.
+    should know of the picture, a line each. The file says that it is `made_by` a command.
 
     Raises:
         InputError: where `path` is no picture (see `open_picture`) or one of floats, or `output` does not end in .tif.
@@ -35,7 +37,10 @@ def write_tiled(
     import tifffile
 
     output = check_output(output, "output", ".tif")
-    with open_picture(path, Wanted(alpha=True), choice, math.inf, math.inf) as picture, replacing(output) as temporary:
+    with (
+        open_picture(path, Wanted(alpha=True), choice, math.inf, math.inf) as picture,
+        replacing(output, made_by) as temporary,
+    ):
         height, width, channels = picture.shape
         if picture.dtype.kind == "f":
             raise InputError(f"image {path}: received {picture.dtype} samples; accepted: 8 or 16 bits")

@@ -49,6 +49,12 @@ class BoxScores:
             InputError: for another ending.
         """
         path = check_boxes_file(path)
+        with replacing(path) as temporary:
+            temporary.write_text(self.text(path), encoding="utf-8")
+        return path
+
+    def text(self, path: Path) -> str:
+        """What `save` writes to a file of that name."""
         probabilities = self.probabilities
         winners = probabilities.argmax(-1)
         found = [
@@ -58,17 +64,13 @@ class BoxScores:
         further, boxes = self._further(), [_plain(box) for box in self.boxes]
         if path.suffix == ".json":
             content = [{"box": box, **new, **old} for box, new, old in zip(boxes, found, further, strict=True)]
-            text = "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in content) + "\n]\n"
-        else:
-            file, names = io.StringIO(), list(dict.fromkeys(name for row in further for name in row))
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow((*SIDES, "class", "score", *names))
-            for box, new, old in zip(boxes, found, further, strict=True):
-                writer.writerow((*box, *new.values(), *(_cell(old.get(name)) for name in names)))
-            text = file.getvalue()
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        return path
+            return "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in content) + "\n]\n"
+        file, names = io.StringIO(), list(dict.fromkeys(name for row in further for name in row))
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*SIDES, "class", "score", *names))
+        for box, new, old in zip(boxes, found, further, strict=True):
+            writer.writerow((*box, *new.values(), *(_cell(old.get(name)) for name in names)))
+        return file.getvalue()
 
     def _further(self) -> list[dict[str, Any]]:
         """What is further known of each box, under names that the output does not have itself."""

@@ -1,7 +1,7 @@
 """A large image to a ScoreMap, whole or in tiles, with the same answer."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def scan(
     precision: Precision | None = None,
     progress: bool = False,
     choice: Choice = Choice(),  # noqa: B008 - frozen
+    overwrite: bool = False,
 ) -> ScoreMap:
     """Slide a model over a large image in one pass: (H, W, C) -> scores (rows, cols, classes).
 
@@ -84,19 +85,20 @@ def scan(
         precision: what OpenVINO computes in: "float32", or "bfloat16" where the processor has it.
         progress: show a bar over the tiles, on a terminal.
         choice: which image of a file with several, such as `zoo.Choice(series=1, level=2)`.
+        overwrite: replace what is at the output, where that is not the same scan's; never the image or the mask.
 
     Raises:
         InputError: where the image has other channels or samples than the model's images, values that are not finite,
             or no window fits; a tile is smaller than the stride, or tiles are asked of a model whose cells depend on
             the whole image; the stride is no divisor, or none for this engine; a scale is no number above 0, or the
             image is too small at it; the engine or its precision is not there; the memory does not suffice; the output
-            holds an unfinished scan of something else; the scores are not finite; or the model gives no map: several
-            outputs, or one answer for an image of any size.
+            is the image or the mask, or holds something else than the same scan; the scores are not finite; or the
+            model gives no map: several outputs, or one answer for an image of any size.
         Interrupted: after Ctrl-C, where there is an output.
         OSError: where the output cannot be written; what is there is kept.
     """
     scanner = Scanner(fcn, tile, memory, stride, scales, merge, border, engine, precision, progress, choice)
-    return scanner(image, mask, output)
+    return scanner(image, mask, output, overwrite)
 
 
 class Scanner:
@@ -135,28 +137,38 @@ class Scanner:
         image: np.ndarray | str | Path,
         mask: np.ndarray | str | Path | None = None,
         output: str | Path | None = None,
+        overwrite: bool = False,
+        settle: bool = True,
     ) -> ScoreMap:
-        """Scan one image; see `scan`."""
-        store = None if output is None else Store(output)
+        """Scan one image; see `scan`.
+
+        Without `settle` the output's journal stays, by which the same call finds the whole map, until the caller has
+        done what is left to do with it (see `zoo.scanning.store.Store`).
+        """
+        store = None if output is None else Store(output, overwrite)
         with ExitStack() as opened:
             source = opened.enter_context(open_pixels(self.fcn, image, self.choice))
             inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
             layout = self._lay_out(source.shape[:2])
             about = None if store is None else self.key(source, mask)
+            if store is not None:
+                read = [each for each in (source.file, mask) if isinstance(each, str | Path)]
+                opened.enter_context(store.held(about, read))
             outputs, starts, window = outputs_are(self.fcn), layout.starts, layout.geometry.window
             if self.scales is None:
                 scanned = _all(layout) if inside is None else cells_inside(inside, starts, window)
                 run = self._run  # before the tile is chosen: its weights take memory
                 side = self._side(layout, store, about)
-                with nullcontext() if store is None else store.alone():
-                    scores = self._fill(run, layout, side, source, scanned, store, about)
-                    scores = scores if store is None else store.finish()
+                scores = self._fill(run, layout, side, source, scanned, store, about)
+                scores = scores if store is None else store.finish()
             else:
                 _check_windows(layout)
                 starts, window = widest_windows(layout, self.scales)
                 region = _all(layout) if inside is None else cells_inside(inside, starts, window)
                 scores, scanned = self._merged(layout, source, region, store, about)
                 outputs = pooled_outputs(outputs, self.merge)
+            if store is not None and settle:
+                store.settle()
         return ScoreMap(
             scores,
             layout.geometry,
@@ -268,30 +280,31 @@ class Scanner:
                 raise InputError(f"scale {scale:g}: {error}") from None
             grids.append(scaled_grid(layout, found))
         scanned = region & np.logical_or.reduce([grid.covers for grid in grids])
+        if store is not None and store.is_whole(about):
+            return store.finish(), scanned
         run, shape = self._run, self._shape(layout)
         step = max(_MERGED_AT_ONCE // (len(plans) * shape[1] * shape[2]), 1)
-        with nullcontext() if store is None else store.alone():
-            if store is not None:
-                store.open(about, step, shape, self._dtype, (step, shape[1]))
-            maps = []
-            for grid, (scale, found, side, own, key) in zip(grids, plans, strict=True):
-                scaled = source if scale == 1 else Pixels(Resized(source, found.image_size))
-                needed = _all(found) if region.all() else grid.needed(scanned, found.grid_shape)
-                maps.append(self._fill(run, found, side, scaled, needed, own, key))
-            rows = merger(maps, grids, outputs_are(self.fcn), self.merge)
-            target = np.empty(shape, self._dtype) if store is None else store
-            for index, first in enumerate(range(0, shape[0], step)):
-                wanted = slice(first, min(first + step, shape[0]))
-                if store is None:
-                    target[wanted] = rows(wanted, scanned[wanted])
-                else:
-                    store.write(index, (wanted, slice(0, shape[1])), rows(wanted, scanned[wanted]))
+        if store is not None:
+            store.open(about, step, shape, self._dtype, (step, shape[1]))
+        maps = []
+        for grid, (scale, found, side, own, key) in zip(grids, plans, strict=True):
+            scaled = source if scale == 1 else Pixels(Resized(source, found.image_size))
+            needed = _all(found) if region.all() else grid.needed(scanned, found.grid_shape)
+            maps.append(self._fill(run, found, side, scaled, needed, own, key))
+        rows = merger(maps, grids, outputs_are(self.fcn), self.merge)
+        target = np.empty(shape, self._dtype) if store is None else store
+        for index, first in enumerate(range(0, shape[0], step)):
+            wanted = slice(first, min(first + step, shape[0]))
             if store is None:
-                return target, scanned
-            scores = store.finish()
-            for each in plans:
-                each[3].discard()
-            return scores, scanned
+                target[wanted] = rows(wanted, scanned[wanted])
+            else:
+                store.write(index, (wanted, slice(0, shape[1])), rows(wanted, scanned[wanted]))
+        if store is None:
+            return target, scanned
+        scores = store.finish()
+        for each in plans:
+            each[3].discard()
+        return scores, scanned
 
 
 def _all(layout: Layout) -> np.ndarray:

@@ -14,6 +14,7 @@ from zoo.dense.geometry import Geometry
 from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.files import replacing
+from zoo.made_by import MadeBy
 from zoo.pictures import release
 from zoo.scanning.tiles import Border
 
@@ -98,6 +99,11 @@ class ScoreMap:
         return f"stride {' x '.join(map(str, self.geometry.stride))}, windows in pixels: {', '.join(windows)}"
 
     @property
+    def made_by(self) -> MadeBy | None:
+        """What the files that show this map are made to say of their origin; None of a scan without an output."""
+        return None if self.made_from is None else MadeBy("zoo scan", self.made_from)
+
+    @property
     def probabilities(self) -> np.ndarray:
         """Softmax over the classes, cell by cell, or the scores where they are probabilities: (rows, cols, classes)."""
         return to_probabilities(np.asarray(self.scores), self.outputs)
@@ -105,7 +111,7 @@ class ScoreMap:
     def save(self, folder: str | Path) -> Path:
         """Write `scores.npz` (scores, scanned, class_names) and `geometry.json` into `folder`."""
         folder = Path(folder)
-        with replacing(folder / "scores.npz") as temporary, temporary.open("wb") as file:
+        with replacing(folder / "scores.npz", self.made_by) as temporary, temporary.open("wb") as file:
             names = np.array(self.class_names)
             np.savez_compressed(file, scores=self.scores, scanned=self.scanned, class_names=names)
         self.save_geometry(folder)
@@ -122,7 +128,7 @@ class ScoreMap:
         if self.scanned.all():
             known = None
         elif known == "scanned.npy":
-            with replacing(Path(folder) / known) as temporary, temporary.open("wb") as file:
+            with replacing(Path(folder) / known, self.made_by) as temporary, temporary.open("wb") as file:
                 np.save(file, self.scanned)
         about = {
             **self._sides(),
@@ -140,7 +146,7 @@ class ScoreMap:
             "class_names": list(self.class_names),
             "made_from": self.made_from,
         }
-        with replacing(Path(folder) / "geometry.json") as temporary:
+        with replacing(Path(folder) / "geometry.json", self.made_by) as temporary:
             temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         return Path(folder) / "geometry.json"
 

@@ -2,20 +2,21 @@
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from zoo.errors import InputError
-from zoo.files import check_output, replacing
+from zoo.files import Output, check_not_read, check_output, remove, rename, replacing, writing
+from zoo.made_by import MadeBy, maker_of, sign
 from zoo.scanning.keys import RULE, difference
 
 ENDINGS = (".npy", ".zarr")
+# How the first line of a journal begins.
+_FIRST_LINE = '[{"model": '
 
 
 class Store:
@@ -25,68 +26,87 @@ class Store:
     what is scanned, and a line for every tile whose scores have reached the disk.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, overwrite: bool = False):
         """Name the output; nothing is written.
+
+        Args:
+            path: the file or folder.
+            overwrite: replace what is there and is not the same scan's.
 
         Raises:
             InputError: for another ending than .npy and .zarr, or where something else is in the way.
         """
-        self.path = Path(path)
+        self.path, self.overwrite = Path(path), overwrite
         if self.path.suffix not in ENDINGS:
             raise InputError(f"output {str(path)!r}: accepted: a name that ends in {' or '.join(ENDINGS)}")
-        check_output(self.path, folder=self.path.suffix == ".zarr")
+        check_output(self.path, folder=self._is_folder)
         self.part = self.path.with_name(f"{self.path.name}.part")
         self.journal = self.path.with_name(f"{self.path.name}.journal")
         self.done: set[int] = set()
 
+    @property
+    def _is_folder(self) -> bool:
+        return self.path.suffix == ".zarr"
+
     def beside(self, name: str) -> "Store":
         """The store of a part of this one's work, beside it."""
-        return Store(self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}"))
+        return Store(self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}"), self.overwrite)
+
+    @contextmanager
+    def held(self, about: dict, inputs: Iterable[str | Path]) -> Iterator[None]:
+        """Check that this output may be written by a scan of `inputs`, and keep other processes from it.
+
+        Raises:
+            InputError: where it is an input, another process is writing it, or what is there is another's.
+        """
+        for each in (self.part, self.journal):
+            check_not_read(each, "output", inputs)
+        output = Output(self.path, folder=self._is_folder)
+        with writing([output], MadeBy("zoo scan", about), inputs, self.overwrite):
+            yield
 
     def unfinished(self, about: dict) -> int | None:
         """The tile's side of the unfinished scan at this output, whose `done` tiles are read; None if there is none.
 
-        One of version 1 that left out other cells (see `zoo.scanning.keys.RULE`) is none.
+        A scan whose map has its name, and that has not been settled, is one too. One of version 1 that left out other
+        cells (see `zoo.scanning.keys.RULE`) is none.
 
         Raises:
-            InputError: naming the difference, where that scan is about something else.
+            InputError: where what is there is no scan's, or that of something else, naming the difference.
         """
-        if not (self.journal.is_file() and self.part.exists()):
+        self.done = set()
+        if not self.journal.is_file():
+            if os.path.lexists(self.part) or os.path.lexists(self.journal):
+                self._refuse("holds {} of something else", self.part)
             return None
-        first, *lines = self.journal.read_text(encoding="utf-8").split("\n")
+        first, *lines = self.journal.read_text(encoding="utf-8", errors="replace").split("\n")
         try:
             there, side = json.loads(first)
-        except ValueError:
+        except (ValueError, TypeError):
+            # Of a scan that was killed while it wrote the first line, or no scan's.
+            if not _FIRST_LINE.startswith(first[: len(_FIRST_LINE)]) and not first.startswith(_FIRST_LINE):
+                self._refuse("holds {} of something else", self.journal)
             return None
         key = difference(there, about)
-        if key in RULE:
+        if key is not None and key not in RULE:
+            self._refuse(f"holds an unfinished scan whose {key} is {there.get(key)}, here it is {about[key]}")
+        if key is not None or not (self.part.exists() or self.is_whole(about)):
             return None
-        if key is not None:
-            raise InputError(
-                f"output {str(self.path)!r}: holds an unfinished scan whose {key} is {there.get(key)}, here it is "
-                f"{about[key]}; accepted: the same scan, another output, or this one without {self.journal.name}"
-            )
         # The last line is whole only where a line's end follows it.
         self.done = {int(line) for line in lines[:-1]}
         return side
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other processes from this output.
+    def _refuse(self, what: str, file: Path | None = None) -> None:
+        """Refuse to begin where something else is; with leave to overwrite, go on."""
+        if not self.overwrite:
+            raise InputError(
+                f"output {str(self.path)!r}: {what.format(file and file.name)}; accepted: the same scan, another "
+                "output, or --overwrite"
+            )
 
-        Raises:
-            InputError: where one is at work on it.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = self.path.with_name(f"{self.path.name}.lock")
-        try:
-            with FileLock(lock).acquire(timeout=0):
-                try:
-                    yield
-                finally:
-                    lock.unlink(missing_ok=True)
-        except Timeout:
-            raise InputError(f"output {str(self.path)!r}: another process is writing it") from None
+    def is_whole(self, about: dict) -> bool:
+        """Whether the map of this scan has its name, and nothing of it is left to do."""
+        return not self.part.exists() and self.path.exists() and maker_of(self.path) == MadeBy("zoo scan", about)
 
     def open(
         self, about: dict, tile: int, shape: tuple[int, int, int], dtype: np.dtype, chunks: tuple[int, int]
@@ -96,54 +116,68 @@ class Store:
         Raises:
             OSError: where the disk has no room.
         """
-        if self.unfinished(about) is None:
+        self._about = about
+        if self.unfinished(about) is None or not self._fits(shape, dtype):
             self._begin([about, tile], shape, dtype, chunks)
         else:
             # Without the line that was cut short, which the next one would be appended to.
-            with replacing(self.journal) as temporary:
-                temporary.write_text(
-                    "".join(f"{line}\n" for line in (json.dumps([about, tile]), *sorted(self.done))), encoding="utf-8"
-                )
-        if self.path.suffix == ".npy":
-            self._at = np.load(self.part, mmap_mode="r").offset
-        else:
+            self._write_journal([about, tile])
+        if self._is_folder:
             import zarr
 
-            self._array = zarr.open_array(self.part, mode="r+")
+            self._array = zarr.open_array(self._there, mode="r+")
+        else:
+            self._at = np.load(self._there, mmap_mode="r").offset
         self._shape, self.dtype = shape, np.dtype(dtype)
 
-    def _begin(self, first: list, shape: tuple[int, int, int], dtype: np.dtype, chunks: tuple[int, int]) -> None:
-        self.done = set()
-        self.journal.unlink(missing_ok=True)
-        _remove(self.part)
+    @property
+    def _there(self) -> Path:
+        """Where the map is: under its temporary name, or its own."""
+        return self.part if self.part.exists() else self.path
+
+    def _fits(self, shape: tuple[int, int, int], dtype: np.dtype) -> bool:
+        """Whether the map that is there is whole, as far as its room goes."""
         try:
-            if self.path.suffix == ".npy":
-                with self.part.open("wb") as file:
-                    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
-                    np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
-                    file.flush()
-                    size = file.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize
-                    file.truncate(size)
-                    # All the room at once: a full disk is told before the work, not after half of it.
-                    if hasattr(os, "posix_fallocate"):
-                        os.posix_fallocate(file.fileno(), 0, size)
-            else:
+            there = self._read(self._there)
+        except (OSError, ValueError, KeyError, EOFError):
+            return False
+        return there.shape == shape and there.dtype == dtype
+
+    def _begin(self, first: list, shape: tuple[int, int, int], dtype: np.dtype, chunks: tuple[int, int]) -> None:
+        """Make room for the map; the journal comes first, and says whose the rest is."""
+        self.done = set()
+        self._write_journal(first)
+        remove(self.part)
+        try:
+            if self._is_folder:
                 import zarr
 
                 sides = tuple(min(chunk, side) for chunk, side in zip(chunks, shape, strict=False))
                 zarr.create_array(
                     self.part, shape=shape, chunks=(*sides, shape[2]), dtype=dtype, fill_value=float("nan")
                 )
+                return
+            with self.part.open("wb") as file:
+                header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(file, {**header, "shape": shape})
+                file.flush()
+                size = file.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize
+                file.truncate(size)
+                # All the room at once: a full disk is told before the work, not after half of it.
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
-            _remove(self.part)
+            self.discard()
             raise OSError(error.errno, error.strerror or str(error), str(self.path)) from error
-        with self.journal.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(first) + "\n")
+
+    def _write_journal(self, first: list) -> None:
+        with replacing(self.journal) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in (json.dumps(first), *sorted(self.done)))
             _to_disk(file)
 
     def write(self, index: int, cells: tuple[slice, slice], scores: np.ndarray | float) -> None:
         """Write the scores of tile `index`, and then its line of the journal."""
-        if self.path.suffix == ".npy":
+        if not self._is_folder:
             self._write_rows(cells, scores)
         else:
             self._array[cells] = scores
@@ -165,35 +199,34 @@ class Store:
             _to_disk(file)
 
     def finish(self) -> Any:
-        """Give the whole map its name, and open it to be read: a memory-mapped array, or a Zarr one."""
-        if self.path.suffix == ".zarr":
-            _remove(self.path)
-        os.replace(self.part, self.path)
-        self.journal.unlink()
+        """Give the whole map its name, and open it to be read: a memory-mapped array, or a Zarr one.
+
+        The journal stays, by which the same scan finds its map as long as it is not settled.
+        """
+        if self.part.exists():
+            sign(self.part, MadeBy("zoo scan", self._about))
+            rename(self.part, self.path)
         return self._read(self.path)
+
+    def settle(self) -> None:
+        """Nothing is left to do: remove the journal."""
+        self.journal.unlink(missing_ok=True)
 
     def read(self) -> Any:
         """Open the map as far as it is written, which keeps its temporary name."""
-        return self._read(self.part)
+        return self._read(self._there)
 
     def discard(self) -> None:
         """Remove what was written."""
-        self.journal.unlink(missing_ok=True)
-        _remove(self.part)
+        remove(self.part)
+        self.settle()
 
     def _read(self, path: Path) -> Any:
-        if self.path.suffix == ".npy":
+        if not self._is_folder:
             return np.load(path, mmap_mode="r")
         import zarr
 
         return zarr.open_array(path, mode="r")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _to_disk(file: Any) -> None:

@@ -89,7 +89,7 @@ def write_viewer(score_map: ScoreMap, view: np.ndarray, path: str | Path, factor
     # A "<" in a class's name must not end the script that holds it.
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     page = Path(__file__).with_name("viewer.html").read_text(encoding="utf-8")
-    with replacing(path) as temporary:
+    with replacing(path, score_map.made_by) as temporary:
         temporary.write_text(page.replace("{{content}}", text), encoding="utf-8")
     return path
 
