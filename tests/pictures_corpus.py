@@ -149,6 +149,13 @@ def blown_frame(path):
     tifffile.imwrite(path, iter([bytes(content)]), compression=7, subsampling=(2, 2), **about)
 
 
+def short_tile(path):
+    """A JPEG tile that is half as long as it was written."""
+    tiff(path, tile=(16, 16), compression="jpeg")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[325].overwrite(file.pages[0].databytecounts[0] // 2)
+
+
 def ome(path, pixels=PLANES, **more):
     tifffile.imwrite(path, pixels, photometric="minisblack", metadata={"axes": "CYX", **more})
 
@@ -236,6 +243,7 @@ REFUSED = {
     "flipped.png": (lambda path: flipped(path, png(RGB), 100), "broken or truncated"),
     "cut.tif": (lambda path: (tiff(path), cut(path, path.read_bytes())), "broken or truncated"),
     "cut.btf": (lambda path: (tiff(path, compression="lzw"), cut(path, path.read_bytes(), 0.9)), "broken or truncated"),
+    "short.tif": (short_tile, "a frame without its end"),
     "cut.npy": (lambda path: (np.save(path, RGB), cut(path, path.read_bytes())), "broken or truncated"),
     "broken.zarr": (broken_chunk, "broken or truncated"),
     "lying.png": (lambda path: lying(path, "png"), "no file of this size holds"),

@@ -7,21 +7,36 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tifffile
 from conftest import command
 from pictures_corpus import NOT_FOR_THE_MODEL, READ, REFUSED, RGB, RGBA, SHAPE
 from PIL import Image
 
 from zoo import saving
 from zoo.config import Config
-from zoo.data.folder import File, FolderImages
+from zoo.data.folder import File, FolderImages, read_folder
 from zoo.dense.convert import convolutionalize
 from zoo.errors import InputError
-from zoo.pictures import Wanted, open_mask, read_picture, write_tiled
+from zoo.pictures import Choice, Wanted, open_mask, read_picture, write_tiled
 from zoo.scanning.influence import influence
 from zoo.scanning.regions import score_boxes
-from zoo.scanning.scan import scan
+from zoo.scanning.scan import Scanner, scan
 
 TOLD = Wanted(3, "uint8")
+CONFIG = Config.model_validate(
+    {
+        "name": "pictures",
+        "train": {"epochs": 1, "batch_size": 1, "optimizer": {"name": "adamw", "learning_rate": 1e-3}},
+        "data": {"name": "image_folder", "dir": "."},
+        "model": {
+            "family": "nin",
+            "num_classes": 2,
+            "image_size": SHAPE,
+            "channels": 3,
+            "mlpconvs": [{"kernel": 3, "filters": [4]}],
+        },
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +53,6 @@ def ways(model, tmp_path_factory):
     """How pixels are read, by name; each gives (12, 10, 3)."""
     converted, patch = convolutionalize(model), pytest.MonkeyPatch()
     boxes = [(row, column, row + 1, column + 1) for row in range(SHAPE[0]) for column in range(SHAPE[1])]
-    config = Config.model_validate(
-        {
-            "name": "pictures",
-            "train": {"epochs": 1, "batch_size": 1, "optimizer": {"name": "adamw", "learning_rate": 1e-3}},
-            "data": {"name": "image_folder", "dir": "."},
-            "model": {
-                "family": "nin",
-                "num_classes": 3,
-                "image_size": SHAPE,
-                "channels": 3,
-                "mlpconvs": [{"kernel": 3, "filters": [4]}],
-            },
-        }
-    )
     whole, seen = keras.Input((None, None, 3)), []
     average = keras.Model(whole, keras.layers.GlobalAveragePooling2D()(whole))
     saving.attach(average, saving.Card(dtype="uint8", pooling="global"))
@@ -71,7 +72,7 @@ def ways(model, tmp_path_factory):
         return np.array([[influence(converted, path, (row, 7)).scores for row in range(0, SHAPE[0], 5)]])
 
     def folder(path):
-        return FolderImages([File("0", 0, path, np.dtype(np.uint8))], config)[:1][0]
+        return FolderImages([File("0", 0, path, np.dtype(np.uint8))], CONFIG)[:1][0]
 
     yield {
         "scan": lambda path: np.array(scan(converted, path).scores),
@@ -178,3 +179,22 @@ def test_arrays_that_cannot_be_the_models_pixels(model):
         assert text in str(raised.value)
     for image in (RGB.astype(np.float64), RGB.astype(np.int64), np.zeros((4, 4, 3)), np.ma.masked_less(RGB, 0)):
         np.testing.assert_array_equal(scan(model, image).scores, np.asarray(image))
+
+
+def test_the_choice_of_a_picture_is_part_of_what_is_scanned_only_where_it_is_made(model, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([RGB, RGB[::-1]]), photometric="rgb")
+    plain = Scanner(model).key(tmp_path / "a.tif")
+    assert not {"page", "series", "level"} & {*plain}
+    scanner = Scanner(model, choice=Choice(page=1))
+    assert scanner.key(tmp_path / "a.tif") == {**plain, "page": 1}
+    np.testing.assert_array_equal(scanner(tmp_path / "a.tif").scores, RGB[::-1])
+
+
+def test_notes_of_a_training_are_counted(tmp_path):
+    for part in ("train", "test"):
+        for name in "ab":
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(2):
+                Image.fromarray(RGB[index:, :, 0]).save(tmp_path / part / name / f"{part}{name}{index}.png")
+    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"dir": tmp_path})})
+    assert "8 images, such as testa0.png: is grey, repeated as red, green and blue" in read_folder(config).note

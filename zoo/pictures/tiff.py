@@ -23,6 +23,10 @@ _JPEG = (6, 7, 34892, 33007)
 # Aperio's JPEG 2000, of luma and chroma and of red, green and blue, whatever the photometric tag says.
 _J2K_YCBCR, _J2K_RGB = 33003, 33005
 _J2K = (_J2K_YCBCR, _J2K_RGB, 33004, 34712)
+# Bytes that a byte can stand for, at the most, in Deflate, LZW and run lengths.
+_DENSEST = {**dict.fromkeys((8, 32946, 50013), 1100), 5: 3000, 32773: 64}
+# Pixels of a strip or tile.
+_MOST_PIXELS = 2**31
 # What a slide holds beside its picture.
 _BESIDE = ("label", "macro", "thumbnail", "overview", "map")
 # More planes than any microscope's, and few enough to be listed.
@@ -233,7 +237,9 @@ def _plane_reader(
         read(slice(0, 1), slice(0, 1))
         return read
     _check_extent(page)
-    side = (about.tilelength, about.tilewidth) if about.is_tiled else (about.rowsperstrip, about.imagewidth)
+    side = _side(about)
+    if math.prod(side) >= _MOST_PIXELS:
+        raise InputError(f"{name}: received parts of {side[0]} x {side[1]} pixels; accepted: below {_MOST_PIXELS:,}")
     down, across = (math.ceil(whole / part) for whole, part in zip(shape, side, strict=False))
     pieces = about.samplesperpixel if planar else 1
 
@@ -245,6 +251,13 @@ def _plane_reader(
 
     what, held = "tile" if about.is_tiled else "strip", math.prod(side) * about.samplesperpixel * about.dtype.itemsize
     return Parts(name, what, shape, dtype, side, decode, held if about.is_tiled else 0).reader(cache)
+
+
+def _side(about: "tifffile.TiffPage") -> tuple[int, int]:
+    """Height and width of a strip or tile."""
+    if about.is_tiled:
+        return about.tilelength, about.tilewidth
+    return min(about.rowsperstrip, about.imagelength), about.imagewidth
 
 
 def _check_extent(page: "tifffile.TiffPage | tifffile.TiffFrame") -> None:
@@ -275,18 +288,28 @@ def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.n
 
 
 def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
-    """See that a JPEG or JPEG 2000 frame is no larger than its strip or tile, before it is decoded."""
+    """See, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice."""
     if int(about.compression) in _JPEG and about.jpegheader is None:
         from tifffile.tifffile import jpeg_shape
 
         size = jpeg_shape(content)[1:3]
+    elif int(about.compression) in _DENSEST:
+        samples = 1 if about.axes == "SYX" else about.samplesperpixel
+        size = math.prod(_side(about)) * samples * about.bitspersample // 8
+        # The last strip has fewer rows.
+        if about.is_tiled and size > _DENSEST[int(about.compression)] * len(content) + 4096:
+            raise ValueError(f"{len(content):,} bytes for {size:,}")
+        return
     elif int(about.compression) in _J2K and (start := content.find(b"\xff\x4f\xff\x51")) >= 0:
         # The marker SIZ: its length and capabilities, then width and height of the reference grid.
         width, height = (int.from_bytes(content[start + at : start + at + 4], "big") for at in (8, 12))
         size = (height, width)
     else:
         return
-    most = (about.tilelength, about.tilewidth) if about.is_tiled else (about.rowsperstrip, about.imagewidth)
+    # Decoders fill up with grey what is cut off; both formats end with this marker, which their data never has.
+    if content.rfind(b"\xff\xd9") < max(content.find(b"\xff\xda"), 0):
+        raise ValueError("a frame without its end")
+    most = _side(about)
     # Encoders fill their last blocks up.
     if any(side > 2 * limit + 64 for side, limit in zip(size, most, strict=True)):
         raise ValueError(f"a frame of {size[0]} x {size[1]} pixels for {most[0]} x {most[1]}")

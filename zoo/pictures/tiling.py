@@ -67,10 +67,12 @@ def _tags(picture: Picture) -> dict[str, Any]:
     """What a TIFF says of the picture's channels and of the size of its pixels."""
     channels = picture.shape[2]
     colours = 3 if picture.colour == "rgb" else 1
-    kept = {index: "assocalpha" if picture.multiplied else "unassalpha" for index in (picture.alpha,)}
+    alpha = "assocalpha" if picture.multiplied else "unassalpha"
     tags: dict[str, Any] = {"photometric": "rgb" if colours == 3 else "minisblack"}
     if channels > colours:
-        tags["extrasamples"] = [kept.get(index, "unspecified") for index in range(colours, channels)]
+        tags["extrasamples"] = [
+            alpha if index == picture.alpha else "unspecified" for index in range(colours, channels)
+        ]
     if picture.pixel_size is not None:
         vertical, horizontal = picture.pixel_size
         tags |= {"resolution": (1e4 / horizontal, 1e4 / vertical), "resolutionunit": "CENTIMETER"}
