@@ -13,7 +13,7 @@ from zoo.dense.head import head_collapses
 from zoo.graph import shapes_at, trace
 from zoo.saving import card
 
-QUICK = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0")
+MARKS = {"MobileNetV2": (), "MobileNetV3Small": (), "EfficientNetB0": pytest.mark.extended}
 NAMES = [name for name in dir(keras.applications) if name[0].isupper()]
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 
@@ -24,9 +24,7 @@ def built(name):
     return randomize(make(weights=None, input_shape=(side, side, 3), classes=7)), side
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in NAMES])
 def test_every_classifier_converts(name, tmp_path):
     model, side = built(name)
     size = (side, side) if None in model.input_shape[1:3] else None
@@ -86,6 +84,7 @@ def vgg16():
     return model, zoo.convolutionalize(model)
 
 
+@pytest.mark.extended
 def test_vgg16_layer_by_layer(vgg16):
     """CS231n, convolutional networks, "Converting FC layers to CONV layers": F=7, P=0, S=1, K=4096; then F=1."""
     model, fcn = vgg16

@@ -19,9 +19,9 @@ KERAS = {
     "resnet101_v2": (APPLICATIONS.ResNet101V2, APPLICATIONS.resnet_v2.preprocess_input, 224),
     "resnet152_v2": (APPLICATIONS.ResNet152V2, APPLICATIONS.resnet_v2.preprocess_input, 224),
 }
-# One by default, one of the other kind of block beside it in the extended tests, and the rest when asked for.
-MARKS = {"resnet50": (), "inception_v3": pytest.mark.extended}
-NAMES = [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in KERAS]
+# One of each kind of block in the extended tests, and the rest when asked for; a file of the third kind's by default.
+EXTENDED = ("resnet50", "inception_v3")
+NAMES = [pytest.param(name, marks=pytest.mark.extended if name in EXTENDED else pytest.mark.slow) for name in KERAS]
 
 
 @pytest.mark.parametrize("name", NAMES)
