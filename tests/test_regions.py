@@ -348,6 +348,7 @@ def test_the_command_reads_and_writes_boxes(tmp_path):
                     *(str(tmp_path / name) for name in ("model.keras", "image.png", source)),
                     "-o",
                     str(tmp_path / result),
+                    *(["--overwrite"] if source == "boxes.json" else []),
                 ],
                 catch_exceptions=False,
             )

@@ -65,6 +65,9 @@ def test_several_images_go_on_where_they_were(capsys, monkeypatch, model_file, f
     code, out, err = command(
         capsys, "scan", model_file, *images, "-o", tmp_path / "out", "--tile", 10, "--border", "shift"
     )
+    assert code == 2 and "is there already, made from another border" in err and "is there already, " in err
+    again = ["--tile", 10, "--border", "shift", "--overwrite"]
+    code, out, err = command(capsys, "scan", model_file, *images, "-o", tmp_path / "out", *again)
     assert code == 0 and "is there already" not in out
 
 
@@ -126,7 +129,7 @@ def test_stride_scales_and_answer_by_command(capsys, model_file, folder, tmp_pat
     )
     assert found["answer"] == "average-logits"
     assert f"answer, average-logits: {found['class']} {found['probability']:.1%}\n" in out
-    code, out, _ = command(capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "out")
+    code, out, _ = command(capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "out", "--overwrite")
     assert code == 0 and not (tmp_path / "out" / "answer.json").exists() and "answer," not in out
 
 
@@ -134,7 +137,10 @@ def test_another_picture_or_answer_of_images_that_are_there(capsys, model_file, 
     images = [folder / "a.png", folder / "b.png", "-o", tmp_path / "out"]
     command(capsys, "scan", model_file, *images)
     for options in (["--class", "3"], ["--answer", "maximum-logits"], ["--format", "npy"]):
-        assert "is there already" not in command(capsys, "scan", model_file, *images, *options)[1]
+        code, out, err = command(capsys, "scan", model_file, *images, *options)
+        assert code == 2 and "--overwrite" in err
+        code, out, err = command(capsys, "scan", model_file, *images, *options, "--overwrite")
+        assert code == 0 and "is there already" not in out
         assert command(capsys, "scan", model_file, *images, *options)[1].count("is there already") == 2
 
 

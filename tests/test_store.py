@@ -362,9 +362,9 @@ image = np.load(sys.argv[1], mmap_mode="r")
 zoo.scan(model, image[:200, :200])
 # Not ru_maxrss, which begins with what the process held that started this one.
 peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
-zoo.scan(model, image, tile=400, output="scores.npy").overlay(image, side=500)
+zoo.scan(model, image, tile=400, output="scores.npy", overwrite=True).overlay(image, side=500)
 in_tiles, budget = peak(), resident() + 300 * 2**20
-zoo.scan(model, image, memory=budget, output="scores.npy")
+zoo.scan(model, image, memory=budget, output="scores.npy", overwrite=True)
 print(in_tiles, peak(), budget)
 """
 
@@ -402,7 +402,7 @@ def test_what_is_saved_says_what_it_is(model, tmp_path):
 
 def test_two_processes_do_not_write_one_output(model, tmp_path):
     output = tmp_path / "scores.npy"
-    with Store(output).alone(), pytest.raises(InputError, match="another process is writing it"):
+    with Store(output).held({}, []), pytest.raises(InputError, match="another process is writing it"):
         zoo.scan(model, noise(30, 30), output=output)
     zoo.scan(model, noise(30, 30), output=output)
     assert [path.name for path in tmp_path.iterdir()] == ["scores.npy"]

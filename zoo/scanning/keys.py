@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from zoo.errors import InputError
 from zoo.graph import trace
 from zoo.scanning.pixels import Pixels, release
 
@@ -63,7 +64,10 @@ def difference(there: dict, here: dict) -> str | None:
 
 
 def _file_key(path: Path) -> str:
-    about = path.stat()
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise InputError(f"image {path}: cannot be read ({error.strerror})") from None
     return f"{path.name}, {about.st_size} bytes, {about.st_mtime_ns}"
 
 

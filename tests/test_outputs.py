@@ -1,0 +1,164 @@
+"""What commands may write: never their input, a stranger's file only with --overwrite, their own work again."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import command
+from PIL import Image
+
+import zoo
+from zoo.cli import scan as scan_module
+from zoo.errors import InputError
+
+
+@pytest.fixture
+def place(tmp_path, model_file, monkeypatch):
+    """A folder to work in with a model, an image and boxes."""
+    monkeypatch.chdir(tmp_path)
+    os.link(model_file, "m.keras")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30), dtype=np.uint8)).save("image.png")
+    np.save("image.npy", np.random.default_rng(1).integers(0, 256, (40, 30), dtype=np.uint8))
+    (tmp_path / "boxes.csv").write_text("top,left,bottom,right\n2,2,14,14\n")
+    return tmp_path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+COMMANDS = {
+    "convert": (("convert", "m.keras", "-o", "out.keras"), ["out.keras", "out.verification.json"]),
+    "tile": (("tile", "image.png", "-o", "out.tif"), ["out.tif"]),
+    "regions": (("regions", "m.keras", "image.png", "boxes.csv", "-o", "out.csv"), ["out.csv"]),
+    "regions to JSON": (("regions", "m.keras", "image.png", "boxes.csv", "-o", "out.json"), ["out.json"]),
+    "plot": (("plot", "m.keras", "--cell", "1,1", "--image", "image.png", "-o", "out.png"), ["out.png"]),
+    "scan": (
+        ("scan", "m.keras", "image.png", "-o", "."),
+        ["overlay.png", "viewer.html", "geometry.json", "scores.npz"],
+    ),
+    "scan to npy": (
+        ("scan", "m.keras", "image.png", "-o", ".", "--format", "npy"),
+        ["overlay.png", "geometry.json", "scores.npy", "scores.npy.part", "scores.npy.journal"],
+    ),
+    "scan with an answer": (
+        ("scan", "m.keras", "image.png", "-o", ".", "--answer", "average-logits"),
+        ["answer.json"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_strangers_file_is_kept_and_own_work_is_done_again(capsys, place, name):
+    line, outputs = COMMANDS[name]
+    clean = names(place)
+    for output in outputs:
+        (place / output).write_text("a stranger's")
+        code, _, err = command(capsys, *line)
+        assert code == 2 and err.count("\n") == 1 and output.split(".part")[0].split(".journal")[0] in err, err
+        assert "--overwrite" in err and (place / output).read_text() == "a stranger's"
+        assert names(place) == sorted([*clean, output])
+        (place / output).unlink()
+    for _ in range(2):
+        code, out, err = command(capsys, *line)
+        assert code == 0, err
+    made = names(place)
+    assert not [each for each in made if each.startswith(".") or each.endswith((".part", ".journal"))]
+    # Another model's is not this command's own, and is replaced where that is asked for.
+    zoo.save(zoo.build("nin_digits", padding="valid"), place / "other.keras")
+    other = [each.replace("m.keras", "other.keras") for each in line]
+    if name != "tile":
+        code, _, err = command(capsys, *other)
+        assert code == 2 and "--overwrite" in err, err
+        code, _, err = command(capsys, *other, "--overwrite")
+        assert code == 0, err
+        assert names(place) == sorted([*made, "other.keras"])
+
+
+def test_zarr_folders_of_others_are_kept(capsys, place):
+    for output in ("scores.zarr", "scores.zarr.part"):
+        (place / output).mkdir()
+        (place / output / "thesis.txt").write_text("mine")
+        code, _, err = command(capsys, "scan", "m.keras", "image.png", "-o", ".", "--format", "zarr")
+        assert code == 2 and "scores.zarr" in err and (place / output / "thesis.txt").read_text() == "mine"
+        (place / output / "thesis.txt").unlink()
+        (place / output).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        (("scan", "m.keras", "scores.npy", "-o", "."), "scores.npy"),
+        (("scan", "m.keras", "overlay.png", "-o", "."), "overlay.png"),
+        (("scan", "m.keras", "image.npy", "-o", ".", "--mask", "overlay.png"), "overlay.png"),
+        (("scan", "m.keras", "scores.npy.part", "-o", "."), "scores.npy.part"),
+        (("tile", "in.tif", "-o", "in.tif"), "in.tif"),
+        (("tile", "in.tif", "-o", "link.tif"), "in.tif"),
+        (("regions", "m.keras", "image.png", "boxes.csv", "-o", "boxes.csv"), "boxes.csv"),
+        (("plot", "m.keras", "--cell", "1,1", "--image", "overlay.png", "-o", "overlay.png"), "overlay.png"),
+        (("convert", "m.keras", "-o", "m.keras"), "m.keras"),
+        (("export", "m.keras", "-o", "m.keras"), "m.keras"),
+    ],
+)
+def test_what_is_read_is_never_written_over(capsys, place, line, read):
+    image = np.load("image.npy")
+    for name in ("scores.npy", "scores.npy.part"):
+        with (place / name).open("wb") as file:
+            np.save(file, image)
+    for name in ("overlay.png", "in.tif"):
+        Image.fromarray(image).save(place / name)
+    (place / "link.tif").symlink_to("in.tif")
+    before = (place / read).read_bytes()
+    for extra in ((), ("--overwrite",)):
+        code, _, err = command(capsys, *line, *extra)
+        assert code == 2 and err.count("\n") == 1 and read in err, err
+        assert (place / read).read_bytes() == before and (place / "link.tif").is_symlink()
+
+
+def test_a_scan_in_python_keeps_to_the_same_rule(place):
+    model = zoo.load("m.keras")
+    with pytest.raises(InputError, match=r"image\.npy.*is read by this command"):
+        zoo.scan(model, "image.npy", output="image.npy", overwrite=True)
+    np.save("mine.npy", np.arange(3))
+    with pytest.raises(InputError, match=r"mine\.npy.*overwrite"):
+        zoo.scan(model, "image.npy", output="mine.npy")
+    assert np.load("mine.npy").tolist() == [0, 1, 2]
+    first = np.array(zoo.scan(model, "image.npy", output="mine.npy", overwrite=True).scores)
+    again = zoo.scan(model, "image.npy", output="mine.npy").scores
+    np.testing.assert_array_equal(np.load("mine.npy"), first)
+    np.testing.assert_array_equal(again, first)
+    assert names(place) == sorted(["boxes.csv", "image.npy", "image.png", "m.keras", "mine.npy"])
+
+
+@pytest.mark.parametrize("where", ["plots.overlay", "_keep", "_remove_others"])
+def test_a_scan_that_was_stopped_while_it_drew_is_not_done_again(capsys, place, monkeypatch, where):
+    from zoo import plots
+    from zoo.scanning.store import Store
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    line = ("scan", "m.keras", "image.png", "-o", "out", "--format", "npy", "--scales", "1,0.8")
+    with monkeypatch.context() as patched:
+        home, attribute = (plots, "overlay") if where == "plots.overlay" else (scan_module, where)
+        patched.setattr(home, attribute, stop)
+        code, _, err = command(capsys, *line)
+        assert code == 130, err
+    written = []
+    monkeypatch.setattr(Store, "write", lambda self, index, *rest: written.append(index))
+    code, _, err = command(capsys, *line)
+    assert code == 0 and not written, err
+    assert names(place / "out") == ["geometry.json", "overlay.png", "scanned.npy", "scores.npy", "viewer.html"]
+    record = json.loads((place / "out" / "geometry.json").read_text())["made_by"]
+    assert record["command"] == "zoo scan" and record["inputs"]["image"].startswith("image.png")
+
+
+def test_a_run_directory_of_something_else_is_refused(capsys, tmp_path):
+    for name, content in (("config.yaml", "my: settings\n"), ("notes.txt", "mine"), (".lockers", "mine")):
+        folder = tmp_path / name.strip(".")
+        folder.mkdir()
+        (folder / name).write_text(content)
+        code, _, err = command(capsys, "train", "nin_digits", "--workdir", folder)
+        assert code == 2 and err.count("\n") == 1, err
+        assert (folder / name).read_text() == content
