@@ -112,6 +112,7 @@ def writing(
     for each in outputs:
         check_output(each.path, each.what, each.ending, each.folder)
         check_not_read(each.path, each.what, inputs)
+    for each in outputs:
         if not overwrite and os.path.lexists(_target(each.path)):
             _check_own(each, each.maker or made_by)
     with contextlib.ExitStack() as held:
@@ -172,10 +173,10 @@ def check_equal(path: str | Path, text: str, overwrite: bool = False, what: str 
 
 @contextlib.contextmanager
 def _alone(path: Path, what: str = "output") -> Iterator[None]:
-    """Keep other processes from `path`, and remove what killed ones left there; re-entered freely in one process."""
+    """Keep other processes from `path`, and remove what killed ones left there; re-entered freely in one thread."""
     target = _target(path)
     made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
-    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0, is_singleton=True, thread_local=False)
+    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=0, is_singleton=True)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
