@@ -110,7 +110,8 @@ def test_plot_draws_a_cell_and_prints_its_boxes(capsys, monkeypatch, model_file,
     monkeypatch.chdir(tmp_path)
     printed = []
     for source in (model_file, fcn):
-        code, out, err = call(capsys, "plot", source, "--cell", "3,4", "--image", image_file, "--class", "c")
+        more = ("--overwrite",) if printed else ()
+        code, out, err = call(capsys, "plot", source, "--cell", "3,4", "--image", image_file, "--class", "c", *more)
         assert code == 0, err
         assert out.endswith("wrote cell_3_4.png\n")
         printed.append(out.splitlines())
@@ -137,7 +138,9 @@ def test_a_padding_free_twin_by_command(capsys, model_file, tmp_path):
     code, out, _ = call(capsys, "convert", model_file, "-o", tmp_path / "fcn.keras")
     code, out, _ = call(capsys, "convert", tmp_path / "fcn.keras", "-o", tmp_path / "again.keras", "--padding", "valid")
     assert code == 0 and package.geometry(package.load(twin)).window == (14, 14)
-    code, _, err = call(capsys, "convert", model_file, "-o", twin, "--padding", "valid", "--pooling", "global")
+    code, _, err = call(
+        capsys, "convert", model_file, "-o", tmp_path / "x.keras", "--padding", "valid", "--pooling", "global"
+    )
     assert code == 2 and "pooling='window'" in err and err.count("\n") == 1
 
 
@@ -250,7 +253,7 @@ def test_convert_takes_the_length_of_sequences_and_leaves_its_source_alone(capsy
     assert code == 0 and "20, 1 pixels" in out, err
     before = path.read_bytes()
     code, _, err = call(capsys, "convert", path, "-o", path, "--length", 20)
-    assert code == 2 and "is the source; accepted: another name" in err and path.read_bytes() == before
+    assert code == 2 and "is read by this command" in err and path.read_bytes() == before
     code, _, err = call(capsys, "convert", path, "-o", tmp_path / "fcn.keras", "--length", 20, "--image-size", 9, 9)
     assert code == 2 and "accepted: one of the two" in err
 

@@ -46,7 +46,7 @@ def worker_half_done(command, output):
     """Wait for a finished image and a half-done one: the latter's worker, and its folder's name."""
     while command.poll() is None:
         for journal in output.glob("*/scores.npy.journal"):
-            lock = str(journal.with_name("scores.npy.lock"))
+            lock = str(journal.with_name(".scores.npy.lock"))
             try:
                 if len(journal.read_text().splitlines()) < 10 or not list(output.glob("*/geometry.json")):
                     continue

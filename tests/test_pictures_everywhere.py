@@ -15,6 +15,7 @@ from PIL import Image
 from zoo import saving
 from zoo.config import Config
 from zoo.data.folder import File, FolderImages, read_folder
+from zoo.data.layout import Place
 from zoo.dense.convert import convolutionalize
 from zoo.errors import InputError
 from zoo.pictures import Choice, Wanted, open_mask, read_picture, write_tiled
@@ -72,7 +73,7 @@ def ways(model, tmp_path_factory):
         return np.array([[influence(converted, path, (row, 7)).scores for row in range(0, SHAPE[0], 5)]])
 
     def folder(path):
-        return FolderImages([File("0", 0, path, np.dtype(np.uint8))], CONFIG)[:1][0]
+        return FolderImages([File(Place(path, 0, path.name), "0", np.dtype(np.uint8), SHAPE[:2])], CONFIG)[:1][0]
 
     yield {
         "scan": lambda path: np.array(scan(converted, path).scores),
@@ -197,4 +198,5 @@ def test_notes_of_a_training_are_counted(tmp_path):
             for index in range(2):
                 Image.fromarray(RGB[index:, :, 0]).save(tmp_path / part / name / f"{part}{name}{index}.png")
     config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"dir": tmp_path})})
-    assert "8 images, such as testa0.png: is grey, repeated as red, green and blue" in read_folder(config).note
+    faults = [fault for fault in read_folder(config).faults if fault.kind == "note"]
+    assert [str(fault) for fault in faults][0].startswith("8 images: is grey, repeated as red, green and blue: test/a/")

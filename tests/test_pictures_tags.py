@@ -184,10 +184,10 @@ def test_commands_take_another_page(capsys, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.stack([GREY, GREY[::-1]]), photometric="minisblack")
     code, out, _ = command(capsys, "tile", tmp_path / "a.tif", "-o", tmp_path / "b.tif")
     assert code == 0 and f"note: {tmp_path / 'a.tif'} holds 2 images" in out
-    code, out, _ = command(capsys, "tile", tmp_path / "a.tif", "-o", tmp_path / "b.tif", "--page", 1)
+    code, out, _ = command(capsys, "tile", tmp_path / "a.tif", "-o", tmp_path / "c.tif", "--page", 1)
     assert code == 0 and "note" not in out
-    np.testing.assert_array_equal(read_picture(tmp_path / "b.tif")[0][..., 0], GREY[::-1])
-    code, _, err = command(capsys, "tile", tmp_path / "a.tif", "-o", tmp_path / "b.tif", "--page", 2)
+    np.testing.assert_array_equal(read_picture(tmp_path / "c.tif")[0][..., 0], GREY[::-1])
+    code, _, err = command(capsys, "tile", tmp_path / "a.tif", "-o", tmp_path / "d.tif", "--page", 2)
     assert code == 2 and "page: received 2; accepted: 0 to 1" in err
 
 

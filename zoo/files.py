@@ -91,6 +91,16 @@ class Output:
     maker: MadeBy | None = None
 
 
+def check_outputs(outputs: Iterable[Output]) -> None:
+    """Check that files can be written where they are to be, before anything is known of their origin.
+
+    Raises:
+        InputError: see `check_output`.
+    """
+    for each in outputs:
+        check_output(each.path, each.what, each.ending, each.folder)
+
+
 @contextlib.contextmanager
 def writing(
     outputs: Iterable[Output], made_by: MadeBy, inputs: Iterable[str | Path] = (), overwrite: bool = False
@@ -109,8 +119,8 @@ def writing(
         OSError: naming the output, where its folder cannot be written.
     """
     outputs, inputs = list(outputs), [Path(each) for each in inputs]
+    check_outputs(outputs)
     for each in outputs:
-        check_output(each.path, each.what, each.ending, each.folder)
         check_not_read(each.path, each.what, inputs)
     for each in outputs:
         if not overwrite and os.path.lexists(_target(each.path)):

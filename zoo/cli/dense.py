@@ -6,7 +6,7 @@ import click
 
 from zoo.cli.start import FILE, OVERWRITE, quiet_start, zoo
 from zoo.errors import InputError
-from zoo.files import Output, write_json, writing
+from zoo.files import Output, check_outputs, write_json, writing
 from zoo.made_by import MadeBy, key_of
 
 
@@ -56,6 +56,7 @@ def convert(
         image_size = (length,)
     report_file = output.with_suffix(".verification.json")
     outputs = [Output(output, "model file", ".keras"), Output(report_file, "report")]
+    check_outputs(outputs)
     options = {"image_size": image_size and list(image_size), "pooling": pooling, "padding": padding}
     made_by = MadeBy("zoo convert", {"model": key_of(saving.file_of(model)), **options})
     with writing(outputs, made_by, saving.files_of(model), overwrite):
@@ -105,6 +106,7 @@ def export(model: Path, output: Path, format_: str, overwrite: bool) -> None:
         from zoo.export import export as write
         from zoo.export import outputs_of
     outputs = outputs_of(output, format_)
+    check_outputs(outputs)
     made_by = MadeBy("zoo export", {"model": key_of(saving.file_of(model)), "format": format_})
     with writing(outputs, made_by, saving.files_of(model), overwrite):
         click.echo(f"wrote {write(saving.load(model), output, format_, made_by)}")
