@@ -1,11 +1,14 @@
+import keras
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.pictures import resizing
 from zoo.pictures.resizing import Resized, level_for
+from zoo.scanning.scan import scan
 
 
 class Read:
@@ -68,3 +71,27 @@ def test_an_image_without_channels_stays_so():
 def test_the_nearest_finer_level(size, level):
     assert level_for([(200, 160), (100, 80), (50, 40)], size) == level
     assert level_for([(50, 40), (100, 80), (200, 160)], size) == 2 - level
+
+
+def test_a_scan_at_a_scale_reads_the_nearest_finer_level_of_a_pyramid(tmp_path):
+    """Level 1 holds another image than level 0 shrunk would be: what is scanned at half the size is level 1 itself."""
+    full, half = (np.random.default_rng(seed).integers(0, 256, size, np.uint8) for seed, size in enumerate(SIZES))
+    with tifffile.TiffWriter(tmp_path / "pyramid.tif") as file:
+        file.write(full, subifds=1, tile=(16, 16), photometric="minisblack")
+        file.write(half, subfiletype=1, tile=(16, 16), photometric="minisblack")
+    image = keras.Input((8, 8, 1))
+    features = keras.layers.Conv2D(2, 4, 2)(image)
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(features)))
+    found = scan(model, tmp_path / "pyramid.tif", scales=[0.5])
+    own = scan(model, half)
+    known = found.scores[found.scanned]
+    assert found.scanned.any() and {*map(bytes, known)} <= {*map(bytes, np.reshape(to_probabilities(own), (-1, 3)))}
+
+
+SIZES = ((64, 80), (32, 40))
+
+
+def to_probabilities(score_map):
+    from zoo.dense.outputs import to_probabilities
+
+    return to_probabilities(np.asarray(score_map.scores), score_map.outputs).astype(np.float32)

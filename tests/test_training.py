@@ -267,3 +267,28 @@ def test_training_ends_after_its_patience_and_again_asked_at_once(tmp_path):
     _, _, again = trained(tmp_path, *still)
     assert again == history
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()} == before
+
+
+def test_a_checkpoint_of_another_shape_is_passed_over(tmp_path):
+    """It can be read, and is not this training's: an array is missing, of another shape, or its progress is none."""
+    import json
+
+    from zoo.training import checkpoint
+
+    trainer = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    trainer.compile("sgd", "mse")
+    trainer.optimizer.build(trainer.trainable_variables)
+    checkpoint.save(tmp_path, trainer, checkpoint.Progress(4, [{"loss": 1.0}]))
+    whole = dict(np.load(tmp_path / "step-000000004.npz"))
+    spoiled = [
+        {**whole, "model/0": np.zeros((3, 5), np.float32)},
+        {name: array for name, array in whole.items() if name != "model/1"},
+        {**whole, "about": np.array(json.dumps({"history": []}))},
+        {**whole, "about": np.array("[]")},
+    ]
+    for step, arrays in enumerate(spoiled, 5):
+        np.savez(tmp_path / f"step-{step:09d}.npz", **arrays)
+        with pytest.warns(UserWarning, match="damaged and passed over"):
+            progress, _ = checkpoint.restore(tmp_path, trainer)
+        assert progress.step == 4 and progress.history == [{"loss": 1.0}]
+        (tmp_path / f"step-{step:09d}.npz").unlink()

@@ -1,4 +1,4 @@
-"""What is shown on the standard error stream: a progress bar where it is a terminal, and no noise of libraries."""
+"""What is shown: lines, a progress bar where the standard error stream is a terminal, and no noise of libraries."""
 
 import contextlib
 import os
@@ -6,7 +6,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from zoo.errors import printable
+
 T = TypeVar("T")
+
+
+def say(text: object) -> None:
+    """Print lines on the standard output, with escapes for what has no picture or no place in its encoding."""
+    shown = "\n".join(map(printable, str(text).split("\n")))
+    encoding = sys.stdout.encoding or "utf-8"
+    print(shown.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

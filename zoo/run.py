@@ -23,6 +23,7 @@ from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
 from zoo.files import is_trace, replacing, sweep, write_json
+from zoo.progress import say
 from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
@@ -83,7 +84,7 @@ def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) 
             if (folder / "evaluation.json").is_file():
                 job.any(True)
                 result = Result(folder, _read_json(folder / "evaluation.json"))
-                print(f"this run is finished (--fresh trains anew)\n{result.summary()}", flush=True)
+                say(f"this run is finished (--fresh trains anew)\n{result.summary()}")
                 return result
             job.any(False)
             model, dataset, history = _train(config, folder, job)
@@ -135,12 +136,11 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     _describe_data(model, dataset)
     if job.first:
         for fault in dataset.faults:
-            print(fault)
+            say(fault)
         held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""
-        print(
+        say(
             f"{config.name}: {model.count_params():,} parameters, {len(dataset.train):,} training images{held_out}, "
-            f"{len(dataset.test):,} for testing\ndata: {dataset.protocol}\nrun directory: {folder}",
-            flush=True,
+            f"{len(dataset.test):,} for testing\ndata: {dataset.protocol}\nrun directory: {folder}"
         )
     try:
         history = train(model, dataset, config, folder, job)
@@ -175,14 +175,14 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         try:
             converted = convolutionalize(model)
         except InputError as error:
-            print(f"no scene: {error}", flush=True)
+            say(f"no scene: {error}")
         else:
             scene = _scene(model, converted, dataset, config, folder)
             report |= {"scene_accuracy": scene.accuracy, "scene": scene.to_dict()}
     # The last file: its presence says that the run is finished.
     write_json(folder / "evaluation.json", report)
     result = Result(folder, report)
-    print(result.summary(), flush=True)
+    say(result.summary())
     return result
 
 
@@ -199,6 +199,7 @@ def _without_auxiliary(model: keras.Model) -> keras.Model:
     return saving.attach(keras.Model(model.input, model.outputs[0], name=model.name), saving.card(model))
 
 
+@own_settings()
 def redraw(folder: Path) -> list[Path]:
     """Draw the curves, the confusion and the filters of a finished run from its files.
 

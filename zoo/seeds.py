@@ -16,12 +16,15 @@ from zoo import plots, saving
 from zoo.config import Config, load_config
 from zoo.errors import InputError
 from zoo.files import is_trace, write_json
+from zoo.progress import say
 from zoo.run import first_difference, numbered, run
+from zoo.settings import own_settings
 from zoo.training.distribution import environment
 
 _DRAWS = 20
 
 
+@own_settings()
 def run_seeds(
     config: Config, seeds: tuple[int, ...], workdir: str | Path | None = None, fresh: bool = False
 ) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def run_seeds(
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     reports, models = {}, {}
     for seed in seeds:
-        print(f"seed {seed} of {', '.join(map(str, seeds))}", flush=True)
+        say(f"seed {seed} of {', '.join(map(str, seeds))}")
         reports[seed] = run(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}").evaluation
         keras.backend.clear_session()
         models[seed] = saving.load(folder / f"seed-{seed}")
@@ -72,7 +75,7 @@ def run_seeds(
         result["filters"] = agreement.to_dict(seeds)
         lines.append(agreement.sentence())
     write_json(folder / "seeds.json", result)
-    print("\n".join([*lines, f"wrote {folder / 'seeds.json'}"]), flush=True)
+    say("\n".join([*lines, f"wrote {folder / 'seeds.json'}"]))
     return result
 
 

@@ -8,6 +8,7 @@ from zoo.cli.start import FILE, OVERWRITE, quiet_start, zoo
 from zoo.errors import InputError
 from zoo.files import Output, check_outputs, write_json, writing
 from zoo.made_by import MadeBy, key_of
+from zoo.progress import say
 
 
 @zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
@@ -71,14 +72,14 @@ def convert(
             _demand_equality(error <= EXACT)
             saving.save(converted, output, made_by)
             equality = f"relative error {error:.1e} at training size"
-            click.echo(f"wrote {output}: one answer for an image of any size; {equality}")
+            say(f"wrote {output}: one answer for an image of any size; {equality}")
             return
         report = verify(source, converted, progress=True)
-        click.echo(report.table())
+        say(report.table())
         _demand_equality(report.same_function)
         saving.save(converted, output, made_by)
         write_json(report_file, report.to_dict(), made_by)
-        click.echo(f"wrote {output} and {report_file}")
+        say(f"wrote {output} and {report_file}")
 
 
 def _demand_equality(equal: bool) -> None:
@@ -109,4 +110,4 @@ def export(model: Path, output: Path, format_: str, overwrite: bool) -> None:
     check_outputs(outputs)
     made_by = MadeBy("zoo export", {"model": key_of(saving.file_of(model)), "format": format_})
     with writing(outputs, made_by, saving.files_of(model), overwrite):
-        click.echo(f"wrote {write(saving.load(model), output, format_, made_by)}")
+        say(f"wrote {write(saving.load(model), output, format_, made_by)}")

@@ -9,6 +9,7 @@ from zoo.cli.start import FILE, OVERWRITE, say_notes, which_picture, zoo
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
+from zoo.progress import say
 
 
 @zoo.command(
@@ -35,4 +36,4 @@ def tile(image: Path, output: Path, overwrite: bool, choice: "Choice") -> None:
     made_by = MadeBy("zoo tile", {"image": key_of(image), **choice.given})
     with writing([Output(output, ending=".tif")], made_by, [image], overwrite):
         write_tiled(image, output, choice, progress=True, say=lambda note: say_notes(image, [note]), made_by=made_by)
-    click.echo(f"wrote {output}")
+    say(f"wrote {output}")

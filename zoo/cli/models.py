@@ -6,6 +6,7 @@ import click
 
 from zoo.cli.start import quiet_start, zoo
 from zoo.errors import InputError
+from zoo.progress import say
 
 
 @zoo.command("list", short_help="List the catalogue.", epilog="Example: zoo list --compare")
@@ -22,7 +23,7 @@ def list_(compare: bool) -> None:
         width, is_number = max(map(len, column)), column[1].replace(".", "").isdigit()
         columns.append([text.rjust(width) if is_number else text.ljust(width) for text in column])
     for row in zip(*columns, strict=True):
-        click.echo("  ".join(row).rstrip())
+        say("  ".join(row).rstrip())
 
 
 def _catalogue() -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from zoo.errors import InputError
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
+from zoo.progress import say
 
 
 class _Cell(click.ParamType):
@@ -63,7 +64,7 @@ def plot(
     with quiet_start():
         from zoo.run import redraw
     for path in redraw(model):
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")
 
 
 def _plot_cell(
@@ -94,5 +95,5 @@ def _plot_cell(
             found = influence(network, pixels, cell, None if class_name is None else names.index(class_name))
             plots.cell(found, pixels, output, made_by)
     say_notes(image, pixels.notes)
-    click.echo(found.table())
-    click.echo(f"wrote {output}")
+    say(found.table())
+    say(f"wrote {output}")

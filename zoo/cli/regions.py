@@ -9,6 +9,7 @@ from zoo.cli.start import FILE, OVERWRITE, quiet_start, say_notes, which_picture
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
+from zoo.progress import say
 
 
 @zoo.command(
@@ -57,7 +58,7 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, overw
         result.save(output)
     winners = result.probabilities.argmax(-1).tolist()
     counts = sorted(((winners.count(index), result.class_names[index]) for index in set(winners)), reverse=True)
-    click.echo(f"{len(wanted)} boxes: " + ", ".join(f"{name} {count}" for count, name in counts[:10]))
+    say(f"{len(wanted)} boxes: " + ", ".join(f"{name} {count}" for count, name in counts[:10]))
     if result.beyond:
-        click.echo(f"note: {result.beyond} boxes reach beyond the image; their parts inside were scored")
-    click.echo(f"wrote {output}")
+        say(f"note: {result.beyond} boxes reach beyond the image; their parts inside were scored")
+    say(f"wrote {output}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
+from zoo.progress import say
 
 
 @zoo.command(
@@ -107,11 +108,11 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
                 f"{listing(dataset.class_names, 3)}; accepted: the same ones in the same order"
             )
         for fault in dataset.faults:
-            click.echo(str(fault))
+            say(str(fault))
         result = measure(model, dataset.test, dataset.class_names)
-        click.echo(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
+        say(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
         for name, accuracy in result.per_class_accuracy.items():
-            click.echo(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
+            say(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
         write({**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
 
 
@@ -121,8 +122,8 @@ def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwr
     with _report(output, (new, old), {"tolerance": tolerance}, overwrite) as write:
         comparison = compare_models(new, old, tolerance)
         for fault in comparison.faults:
-            click.echo(str(fault))
-        click.echo(comparison.table())
+            say(str(fault))
+        say(comparison.table())
         write({"new": str(new), "old": str(old), **comparison.to_dict()})
     if comparison.regressions:
         click.get_current_context().exit(1)
@@ -165,4 +166,4 @@ def predict(model: Path, images: tuple[Path, ...], top: int, choice: "Choice") -
         best = answer.probabilities.argsort()[::-1][:top]
         shown = ", ".join(f"{names[index]} {answer.probabilities[index]:.1%}" for index in best)
         note = f"  ({answer.note})" if answer.note else ""
-        click.echo(f"{answer.path}: {shown}{note}")
+        say(f"{answer.path}: {shown}{note}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.pictures import Choice
     from zoo.scanning.scan import Scanner
     from zoo.scanning.score_map import ScoreMap
+from zoo.progress import say
 
 # The most bytes of scores that go into one compressed file of the whole map.
 _SMALL = 64 * 2**20
@@ -162,9 +163,9 @@ def _prepared(
     def job(image: Path, folder: Path) -> None:
         own_mask = None if mask is None else _mask_of(image, mask)
         if _is_there(folder, lambda: {**scanner.key(image, own_mask), **written}):
-            click.echo(f"{image}: is there already, {folder}")
+            say(f"{image}: is there already, {folder}")
             return
-        click.echo(f"{image}:")
+        say(f"{image}:")
         _scan_one(scanner, image, own_mask, folder, written, model_files, overwrite)
 
     return job
@@ -206,23 +207,23 @@ def _scan_one(
             _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
             Store(streamed).settle()
     say_notes(image, pixels.notes)
-    click.echo(f"{rows} x {columns} cells, {scores.sentence()}")
+    say(f"{rows} x {columns} cells, {scores.sentence()}")
     if scores.other_function:
-        click.echo(f"note: {scores.other_function}")
+        say(f"note: {scores.other_function}")
     if any(scores.uncovered):
         top, left, bottom, right = scores.uncovered
-        click.echo(f"pixels that no window covers: {top} top, {left} left, {bottom} bottom, {right} right")
+        say(f"pixels that no window covers: {top} top, {left} left, {bottom} bottom, {right} right")
     if missing:
         causes = ["outside the mask"] if mask is not None else []
         causes += ["no window of any scale in the image"] if scores.scales else []
-        click.echo(f"cells not scanned: {missing} of {rows * columns} ({' or '.join(causes)})")
+        say(f"cells not scanned: {missing} of {rows * columns} ({' or '.join(causes)})")
     scanned = max(rows * columns - missing, 1)
     shares = sorted(((count / scanned, name) for count, name in zip(counts, names, strict=True)), reverse=True)
-    click.echo("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
+    say("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
     if answered:
-        click.echo(answered)
+        say(answered)
     *first, last = (folder / name for name in (kept.name, "geometry.json", "overlay.png", "viewer.html"))
-    click.echo(f"wrote {', '.join(map(str, first))} and {last}")
+    say(f"wrote {', '.join(map(str, first))} and {last}")
 
 
 def _names(written: dict) -> list[str]:
@@ -289,7 +290,7 @@ def _folders(images: tuple[Path, ...], output: Path) -> list[tuple[Path, Path]]:
                 f"image folder {str(image)!r}: has no image{more}; accepted: PNG, JPEG, BMP, TIFF, .npy and Zarr"
             )
         if inside.note:
-            click.echo(f"{image}: {inside.note}")
+            say(f"{image}: {inside.note}")
         found += inside.pictures
     stems = Counter(image.stem for image in found)
     jobs = [(image, output / (image.name if stems[image.stem] > 1 else image.stem)) for image in found]

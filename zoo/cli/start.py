@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from zoo.errors import InputError, Interrupted, printable, shortened
-from zoo.progress import silent_stderr
+from zoo.progress import say, silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
 FILE = click.Path(path_type=Path)
@@ -76,7 +76,7 @@ def which_picture(command: Callable) -> Callable:
 def say_notes(image: Path, notes: Sequence[str]) -> None:
     """Tell the user what was noted while a picture was read."""
     for note in notes:
-        click.echo(f"note: {image} {note}")
+        say(f"note: {image} {note}")
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from zoo.pictures.picture import read_image as read_image
 from zoo.pictures.picture import read_picture as read_picture
 from zoo.pictures.picture import stored_dtype as stored_dtype
 from zoo.pictures.resizing import Resized as Resized
+from zoo.pictures.resizing import level_for as level_for
 from zoo.pictures.tiling import write_tiled as write_tiled
 from zoo.pictures.wanted import Choice as Choice
 from zoo.pictures.wanted import Wanted as Wanted

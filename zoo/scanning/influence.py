@@ -25,6 +25,7 @@ from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import open_pixels
 from zoo.scanning.scan import check_fit
 from zoo.scanning.tiles import tile_of
+from zoo.settings import own_settings
 
 Box = tuple[int, int, int, int]
 # The share of all influence that makes the effective field.
@@ -137,6 +138,7 @@ def _within(outer: Box, inner: Box) -> tuple[slice, slice]:
     return tuple(slice(inner[axis] - outer[axis], inner[axis + 2] - outer[axis]) for axis in range(2))
 
 
+@own_settings()
 def influence(
     fcn: keras.Model, image: np.ndarray | str | Path, cell: tuple[int, int], class_index: int | None = None
 ) -> Influence:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from zoo.graph import check_one_image, trace
-from zoo.pictures import Choice, Wanted, check_array, open_picture, read_picture, release
+from zoo.pictures import Choice, Resized, Wanted, check_array, level_for, open_picture, read_picture, release
 from zoo.saving import card
 
 
@@ -44,6 +44,18 @@ class Pixels:
     def notes(self) -> tuple[str, ...]:
         """What the user should know of what was read so far, a line each, without the file's name."""
         return getattr(self.source, "notes", ())
+
+    @contextmanager
+    def resized(self, size: tuple[int, int]) -> Iterator["Pixels"]:
+        """This image at another size, resized by regions: of a pyramid, from the nearest finer level."""
+        levels = getattr(self.source, "levels", ())
+        if tuple(size) == self.shape[:2]:
+            yield self
+        elif len(levels) < 2:
+            yield Pixels(Resized(self, size), file=self.file)
+        else:
+            with self.source.at_level(level_for(levels, size)) as level:
+                yield Pixels(Resized(level, size), file=self.file)
 
     def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
         """Read a region; what is read of a mapped file does not stay in memory."""

@@ -15,7 +15,7 @@ from zoo.dense.outputs import outputs_are
 from zoo.dense.program import smallest_image
 from zoo.errors import InputError, Interrupted
 from zoo.graph import check_one_output, trace
-from zoo.pictures import Choice, Resized, check_finite, open_mask
+from zoo.pictures import Choice, check_finite, open_mask
 from zoo.progress import track
 from zoo.saving import card, class_names
 from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
@@ -254,7 +254,7 @@ class Scanner:
             chunks = tuple(max(side // stride, 1) for stride in layout.geometry.stride)
             store.open(about, side, shape, self._dtype, chunks)
         target = np.empty(shape, self._dtype) if store is None else store
-        pixels = Pixels(source.source, layout.mirrored)
+        pixels = Pixels(source.source, layout.mirrored, source.file)
         check = partial(check_scores, model=self.fcn, engine=self.engine, precision=self.precision)
         _fill(target, layout, side, pixels, run, scanned, check, self.progress)
         return target if store is None else store.read()
@@ -275,7 +275,7 @@ class Scanner:
                 key = {name: value for name, value in key.items() if name not in RULE}
             try:
                 found = self._lay_out(scaled_size(layout.image_size, scale))
-                plans.append((scale, found, self._side(found, own, key), own, key))
+                plans.append((found, self._side(found, own, key), own, key))
             except InputError as error:
                 raise InputError(f"scale {scale:g}: {error}") from None
             grids.append(scaled_grid(layout, found))
@@ -287,10 +287,10 @@ class Scanner:
         if store is not None:
             store.open(about, step, shape, self._dtype, (step, shape[1]))
         maps = []
-        for grid, (scale, found, side, own, key) in zip(grids, plans, strict=True):
-            scaled = source if scale == 1 else Pixels(Resized(source, found.image_size))
+        for grid, (found, side, own, key) in zip(grids, plans, strict=True):
             needed = _all(found) if region.all() else grid.needed(scanned, found.grid_shape)
-            maps.append(self._fill(run, found, side, scaled, needed, own, key))
+            with source.resized(found.image_size) as scaled:
+                maps.append(self._fill(run, found, side, scaled, needed, own, key))
         rows = merger(maps, grids, outputs_are(self.fcn), self.merge)
         target = np.empty(shape, self._dtype) if store is None else store
         for index, first in enumerate(range(0, shape[0], step)):
@@ -303,7 +303,7 @@ class Scanner:
             return target, scanned
         scores = store.finish()
         for each in plans:
-            each[3].discard()
+            each[2].discard()
         return scores, scanned
 
 

@@ -66,12 +66,13 @@ def restore(folder: Path, trainer: keras.Model, job: Job = ALONE) -> tuple[Progr
     Returns the progress and the values of the metrics, which Keras resets when an epoch begins. Of several processes
     the first one reads, and the others receive all but the history and the best weights.
     """
-    found = _read(folder) if job.first else None
+    state = _state(trainer)
+    shapes = {f"{part}/{index}": tuple(each.shape) for part in state for index, each in enumerate(state[part])}
+    found = _read(folder, shapes) if job.first else None
     exists, step = job.from_first(np.array([found is not None, found[0].step if found else 0])).tolist()
     if not exists:
         return None
     progress, arrays = found or (Progress(step), {})
-    state = _state(trainer)
     values = {
         name: arrays[name] if job.first else keras.ops.convert_to_numpy(variable)
         for part, variables in state.items()
@@ -84,18 +85,27 @@ def restore(folder: Path, trainer: keras.Model, job: Job = ALONE) -> tuple[Progr
     return progress, [values[f"metrics/{index}"] for index in range(len(state["metrics"]))]
 
 
-def _read(folder: Path) -> tuple[Progress, dict[str, np.ndarray]] | None:
-    """The newest checkpoint that can be read."""
+def _read(folder: Path, shapes: dict[str, tuple[int, ...]]) -> tuple[Progress, dict[str, np.ndarray]] | None:
+    """The newest checkpoint that can be read and holds arrays of these names and shapes."""
     for path in _newest_first(folder):
         try:
             arrays = read_arrays(path, f"checkpoint {path}")
             about = json.loads(str(arrays.pop("about")))
-        except (InputError, KeyError, ValueError) as error:
+            progress = Progress(int(about["step"]), list(about["history"]))
+            for name, shape in shapes.items():
+                if arrays[name].shape != shape:
+                    raise ValueError(f"{name} has the shape {arrays[name].shape}, not {shape}")
+        except (InputError, KeyError, TypeError, ValueError) as error:
             warnings.warn(f"checkpoint {path} is damaged and passed over ({error})", stacklevel=2)
             continue
-        best = [arrays.pop(f"best/{index}") for index in range(sum(name.startswith("best/") for name in arrays))]
-        return Progress(about["step"], about["history"], best), arrays
+        progress.best = [arrays[name] for name in sorted(arrays, key=_place) if name.startswith("best/")]
+        return progress, arrays
     return None
+
+
+def _place(name: str) -> int:
+    """The number at the end of an array's name."""
+    return int(name.rpartition("/")[2])
 
 
 def restore_metrics(trainer: keras.Model, values: list[np.ndarray]) -> None:
