@@ -17,6 +17,14 @@ settings.register_profile("random", deadline=None, print_blob=True)
 settings.load_profile("fixed")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What runs in a browser is extended."""
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker(pytest.mark.extended)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_operation_at_a_time():
     from zoo.training import start

@@ -18,6 +18,10 @@ NAMES = [name for name in dir(keras.applications) if name[0].isupper()]
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 
 
+# Nets of keras.applications take long to build.
+pytestmark = pytest.mark.extended
+
+
 def built(name):
     side = SMALLEST.get(name, 64)
     make = getattr(keras.applications, name)

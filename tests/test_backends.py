@@ -27,6 +27,7 @@ def run(code, folder):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.extended
 def test_jax_without_tensorflow_gives_the_same_scores(tmp_path):
     pytest.importorskip("jax")
     model = randomize(zoo.build("nin_mnist_bn"))
@@ -42,6 +43,7 @@ def test_jax_without_tensorflow_gives_the_same_scores(tmp_path):
     assert np.abs(np.load(tmp_path / "scores.npy") - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
+@pytest.mark.extended
 def test_jax_without_tensorflow_trains_and_resumes(tmp_path):
     """As on a machine with a GPU and no network: images from .npz, a modern recipe in bfloat16, cut in mid-epoch."""
     pytest.importorskip("jax")

@@ -40,6 +40,7 @@ def rows_by_name(model, *args):
         ("NASNetMobile", 0.564, 5_326_716, None, None),
     ],
 )
+@pytest.mark.extended
 def test_nets_that_we_did_not_build_have_the_published_counts(name, macs, params, field, smallest):
     about = zoo.describe(getattr(keras.applications, name)(weights=None))
     assert about.macs == pytest.approx(macs * 1e9, rel=0.01)

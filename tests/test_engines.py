@@ -109,6 +109,7 @@ def test_a_classifier_gives_a_vector_and_whole_numbers_are_taken():
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(None, 1e-5), ("float32", 1e-5), ("bfloat16", 3e-2)])
 @pytest.mark.parametrize("make", [like_vgg, lambda: zoo.convolutionalize(randomize(zoo.build("nin_mnist_bn")))])
+@pytest.mark.extended
 def test_openvino_gives_the_model_s_scores(make, precision, tolerance):
     openvino = pytest.importorskip("openvino")
     if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -150,6 +151,7 @@ def test_a_processor_without_bfloat16_says_so(monkeypatch):
         make_engine(zoo.convolutionalize(zoo.build("nin_digits")), "openvino", "bfloat16")
 
 
+@pytest.mark.extended
 def test_jax_without_tensorflow_has_the_same_engine(tmp_path):
     pytest.importorskip("jax")
     fcn = zoo.convolutionalize(randomize(zoo.build("nin_mnist_bn")))

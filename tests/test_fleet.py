@@ -74,6 +74,7 @@ def check_results(model_file, folder, output):
 
 
 @needs_ray
+@pytest.mark.extended
 def test_nothing_is_lost_or_double_when_a_worker_is_killed(model_file, folder, tmp_path):
     output = tmp_path / "out"
     command = start(model_file, folder, "-o", output, "--tile", 6)

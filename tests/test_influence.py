@@ -223,6 +223,7 @@ def test_wrong_input_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.extended
 def test_every_backend_measures_the_same(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")

@@ -30,6 +30,7 @@ def test_configs_and_catalogue_travel_in_the_wheel(installed):
     assert not (installed / "tests").exists() and not list(installed.rglob("*.npz"))
 
 
+@pytest.mark.extended
 def test_it_trains_from_an_empty_directory(installed, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     command = [sys.executable, "-m", "zoo", "train", "nin_digits", "train.epochs=1", "scene=null", "--workdir", "run"]

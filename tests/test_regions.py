@@ -262,6 +262,7 @@ def test_one_step_through_a_classifiers_own_head_lowers_the_loss():
     assert float(loss()) < float(before)
 
 
+@pytest.mark.extended
 def test_jax_compiles_the_layer(tmp_path):
     pytest.importorskip("jax")
     code = (

@@ -200,6 +200,7 @@ def test_kills_at_random_steps_and_while_a_checkpoint_is_written_leave_no_trace(
     assert logged(finished) == logged(folder) and len(logged(folder)) > 8
 
 
+@pytest.mark.extended
 def test_a_modern_recipe_resumes_too(monkeypatch, tmp_path):
     """Averages, accumulated gradients, the best weights so far, and the random states of MixUp, CutMix and the rest."""
     recipe = ["train.ema=0.9", "train.accumulate=2", "train.patience=2", "train.augment={mixup: 0.2, cutmix: 0.5}"]
@@ -265,6 +266,7 @@ def test_no_room_for_a_checkpoint_stops_with_one_line_and_the_one_before_goes_on
     same_run(finished, folder)
 
 
+@pytest.mark.extended
 def test_a_busy_neighbour_changes_no_bit(finished, tmp_path):
     """Two processes that never rest, beside the same training."""
     code = "while True: sum(i * i for i in range(10_000))"

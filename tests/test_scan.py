@@ -267,6 +267,7 @@ def test_a_net_without_a_window_takes_every_image_that_its_layers_fit():
 
 
 @pytest.mark.parametrize("stride", [None, 2])
+@pytest.mark.extended
 def test_openvino_gives_what_keras_gives(stride):
     pytest.importorskip("openvino")
     fcn = zoo.convolutionalize(randomize(zoo.build("nin_mnist_bn")))

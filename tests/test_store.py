@@ -370,6 +370,7 @@ print(in_tiles, peak(), budget)
 """
 
 
+@pytest.mark.extended
 def test_memory_does_not_grow_with_the_image(tmp_path):
     """From 800 to 3,200 pixels a side the image grows by 29 MB and the scores by 38 MB."""
     image = keras.Input((8, 8, 3))

@@ -16,6 +16,7 @@ def prepared(name):
         pytest.skip(f"TFDS_DATA_DIR holds no {name}")
 
 
+@pytest.mark.extended
 def test_mnist():
     prepared("mnist")
     data = load(config("mnist", size=(28, 28), validation=5000, seed=3))
@@ -28,6 +29,7 @@ def test_mnist():
     assert both.mean() == pytest.approx(33.318, abs=1e-3)
 
 
+@pytest.mark.extended
 def test_cifar10():
     prepared("cifar10")
     data = load(config("cifar10", size=(32, 32), channels=3, validation=0))

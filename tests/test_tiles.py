@@ -216,6 +216,7 @@ def test_a_reflected_border_mirrors_no_more_than_it_needs(size, tile):
 
 @pytest.mark.parametrize("border", ["none", "shift", "reflect"])
 @pytest.mark.parametrize("stride", [1, 2, (4, 3), (6, 1)])
+@pytest.mark.extended
 def test_finer_grids_have_the_same_borders(stride, border):
     """Of a network of stride 12 x 6 and windows of 21 x 16, on an image that neither fits; whole and in tiles."""
     common, window, step = {"dtype": "float64"}, (21, 16), np.broadcast_to(stride, 2)

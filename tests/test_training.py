@@ -248,6 +248,7 @@ def validation_loss(model, dataset):
 @pytest.mark.parametrize(
     "overrides", [[], ["train.ema=0.9"], ["train.patience=2"], ["train.patience=2", "train.ema=0.9"]]
 )
+@pytest.mark.extended
 def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, overrides):
     overrides = ["train.optimizer={name: sgd, learning_rate: 0.3}", "train.warmup=0", *overrides]
     model, dataset, history = trained(tmp_path, *overrides)

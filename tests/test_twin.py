@@ -57,6 +57,7 @@ def congruent(model, training_size, twin, cells=2):
         ("nin_mnist_bn", {"head": {"kind": "flatten", "hidden": [8]}}),
     ],
 )
+@pytest.mark.extended
 def test_the_zoos_own_nets(name, overrides):
     model = randomize(zoo.build(name, **overrides))
     twin = zoo.convolutionalize(model, padding="valid")

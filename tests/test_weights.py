@@ -40,6 +40,7 @@ def test_keras_applications_give_the_same_logits_at_three_sizes(name):
         assert relative_error(np.asarray(bare(prepared)), wanted) <= 1e-4
 
 
+@pytest.mark.extended
 def test_a_weights_file_of_keras(tmp_path):
     theirs = randomize(APPLICATIONS.ResNet50V2(weights=None, classifier_activation=None))
     theirs.save_weights(tmp_path / "theirs.weights.h5")
@@ -106,6 +107,7 @@ def as_torch(array):
         pytest.param("googlenet", googlenet_name, marks=pytest.mark.extended),
     ],
 )
+@pytest.mark.extended
 def test_a_state_dict_of_torchvision_names_finds_its_places(name, naming):
     source = randomize(zoo.build(name, image_size=(64, 64)))
     state = {torch_name(weight.path, naming): as_torch(np.asarray(weight)) for weight in source.weights}
