@@ -265,7 +265,7 @@ def test_two_at_once_and_what_a_killed_one_left(tmp_path):
     with writing([Output(path)], MAKER), replacing(path) as temporary:
         keras_like(temporary)
     assert sorted(each.name for each in tmp_path.iterdir()) == [".125-other.keras", "net.keras"]
-    sweep(tmp_path)
+    sweep(tmp_path, r"other\.keras")
     assert [each.name for each in tmp_path.iterdir()] == ["net.keras"]
 
 

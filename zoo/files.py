@@ -122,12 +122,12 @@ def writing(
     check_outputs(outputs)
     for each in outputs:
         check_not_read(each.path, each.what, inputs)
-    for each in outputs:
-        if not overwrite and os.path.lexists(_target(each.path)):
-            _check_own(each, each.maker or made_by)
     with contextlib.ExitStack() as held:
         for each in outputs:
             held.enter_context(_alone(each.path, each.what))
+            # Nobody else writes it from here on.
+            if not overwrite and os.path.lexists(_target(each.path)):
+                _check_own(each, each.maker or made_by)
         yield
 
 
@@ -197,8 +197,7 @@ def _alone(path: Path, what: str = "output") -> Iterator[None]:
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     try:
         if lock.lock_counter == 1:
-            for left in target.parent.glob(f".[0-9]*-{_plain(target.name)}*"):
-                remove(left)
+            sweep(target.parent, re.escape(target.name), locks=False)
         yield
     finally:
         if lock.lock_counter == 1:
@@ -206,11 +205,6 @@ def _alone(path: Path, what: str = "output") -> Iterator[None]:
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
         _remove_empty(made)
-
-
-def _plain(name: str) -> str:
-    """A name as a pattern that stands for itself."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
@@ -299,15 +293,22 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def is_trace(path: Path) -> bool:
-    """Whether a name is that of a temporary file or a lock of this module, which only a killed writer leaves."""
-    return re.fullmatch(r"\.\d+-.+|\.(.+\.)?lock", path.name) is not None
+def is_trace(path: Path, names: str, locks: bool = True) -> bool:
+    """Whether a file is a temporary one or a lock of this module, which only a killed writer leaves.
+
+    Args:
+        path: the file.
+        names: a regular expression for the names of what is written there.
+        locks: whether locks are traces.
+    """
+    temporary = rf"\.\d+-(old-)?({names})(-all)?"
+    return re.fullmatch(rf"{temporary}|\.({names})\.lock" if locks else temporary, path.name) is not None
 
 
-def sweep(folder: Path) -> None:
-    """Remove from `folder`, which this process holds alone by its `.lock`, what writers that were killed left there."""
+def sweep(folder: Path, names: str, locks: bool = True) -> None:
+    """Remove from `folder` what killed writers left of files of these `names`, which this process holds alone."""
     for left in folder.glob(".*"):
-        if is_trace(left) and left.name != ".lock":
+        if is_trace(left, names, locks):
             remove(left)
 
 

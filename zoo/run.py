@@ -31,6 +31,11 @@ from zoo.training.precision import resolve
 
 # What a run writes before it reads its data.
 _FIRST_FILES = ("config.yaml", "environment.json")
+# The names of all files that a run writes.
+FILES = (
+    r"(config\.yaml|(environment|evaluation)\.json|model\.keras|history\.csv|step-\d+\.npz"
+    r"|(curves|confusion|filters|scene|scene_input)\.png)"
+)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -110,7 +115,7 @@ def _held(folder: Path, config: Config, job: Job) -> Iterator[None]:
             job.any(True)
             raise
         for place in (folder, folder / "checkpoints"):
-            sweep(place)
+            sweep(place, FILES)
         try:
             yield
         except InputError:
@@ -252,7 +257,7 @@ def _prepare(folder: Path) -> None:
     """Make the directory, unless it holds something that is no run."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"run directory {str(folder)!r}: is a file; accepted: a new or empty directory")
-    if folder.is_dir() and not (folder / "config.yaml").is_file() and not all(map(is_trace, folder.iterdir())):
+    if folder.is_dir() and not (folder / "config.yaml").is_file() and not all(map(_is_trace, folder.iterdir())):
         raise InputError(f"run directory {str(folder)!r}: is not empty and no run; accepted: a new or empty directory")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -276,9 +281,14 @@ def _claim(folder: Path, config: Config) -> None:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
 
 
+def _is_trace(path: Path) -> bool:
+    """Whether a file is what a killed run left, or the lock of a run directory."""
+    return path.name == ".lock" or is_trace(path, FILES)
+
+
 def _check_own(path: Path) -> None:
     """Check that the config of a run that did not begin is one that a run wrote, and alone: else it is a user's."""
-    others = [each for each in path.parent.iterdir() if each.name not in _FIRST_FILES and not is_trace(each)]
+    others = [each for each in path.parent.iterdir() if each.name not in _FIRST_FILES and not _is_trace(each)]
     with contextlib.suppress(InputError):
         if not others and load_config(path).to_yaml() == path.read_text(encoding="utf-8"):
             return

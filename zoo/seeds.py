@@ -22,6 +22,7 @@ from zoo.settings import own_settings
 from zoo.training.distribution import environment
 
 _DRAWS = 20
+_FILES = r"seeds\.json|filters_match\.png"
 
 
 @own_settings()
@@ -96,7 +97,7 @@ def _check(folder: Path, config: Config) -> None:
         raise InputError(f"folder {str(folder)!r}: holds a single run; accepted with --seeds: a new or empty folder")
     own = ("seeds.json", "filters_match.png") if list(folder.glob("seed-*/config.yaml")) else ()
     for path in sorted(folder.glob("*")):
-        if not (re.fullmatch(r"seed-\d+", path.name) or path.name in own or is_trace(path)):
+        if not (re.fullmatch(r"seed-\d+", path.name) or path.name in own or is_trace(path, _FILES)):
             raise InputError(f"folder {str(folder)!r}: holds {path.name}; accepted with --seeds: a new or empty folder")
         if (path / "config.yaml").is_file():
             there = load_config(path / "config.yaml").model_copy(update={"seed": 0})
