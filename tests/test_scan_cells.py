@@ -133,3 +133,18 @@ def test_scores_that_are_not_finite_name_their_precision(tmp_path, stride):
     np.save(tmp_path / "image.npy", pixels[:8, :8])
     with pytest.raises(InputError, match="image .*image.npy: received scores that are not finite, computed in float16"):
         list(predict_files(model, [tmp_path / "image.npy"]))
+
+
+def test_what_no_scanned_window_covers_is_counted_by_the_cells_that_were_scanned():
+    """At scale 0.5 the windows of 16 pixels begin at 0 in an image of 40: the last ends at 40 at the latest."""
+    image = keras.Input((8, 8, 1))
+    features = keras.layers.Conv2D(2, 4, 2)(image)
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(features)))
+    found = zoo.scan(model, np.random.default_rng(0).integers(0, 256, (40, 44, 1), np.uint8), scales=[0.5])
+    assert not found.scanned.all() and found.scanned.any()
+    rows, columns = (np.flatnonzero(found.scanned.any(axis)) for axis in (1, 0))
+    first, last = found.cell_box(rows[0], columns[0]), found.cell_box(rows[-1], columns[-1])
+    wanted = (max(first[0], 0), max(first[1], 0), max(40 - last[2], 0), max(44 - last[3], 0))
+    assert found.uncovered == wanted
+    masked = np.zeros((40, 44), np.uint8)
+    assert zoo.scan(model, np.zeros((40, 44, 1), np.uint8), mask=masked).uncovered == (40, 44, 40, 44)

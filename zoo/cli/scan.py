@@ -210,7 +210,7 @@ def _scan_one(
     say(f"{rows} x {columns} cells, {scores.sentence()}")
     if scores.other_function:
         say(f"note: {scores.other_function}")
-    if any(scores.uncovered):
+    if any(scores.uncovered) and mask is None:
         top, left, bottom, right = scores.uncovered
         say(f"pixels that no window covers: {top} top, {left} left, {bottom} bottom, {right} right")
     if missing:

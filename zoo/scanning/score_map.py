@@ -167,11 +167,13 @@ class ScoreMap:
 
     @property
     def uncovered(self) -> tuple[int, int, int, int]:
-        """Rows and columns of pixels at the (top, left, bottom, right) border that no cell's crop covers."""
-        rows, columns = self.scores.shape[:2]
-        top, left, *_ = self.cell_box(0, 0)
-        *_, bottom, right = self.cell_box(rows - 1, columns - 1)
+        """Rows and columns of pixels at the (top, left, bottom, right) border that no scanned cell's crop covers."""
         height, width = self.image_size
+        rows, columns = (np.flatnonzero(self.scanned.any(axis)) for axis in (1, 0))
+        if not len(rows):
+            return height, width, height, width
+        top, left, *_ = self.cell_box(rows[0], columns[0])
+        *_, bottom, right = self.cell_box(rows[-1], columns[-1])
         return max(top, 0), max(left, 0), max(height - bottom, 0), max(width - right, 0)
 
     def wins(self) -> tuple[np.ndarray, int]:
