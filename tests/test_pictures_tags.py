@@ -11,7 +11,7 @@ from pictures_corpus import GREY, HALF, RGB, RGBA, ome, oriented, saved, tiff
 from PIL import Image, ImageFile
 
 from zoo.errors import InputError
-from zoo.pictures import Choice, Wanted, list_pictures, open_picture, read_picture, stored_dtype, write_tiled
+from zoo.pictures import Choice, Wanted, list_pictures, open_picture, read_picture, stored_form, write_tiled
 
 LARGE = np.random.default_rng(3).integers(0, 256, (64, 48, 3)).astype(np.uint8)
 
@@ -212,5 +212,16 @@ def test_type_of_samples_from_the_header(tmp_path):
     saved(tmp_path / "a.png", RGB, exif=oriented(3))
     tiff(tmp_path / "b.tif", RGB.astype(np.uint16))
     tiff(tmp_path / "c.tif", RGB.astype(np.float16))
-    kinds = [stored_dtype(tmp_path / name) for name in ("a.png", "b.tif", "c.tif")]
+    kinds = [stored_form(tmp_path / name)[0] for name in ("a.png", "b.tif", "c.tif")]
     assert kinds == [np.uint8, np.uint16, np.float32]
+
+
+@pytest.mark.parametrize("ending", ["jpeg", "png"])
+def test_the_form_of_a_file_is_that_of_its_picture(tmp_path, ending):
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.{ending}"
+        Image.fromarray(RGB).save(path, exif=exif)
+        picture = read_picture(path)[0]
+        assert stored_form(path) == (picture.dtype, picture.shape[:2])

@@ -1,8 +1,6 @@
 """Image folders: one folder a class, decoded when asked for."""
 
-import contextlib
 import hashlib
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,7 @@ from zoo.data.faults import Fault
 from zoo.data.layout import Place, read_layout
 from zoo.data.splits import IN_MEMORY, Records, Source, Split, check_classes, draw, pixel_digest
 from zoo.errors import InputError, listing
-from zoo.pictures import Wanted, decoders, fit_image, read_picture, stored_dtype
+from zoo.pictures import Wanted, decoders, fit_image, read_picture, stored_form
 from zoo.progress import track
 
 _THREADS = 4
@@ -268,26 +266,9 @@ def _file(place: Place, whole: bool) -> File | Unreadable:
         content = _content(path)
         if whole:
             read_picture(path)
-        return File(place, hashlib.sha256(content).hexdigest(), stored_dtype(path), _stored_size(content))
+        return File(place, hashlib.sha256(content).hexdigest(), *stored_form(path))
     except InputError as error:
         return Unreadable(path, str(error))
-
-
-def _stored_size(content: bytes) -> tuple[int, int]:
-    """The height and width that a file's header tells; (0, 0) where it is broken, which decoding will say."""
-    import tifffile
-    from PIL import Image
-
-    # Both raise what they like on broken headers.
-    with contextlib.suppress(Exception):
-        if content[:2] in (b"II", b"MM"):
-            with tifffile.TiffFile(io.BytesIO(content)) as file:
-                return file.pages.first.imagelength, file.pages.first.imagewidth
-        with Image.open(io.BytesIO(content)) as file:
-            # A camera's orientation, from 5 on, turns the picture by a quarter.
-            turned = file.format == "JPEG" and file.getexif().get(0x0112, 1) > 4
-            return file.size if turned else file.size[::-1]
-    return 0, 0
 
 
 def _content(path: Path) -> bytes:

@@ -210,8 +210,8 @@ def read_image(path: str | Path, channels: int | None = None) -> np.ndarray:
     return read_picture(path, Wanted(channels))[0]
 
 
-def stored_dtype(path: str | Path) -> np.dtype:
-    """The type of a file's samples, from its header.
+def stored_form(path: str | Path) -> tuple[np.dtype, tuple[int, int]]:
+    """The type of a file's samples, and its (height, width), from its header.
 
     Raises:
         InputError: see `open_picture`.
@@ -219,11 +219,9 @@ def stored_dtype(path: str | Path) -> np.dtype:
     path = Path(path)
     with broken(f"image {path}"):
         if _kind(path) == "other":
-            with path.open("rb") as file:
-                start = file.read(25)
-            return np.dtype(np.uint16 if start.startswith(whole.PNG) and start[24:] == b"\x10" else np.uint8)
+            return whole.header(path)
     with open_picture(path) as picture:
-        return picture.dtype
+        return picture.dtype, picture.shape[:2]
 
 
 def is_picture(path: Path) -> bool:

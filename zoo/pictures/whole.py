@@ -34,17 +34,11 @@ def open_whole(path: Path, choice: Choice, most: float) -> Stored:
     Raises:
         InputError: where the file is broken, too large, or of another format or colour.
     """
-    from PIL import Image, UnidentifiedImageError
-
     name = f"image {path}"
     for what, number in (("series", choice.series), ("level", choice.level)):
         choose(name, what, number or 0, 1)
     deep = _check_png(path, name)
-    try:
-        file = Image.open(path, formats=("PNG", "JPEG", "BMP"))
-    except UnidentifiedImageError:
-        raise InputError(f"{name}: unknown format; accepted: PNG, JPEG, BMP, TIFF and .npy") from None
-    with file:
+    with _opened(path) as file:
         _check_size(path, name, file, most)
         count = getattr(file, "n_frames", 1)
         page = choose(name, "page", choice.page or 0, count)
@@ -70,6 +64,27 @@ def open_whole(path: Path, choice: Choice, most: float) -> Stored:
         notes=notes,
         levels=(pixels.shape[:2],),
     )
+
+
+def _opened(path: Path) -> "Image.Image":
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(path, formats=("PNG", "JPEG", "BMP"))
+    except UnidentifiedImageError:
+        raise InputError(f"image {path}: unknown format; accepted: PNG, JPEG, BMP, TIFF and .npy") from None
+
+
+def header(path: Path) -> tuple[np.dtype, tuple[int, int]]:
+    """The type of a file's samples, and its height and width when upright; nothing is decoded."""
+    with path.open("rb") as content:
+        start = content.read(26)
+    deep = start.startswith(PNG) and start[24:25] == b"\x10"
+    with _opened(path) as file:
+        # Of a PNG that does not say at its beginning how it lies, Pillow would decode all to find out.
+        known = file.format != "PNG" or "exif" in file.info
+        turned = known and file.getexif().get(_ORIENTATION, 1) in range(5, 9)
+        return np.dtype(np.uint16 if deep else np.uint8), file.size if turned else file.size[::-1]
 
 
 def _check_png(path: Path, name: str) -> bool:
