@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zoo import files
 from zoo.errors import InputError
 from zoo.files import Output, check_equal, check_output, replacing, sweep, write_json, writing
 from zoo.made_by import MadeBy, key_of, maker_of, sign
@@ -259,14 +260,22 @@ def test_two_at_once_and_what_a_killed_one_left(tmp_path):
         pass
     process.kill()
     process.join()
-    (tmp_path / ".123-net.keras").write_text("half")
-    (tmp_path / ".124-net.keras").mkdir()
-    (tmp_path / ".125-other.keras").write_text("another's")
+    (tmp_path / ".123.zoo-net.keras").write_text("half")
+    (tmp_path / ".124.zoo-net.keras-all").mkdir()
+    (tmp_path / ".125.zoo-other.keras").write_text("another's")
     with writing([Output(path)], MAKER), replacing(path) as temporary:
         keras_like(temporary)
-    assert sorted(each.name for each in tmp_path.iterdir()) == [".125-other.keras", "net.keras"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".125.zoo-other.keras", "net.keras"]
     sweep(tmp_path, r"other\.keras")
     assert [each.name for each in tmp_path.iterdir()] == ["net.keras"]
+    for name in (".2024-net.keras", ".2024-backup-net.keras", ".12.zoo-net.keras.bak", ".poetry.lock"):
+        (tmp_path / name).write_text("a user's")
+    with writing([Output(path)], MAKER, overwrite=True), replacing(tmp_path / "x-net.keras") as temporary:
+        keras_like(temporary)
+        with writing([Output(tmp_path / "net")], MAKER):
+            pass
+        assert temporary.exists()
+    assert len([each for each in tmp_path.iterdir() if each.name.startswith(".")]) == 4
 
 
 def test_a_folder_takes_the_place_of_one(tmp_path):
@@ -279,6 +288,49 @@ def test_a_folder_takes_the_place_of_one(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["saved"]
     with pytest.raises(InputError, match="is a folder"), replacing(path) as temporary:
         temporary.write_text("a file")
+
+
+def test_a_folder_that_was_set_aside_is_put_back(tmp_path, monkeypatch):
+    """The process ends, or is interrupted, between the two renames."""
+    path, replace, calls = tmp_path / "saved", os.replace, []
+    with replacing(path) as temporary:
+        folder(temporary)
+
+    class End(BaseException):
+        pass
+
+    def second_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise End
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "replace", second_fails)
+        with pytest.raises(End), replacing(path) as temporary:
+            folder(temporary)
+    assert (path / "saved_model.pb").exists()
+    aside = tmp_path / ".99.zoo-old-saved"
+    path.rename(aside)
+    with writing([Output(path, folder=True)], MAKER, overwrite=True):
+        assert (path / "saved_model.pb").exists() and not aside.exists()
+
+
+def test_a_file_of_parts_is_never_beside_the_parts_of_another(tmp_path, monkeypatch):
+    path = tmp_path / "net.xml"
+    path.write_text("old")
+    (tmp_path / "net.bin").write_text("old")
+    rename = files.rename
+
+    def interrupted(source, target):
+        rename(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), files.replacing_all(path) as working:
+        (working / "net.xml").write_text("new")
+        (working / "net.bin").write_text("new")
+    assert not path.exists()
 
 
 def test_a_key_changes_with_content_and_with_any_file_of_a_folder(tmp_path):

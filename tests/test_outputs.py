@@ -162,3 +162,62 @@ def test_a_run_directory_of_something_else_is_refused(capsys, tmp_path):
         code, _, err = command(capsys, "train", "nin_digits", "--workdir", folder)
         assert code == 2 and err.count("\n") == 1, err
         assert (folder / name).read_text() == content
+
+
+def test_an_evaluation_is_never_written_into_the_data_that_it_reads(capsys, tmp_path):
+    from data_sets import write_images
+
+    root = write_images(tmp_path / "set", count=12)
+    config = tmp_path / "tiny.yaml"
+    config.write_text(
+        f"data: {{name: image_folder, dir: {root}, validation: 0}}\n"
+        "model: {family: nin, num_classes: 2, image_size: [6, 5], channels: 3, mlpconvs: [{kernel: 3, filters: [4]}]}\n"
+        "train: {epochs: 1, batch_size: 8, optimizer: {name: sgd, learning_rate: 0.01}}\nscene: null\n"
+    )
+    assert command(capsys, "train", config, "--workdir", tmp_path / "run")[0] == 0
+    image = next(root.glob("*/*.png"))
+    before = image.read_bytes()
+    for output in (image, root / "new.json"):
+        code, _, err = command(capsys, "evaluate", tmp_path / "run", "-o", output, "--overwrite")
+        assert code == 2 and "is read by this command" in err, err
+    assert image.read_bytes() == before
+    line = ("evaluate", tmp_path / "run", "-o", tmp_path / "gate.json")
+    assert command(capsys, *line)[0] == command(capsys, *line)[0] == 0
+    Image.new("RGB", (5, 6)).save(image.with_name("one_more.png"))
+    code, _, err = command(capsys, *line)
+    assert code == 2 and "made from another data" in err, err
+
+
+def test_what_is_missing_of_a_finished_scan_is_made_again(capsys, place):
+    np.save("second.npy", np.load("image.npy")[::-1])
+    line = ("scan", "m.keras", "image.npy", "second.npy", "-o", "out")
+    assert command(capsys, *line)[0] == 0
+    assert command(capsys, *line)[1].count("is there already") == 2
+    (place / "out" / "image" / "viewer.html").unlink()
+    code, out, _ = command(capsys, *line)
+    assert code == 0 and out.count("is there already") == 1 and (place / "out" / "image" / "viewer.html").exists()
+
+
+def test_no_image_of_a_command_is_written_over_by_the_results_of_another(capsys, place):
+    folder = place / "out" / "image"
+    folder.mkdir(parents=True)
+    Image.fromarray(np.load("image.npy")).save(folder / "overlay.png")
+    before = (folder / "overlay.png").read_bytes()
+    line = ("scan", "m.keras", "image.npy", folder / "overlay.png", "-o", "out", "--overwrite")
+    code, _, err = command(capsys, *line)
+    assert code == 2 and "is read by this command" in err and (folder / "overlay.png").read_bytes() == before
+
+
+def test_the_scores_of_a_link_lie_where_it_leads_to(place):
+    (place / "disk").mkdir()
+    (place / "link.npy").symlink_to(place / "disk" / "scores.npy")
+    zoo.scan(zoo.load("m.keras"), "image.npy", output="link.npy")
+    assert (place / "link.npy").is_symlink() and np.load("disk/scores.npy").ndim == 3
+
+
+def test_a_run_refused_before_its_first_checkpoint_is_nobodys(capsys, tmp_path):
+    """What it made before does not lock its directory against the same command with the advised learning rate."""
+    overrides = ("scene=null", "train.epochs=1", "train.optimizer={name: sgd, learning_rate: 1.0e+38}")
+    code, _, err = command(capsys, "train", "nin_digits", *overrides, "--workdir", tmp_path / "run")
+    assert code == 2 and "diverged" in err, err
+    assert not (tmp_path / "run").exists()

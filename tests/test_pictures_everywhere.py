@@ -39,6 +39,9 @@ CONFIG = Config.model_validate(
     }
 )
 
+# The notes of pictures, which `zoo.scan` tells as warnings.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -105,7 +105,7 @@ def test_mask_border_and_format_by_command(capsys, model_file, folder, tmp_path)
     assert about["scores"] == "scores.zarr" and about["last_cell_box"] == [33, 22, 41, 30]
     two = [folder / "a.png", folder / "b.png", "-o", tmp_path / "two", "--mask", tmp_path / "masks"]
     code, _, err = command(capsys, "scan", model_file, *two)
-    assert code == 2 and "has no file b.*" in err and (tmp_path / "two" / "a" / "scores.npz").is_file()
+    assert code == 2 and "has no mask named b.*" in err and (tmp_path / "two" / "a" / "scores.npz").is_file()
 
 
 def test_stride_scales_and_answer_by_command(capsys, model_file, folder, tmp_path):
@@ -212,3 +212,39 @@ def test_a_large_picture_is_drawn_smaller_in_the_images_own_pixels(model_file, t
     whole = result.overlay(np.zeros_like(image), class_index=2)
     small = result.overlay(np.zeros_like(image), class_index=2, side=22)
     np.testing.assert_array_equal(small[:21, :15], whole[1:63:3, 1:45:3])
+
+
+def test_masks_are_pictures_of_the_images_own_name(capsys, model_file, folder, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    inside = np.ones(np.asarray(Image.open(folder / "a.png")).shape[:2], np.uint8)
+    Image.fromarray(inside).save(masks / "a.png")
+    (masks / "a.json").write_text("{}")
+    line = ("scan", model_file, folder / "a.png", "-o", tmp_path / "out", "--mask")
+    assert command(capsys, *line, masks)[0] == 0
+    (masks / "a.png").rename(masks / "a.bmp")
+    Image.fromarray(inside).save(masks / "a.tif")
+    code, _, err = command(capsys, *line, masks)
+    assert code == 2 and "2 masks named a.*; accepted: one mask for every image" in err
+    both = ("scan", model_file, folder / "a.png", folder / "b.png", "-o", tmp_path / "both", "--mask", masks / "a.tif")
+    code, _, err = command(capsys, *both)
+    assert code == 2 and "accepted: a folder of masks" in err
+    import zarr
+
+    zarr.create_array(tmp_path / "mask.zarr", data=inside)
+    assert command(capsys, *line[:-3], "-o", tmp_path / "zarr", "--mask", tmp_path / "mask.zarr")[0] == 0
+
+
+def test_a_diverged_model_is_told_as_such(capsys, model_file, folder, tmp_path):
+    model = package.load(model_file)
+    weights = model.get_weights()
+    weights[-2][:] = np.nan
+    model.set_weights(weights)
+    package.save(model, tmp_path / "nan.keras")
+    for line in (
+        ("scan", tmp_path / "nan.keras", folder / "a.png", "-o", tmp_path / "out"),
+        ("convert", tmp_path / "nan.keras", "-o", tmp_path / "fcn.keras"),
+        ("plot", tmp_path / "nan.keras", "--cell", "1,1", "--image", folder / "a.png", "-o", tmp_path / "p.png"),
+    ):
+        code, _, err = command(capsys, *line)
+        assert code == 2 and "not finite" in err and "diverge" in err and err.count("\n") == 1, err

@@ -49,7 +49,7 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
     x = preprocess(inputs, config.preprocess)
     x = importlib.import_module(config.builder or type(config).__module__).feature_map(x, config)
     outputs = head(x, config.head, config.num_classes)
-    name = Path(spec).stem if isinstance(spec, str | Path) else config.family
+    name = Path(spec).stem if isinstance(spec, str | Path) else config.family.replace(":", ".")
     model = keras.Model(inputs, outputs, name=name)
     if isinstance(config, InceptionConfig) and config.auxiliary:
         model = keras.Model(inputs, [outputs, *inception.auxiliary_heads(model, config)], name=name)

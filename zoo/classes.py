@@ -31,7 +31,7 @@ def class_list(names: Iterable[str], source: str, count: int | None = None) -> t
         raise InputError(f"{source}: received {len(composed)} class names; accepted: {count}, one an output")
     seen: set[str] = set()
     for index, name in enumerate(composed):
-        if not name.strip():
+        if not any(unicodedata.category(letter)[0] not in "ZC" for letter in name):
             raise InputError(f"{source}: class {index} has an empty name; accepted: a name for each class")
         if len(name) > LONGEST:
             raise InputError(f"{source}: class name {quoted(name)} is longer than {LONGEST} characters")

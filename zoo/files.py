@@ -110,7 +110,7 @@ def writing(
     Args:
         outputs: what it will write.
         made_by: the command and what it reads; what it made before may be replaced.
-        inputs: the files and folders that it reads, which are never written over.
+        inputs: the files and folders that it reads, which are never written over, nor into.
         overwrite: replace other files too.
 
     Raises:
@@ -141,14 +141,8 @@ def check_not_read(path: Path, what: str, inputs: Iterable[str | Path]) -> None:
     for each in inputs:
         read = _target(Path(each))
         same = target == read or (target.exists() and read.exists() and target.samefile(read))
-        # A folder holds what lies in it; a run directory's own files are named one by one.
-        if same or read in target.parents and _is_whole(read) or target in read.parents:
+        if same or read in target.parents or target in read.parents:
             raise InputError(f"{what} {str(path)!r}: is read by this command ({each}); accepted: another path")
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a folder is one thing that is read as such: a Zarr array or group, not a folder of files."""
-    return any((folder / name).exists() for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
 def _check_own(output: Output, made_by: MadeBy) -> None:
@@ -191,13 +185,15 @@ def _alone(path: Path, what: str = "output") -> Iterator[None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
+        if not Path(lock.lock_file).exists():
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
         raise InputError(f"{what} {str(path)!r}: another process is writing it; accepted: another path") from None
     except OSError as error:
         _remove_empty(made)
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     try:
         if lock.lock_counter == 1:
-            sweep(target.parent, re.escape(target.name), locks=False)
+            _clear(target)
         yield
     finally:
         if lock.lock_counter == 1:
@@ -233,7 +229,7 @@ def replacing(path: str | Path, made_by: MadeBy | None = None) -> Iterator[Path]
     check_output(path, folder=path.is_dir())
     with _alone(path):
         target = _target(path)
-        temporary = target.with_name(f".{os.getpid()}-{target.name}")
+        temporary = _temporary(target)
         try:
             yield temporary
             if made_by is not None:
@@ -262,9 +258,12 @@ def replacing_all(path: str | Path) -> Iterator[Path]:
         try:
             working.mkdir()
             yield working
-            for part in working.iterdir():
-                if part.name != path.name:
-                    rename(part, _target(path.with_name(part.name)))
+            parts = [part for part in working.iterdir() if part.name != path.name]
+            if parts and path.exists():
+                # Never beside the parts of another.
+                remove(_target(path))
+            for part in parts:
+                rename(part, _target(path.with_name(part.name)))
             (working / path.name).rename(temporary)
         finally:
             remove(working)
@@ -275,12 +274,13 @@ def rename(temporary: Path, target: Path) -> None:
     if not (temporary.is_dir() and target.is_dir()):
         os.replace(temporary, target)
         return
-    aside = target.with_name(f".{os.getpid()}-old-{target.name}")
-    os.replace(target, aside)
+    aside = _temporary(target, "old-")
     try:
+        os.replace(target, aside)
         os.replace(temporary, target)
-    except OSError:
-        os.replace(aside, target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            os.replace(aside, target)
         raise
     remove(aside)
 
@@ -293,22 +293,39 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def is_trace(path: Path, names: str, locks: bool = True) -> bool:
-    """Whether a file is a temporary one or a lock of this module, which only a killed writer leaves.
+def _temporary(target: Path, kind: str = "") -> Path:
+    """A name beside `target` for what is written, or set aside, by this process; it keeps the ending."""
+    return target.with_name(f".{os.getpid()}.zoo-{kind}{target.name}")
 
-    Args:
-        path: the file.
-        names: a regular expression for the names of what is written there.
-        locks: whether locks are traces.
+
+def _temporaries(names: str) -> str:
+    """A regular expression for the temporary names of files of these `names`, by any process."""
+    return rf"\.\d+\.zoo-(old-)?({names})(-all)?"
+
+
+def _clear(target: Path) -> None:
+    """Remove what killed writers left of `target`, which is held; what one set aside takes its place again."""
+    for left in target.parent.glob(".*"):
+        if not re.fullmatch(_temporaries(re.escape(target.name)), left.name):
+            continue
+        if ".zoo-old-" in left.name and not os.path.lexists(target):
+            os.replace(left, target)
+        else:
+            remove(left)
+
+
+def is_trace(path: Path, names: str) -> bool:
+    """Whether a file is a temporary one or a lock of this module, of version 1 too, which only a killed writer leaves.
+
+    `names`: a regular expression for the names of what is written there.
     """
-    temporary = rf"\.\d+-(old-)?({names})(-all)?"
-    return re.fullmatch(rf"{temporary}|\.({names})\.lock" if locks else temporary, path.name) is not None
+    return re.fullmatch(rf"{_temporaries(names)}|\.\d+-({names})|\.({names})\.lock", path.name) is not None
 
 
-def sweep(folder: Path, names: str, locks: bool = True) -> None:
+def sweep(folder: Path, names: str) -> None:
     """Remove from `folder` what killed writers left of files of these `names`, which this process holds alone."""
     for left in folder.glob(".*"):
-        if is_trace(left, names, locks):
+        if is_trace(left, names):
             remove(left)
 
 

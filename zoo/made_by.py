@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from zoo.errors import InputError
+
 _KEY = "made_by"
 # Bytes at the end of a file among which a comment is looked for.
 _TAIL = 2**16
@@ -58,8 +60,13 @@ def key_of(path: str | Path) -> str:
 
     A hash of a file's content, of its size and time where it has more than 256 MiB; of the names, sizes and times of
     all files in a folder. The name of the file or folder itself is not part of it.
+
+    Raises:
+        InputError: for a device or a pipe.
     """
     path, found = Path(path), hashlib.blake2b(digest_size=16)
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise InputError(f"{path}: is a device or a pipe; accepted: a file or a folder")
     if path.is_dir():
         for file in sorted(each for each in path.rglob("*") if each.is_file()):
             about = file.stat()

@@ -22,15 +22,15 @@ from zoo.dense.convert import convolutionalize
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
-from zoo.files import is_trace, replacing, sweep, write_json
+from zoo.files import is_trace, remove, replacing, sweep, write_json
 from zoo.progress import say
 from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
 from zoo.training.precision import resolve
 
-# What a run writes before it reads its data.
-_FIRST_FILES = ("config.yaml", "environment.json")
+# What a run writes before its first checkpoint.
+_FIRST_FILES = ("config.yaml", "environment.json", "checkpoints", "tensorboard")
 # The names of all files that a run writes.
 FILES = (
     r"(config\.yaml|(environment|evaluation)\.json|model\.keras|history\.csv|step-\d+\.npz"
@@ -225,7 +225,7 @@ def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[st
     return [
         plots.curves(history, folder / "curves.png"),
         plots.confusion(counts, class_names, folder / "confusion.png"),
-        plots.filters(model, folder / "filters.png"),
+        *([plots.filters(model, folder / "filters.png")] if plots.first_convolution(model) else []),
     ]
 
 
@@ -276,7 +276,8 @@ def _claim(folder: Path, config: Config) -> None:
         if difference:
             raise InputError(f"run directory {str(folder)!r}: holds another config's run: {difference}")
         return
-    (folder / "environment.json").unlink(missing_ok=True)
+    for name in _FIRST_FILES:
+        remove(folder / name)
     with replacing(path) as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
 
@@ -296,14 +297,14 @@ def _check_own(path: Path) -> None:
 
 
 def _began(folder: Path) -> bool:
-    return (folder / "checkpoints").is_dir() or (folder / "evaluation.json").is_file()
+    return any(folder.glob("checkpoints/step-*.npz")) or (folder / "evaluation.json").is_file()
 
 
 def _withdraw(folder: Path) -> None:
     """Leave nothing of a run that was refused before it began."""
     if not _began(folder):
-        for name in ("config.yaml", "environment.json", ".lock"):
-            (folder / name).unlink(missing_ok=True)
+        for name in (*_FIRST_FILES, ".lock"):
+            remove(folder / name)
         if not any(folder.iterdir()):
             folder.rmdir()
 

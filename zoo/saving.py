@@ -7,6 +7,7 @@ card stays with the file wherever it is moved.
 import json
 import math
 import zipfile
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -157,9 +158,9 @@ def load(path: str | Path) -> keras.Model:
 
 def _layers(config: Any) -> Iterator[dict[str, Any]]:
     """Every part of a model's configuration that makes an object of a class, nested ones too."""
-    parts = [config]
+    parts = deque([config])
     while parts:
-        part = parts.pop(0)
+        part = parts.popleft()
         if isinstance(part, dict):
             if part.get("class_name") and isinstance(part.get("config"), dict):
                 yield part

@@ -16,11 +16,19 @@ def keras_defaults() -> Iterator[None]:
     What a model computes in, and how its images lie, is said by its own config and its file alone.
     """
     before = config.dtype_policy(), config.floatx(), config.epsilon(), config.image_data_format()
+    limits = config.max_epochs(), config.max_steps_per_epoch()
     _set("float32", "float32", 1e-7, "channels_last")
+    _limit(None, None)
     try:
         yield
     finally:
         _set(*before)
+        _limit(*limits)
+
+
+def _limit(epochs: int | None, steps: int | None) -> None:
+    config.set_max_epochs(epochs)
+    config.set_max_steps_per_epoch(steps)
 
 
 def _set(policy: str | keras.DTypePolicy, floatx: str, epsilon: float, data_format: str) -> None:

@@ -6,8 +6,8 @@ import click
 
 from zoo.cli.start import FILE, OVERWRITE, quiet_start, zoo
 from zoo.errors import InputError
-from zoo.files import Output, check_outputs, write_json, writing
-from zoo.made_by import MadeBy, key_of
+from zoo.files import Output, check_outputs, remove, write_json, writing
+from zoo.made_by import MadeBy, key_of, maker_of
 from zoo.progress import say
 
 
@@ -70,6 +70,9 @@ def convert(
         if pooling == "global":
             error = error_at_training_size(source, converted, saving.card(converted).image_size)
             _demand_equality(error <= EXACT)
+            if (maker := maker_of(report_file)) and maker.command == made_by.command:
+                # Of the model that was there before.
+                remove(report_file)
             saving.save(converted, output, made_by)
             equality = f"relative error {error:.1e} at training size"
             say(f"wrote {output}: one answer for an image of any size; {equality}")

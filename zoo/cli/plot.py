@@ -78,6 +78,7 @@ def _plot_cell(
 ) -> None:
     with quiet_start():
         from zoo import plots, saving
+        from zoo.classes import normal
         from zoo.errors import unknown
         from zoo.files import Output, writing
         from zoo.made_by import MadeBy, key_of
@@ -89,6 +90,7 @@ def _plot_cell(
     with writing([Output(output, "picture", ".png")], made_by, [*saving.files_of(model), image], overwrite):
         network = saving.load(model)
         names = saving.class_names(network)
+        class_name = None if class_name is None else normal(class_name)
         if class_name is not None and class_name not in names:
             raise InputError(unknown("class", class_name, names))
         with open_pixels(network, image, choice) as pixels:

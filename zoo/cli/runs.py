@@ -98,7 +98,7 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         from zoo import data, saving
         from zoo.classes import normal
         from zoo.evaluate import evaluate as measure
-    with _report(output, (run,), {}, overwrite) as write:
+    with _report(output, (run,), _data_of(run), {}, overwrite) as write:
         model = saving.load(run)
         dataset = data.load(config)
         known = saving.card(model).class_names
@@ -119,7 +119,7 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
 def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwrite: bool) -> None:
     with quiet_start():
         from zoo.comparison import compare_models
-    with _report(output, (new, old), {"tolerance": tolerance}, overwrite) as write:
+    with _report(output, (new, old), [*_data_of(new), *_data_of(old)], {"tolerance": tolerance}, overwrite) as write:
         comparison = compare_models(new, old, tolerance)
         for fault in comparison.faults:
             say(str(fault))
@@ -129,9 +129,17 @@ def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwr
         click.get_current_context().exit(1)
 
 
+def _data_of(run: Path) -> list[Path]:
+    """The file or folder of a run's data, if it has one of its own; tensorflow-datasets share theirs."""
+    if not (run / "config.yaml").is_file():
+        return []
+    data = run_config(run).data
+    return [data.dir] if data.dir is not None and data.name in ("npz", "image_folder") and data.dir.exists() else []
+
+
 @contextlib.contextmanager
 def _report(
-    output: Path | None, models: Sequence[Path], options: dict[str, Any], overwrite: bool
+    output: Path | None, models: Sequence[Path], data: Sequence[Path], options: dict[str, Any], overwrite: bool
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """What writes the numbers of an evaluation to `output`, which is checked before; nothing where there is none."""
     from zoo import saving
@@ -141,8 +149,8 @@ def _report(
         return
     read = [saving.files_of(model) for model in models]
     keys = {f"model {index}": [key_of(file) for file in files if file.exists()] for index, files in enumerate(read)}
-    made_by = MadeBy("zoo evaluate", {**keys, **options})
-    with writing([Output(output)], made_by, [file for files in read for file in files], overwrite):
+    made_by = MadeBy("zoo evaluate", {**keys, "data": [key_of(path) for path in data], **options})
+    with writing([Output(output)], made_by, [*data, *(file for files in read for file in files)], overwrite):
         yield lambda content: write_json(output, content, made_by)
 
 

@@ -90,6 +90,7 @@ def scan(
     """
     with quiet_start():
         from zoo import saving
+        from zoo.classes import normal
         from zoo.errors import unknown
         from zoo.graph import check_one_output
         from zoo.scanning.answers import check_pooling
@@ -102,6 +103,7 @@ def scan(
     network = saving.load(model)
     check_one_output(network)
     names = saving.class_names(network)
+    class_name = None if class_name is None else normal(class_name)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
     if gpus and workers is None:
@@ -112,18 +114,20 @@ def scan(
     if len(images) == 1 and not _is_folder(images[0]):
         if workers is not None:
             raise InputError(f"--workers: received {workers} for one image; accepted: several images, or a folder")
-        if mask is not None and mask.is_dir():
+        if mask is not None and _is_folder(mask):
             mask = _mask_of(images[0], mask)
         scanner = Scanner(network, **options, progress=True)
         _scan_one(scanner, images[0], mask, output, written, saving.files_of(model), overwrite)
         return
+    if mask is not None and not _is_folder(mask):
+        raise InputError(f"mask: received the file {str(mask)!r} for several images; accepted: a folder of masks")
     jobs = _folders(images, output)
     prepare = partial(
         _prepared,
         mask=None if mask is None else mask.absolute(),
         options=options,
         written=written,
-        model_files=[file.absolute() for file in saving.files_of(model)],
+        others=[each.absolute() for each in (*saving.files_of(model), *(image for image, _ in jobs))],
         overwrite=overwrite,
     )
     failed = []
@@ -152,7 +156,7 @@ def _prepared(
     mask: Path | None,
     options: dict,
     written: dict,
-    model_files: Sequence[Path],
+    others: Sequence[Path],
     overwrite: bool,
 ) -> Callable[[Path, Path], None]:
     """What scans one image of many into its folder, unless its results are there."""
@@ -166,7 +170,7 @@ def _prepared(
             say(f"{image}: is there already, {folder}")
             return
         say(f"{image}:")
-        _scan_one(scanner, image, own_mask, folder, written, model_files, overwrite)
+        _scan_one(scanner, image, own_mask, folder, written, others, overwrite)
 
     return job
 
@@ -177,7 +181,7 @@ def _scan_one(
     mask: Path | None,
     folder: Path,
     written: dict,
-    model_files: Sequence[Path],
+    others: Sequence[Path],
     overwrite: bool,
 ) -> None:
     """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
@@ -193,7 +197,7 @@ def _scan_one(
         overwrite = overwrite or _is_version_1(folder, made_by.inputs)
         outputs = [Output(streamed, folder=streamed.suffix == ".zarr", maker=MadeBy("zoo scan", key))]
         outputs += [Output(folder / name) for name in _names(written)]
-        read = [image, *([] if mask is None else [mask]), *model_files]
+        read = [image, *([] if mask is None else [mask]), *others]
         with writing(outputs, made_by, read, overwrite):
             scores = replace(scanner(pixels, mask, streamed, overwrite, settle=False), made_from=dict(made_by.inputs))
             names, drawn = scores.class_names, written["class"]
@@ -206,7 +210,7 @@ def _scan_one(
             kept = _keep(scores, streamed, written["format"])
             _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
             Store(streamed).settle()
-    say_notes(image, pixels.notes)
+    say_notes(image, scores.notes)
     say(f"{rows} x {columns} cells, {scores.sentence()}")
     if scores.other_function:
         say(f"note: {scores.other_function}")
@@ -302,12 +306,15 @@ def _folders(images: tuple[Path, ...], output: Path) -> list[tuple[Path, Path]]:
     return jobs
 
 
-def _mask_of(image: Path, mask: Path) -> Path:
-    if not mask.is_dir():
-        return mask
-    found = [each for each in sorted(mask.iterdir()) if each.stem == image.stem]
-    if not found:
-        raise InputError(f"mask: {str(mask)!r} has no file {image.stem}.*; accepted: a mask for every image")
+def _mask_of(image: Path, folder: Path) -> Path:
+    """The picture in a folder of masks that has the image's name, or that alone has its stem."""
+    from zoo.pictures import list_pictures
+
+    masks = list_pictures(folder).pictures
+    found = [each for each in masks if each.name == image.name] or [each for each in masks if each.stem == image.stem]
+    if len(found) != 1:
+        received = f"{len(found)} masks named {image.stem}.*" if found else f"no mask named {image.stem}.*"
+        raise InputError(f"mask: {str(folder)!r} has {received}; accepted: one mask for every image")
     return found[0]
 
 
@@ -315,8 +322,19 @@ def _is_there(folder: Path, key: Callable[[], dict]) -> bool:
     """Whether the folder holds the results of this scan."""
     from zoo.scanning.keys import difference
 
-    made_from = _record(folder).get("made_from")
-    return isinstance(made_from, dict) and difference(made_from, key()) is None
+    record = _record(folder)
+    made_from = record.get("made_from")
+    return isinstance(made_from, dict) and difference(made_from, key()) is None and _is_complete(folder, record)
+
+
+def _is_complete(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether all files are there that a scan's record tells of; version 1 had no viewer in every folder."""
+    named = [
+        record.get("scores"),
+        record.get("scanned"),
+        *(["overlay.png", "viewer.html"] if "made_by" in record else []),
+    ]
+    return all((folder / name).exists() for name in named if name)
 
 
 def _is_version_1(folder: Path, key: Mapping[str, Any]) -> bool:

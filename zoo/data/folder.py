@@ -212,7 +212,9 @@ def _split(
     images, problems = FolderImages(files, config), []
 
     def about(image: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int]]:
-        return images.fit(image), pixel_digest(image), image.shape[:2]
+        fitted = images.fit(image)
+        # Two images that are one when the model sees them are copies.
+        return fitted, pixel_digest(fitted), image.shape[:2]
 
     digests = np.zeros(len(files), np.uint64)
     sizes = np.array([file.size for file in files], np.int64).reshape(-1, 2)

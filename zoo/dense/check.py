@@ -31,12 +31,18 @@ def error_at_training_size(
     A softmax or sigmoid at the end is left out on both sides (see `scores_before`); both compute in float32 at least.
 
     Raises:
-        InputError: where `converted` gives something else than one cell for each of the source's outputs.
+        InputError: where the source's scores are not finite, or `converted` gives something else than one cell for each
+            of its outputs.
     """
     graph = trace(model)
     if images is None:
         images = random_images(model, graph, 2, size)
     outputs = scores_before(in_float32(model, graph), images)
+    if not all(np.isfinite(scores).all() for scores in outputs):
+        raise InputError(
+            f"model {model.name!r}: its scores are not finite, computed in float32; accepted: a model whose training "
+            "did not diverge"
+        )
     cells = scores_before(in_float32(converted, trace(converted)), images)
     if [wanted.size for wanted in outputs] != [given.size for given in cells]:
         shapes = [", ".join(str(scores.shape[1:]) for scores in each) for each in (cells, outputs)]

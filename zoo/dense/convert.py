@@ -1,5 +1,6 @@
 """A classifier as a fully-convolutional model: the same function at the training size, on images of any size."""
 
+import math
 from typing import Literal
 
 import keras
@@ -88,6 +89,11 @@ def _opened(
     if collapses:
         errors["a larger size"] = error_on_larger_maps(graph, converted, collapses, size, pooling)
     for where, error in errors.items():
+        if not math.isfinite(error):
+            raise InputError(
+                f"model {model.name!r}: its scores are not finite at {where}, computed in float32; accepted: a model "
+                "whose training did not diverge"
+            )
         if not error <= _TOLERANCE:
             raise RuntimeError(
                 f"conversion of {model.name!r} failed its check: relative error {error:.1e} at {where}; this is a "

@@ -1,5 +1,6 @@
 """A large image to a ScoreMap, whole or in tiles, with the same answer."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
@@ -87,6 +88,9 @@ def scan(
         choice: which image of a file with several, such as `zoo.Choice(series=1, level=2)`.
         overwrite: replace what is at the output, where that is not the same scan's; never the image or the mask.
 
+    Warns:
+        UserWarning: what the reader has to say of the image and the mask, such as which of several images was read.
+
     Raises:
         InputError: where the image has other channels or samples than the model's images, values that are not finite,
             or no window fits; a tile is smaller than the stride, or tiles are asked of a model whose cells depend on
@@ -98,7 +102,10 @@ def scan(
         OSError: where the output cannot be written; what is there is kept.
     """
     scanner = Scanner(fcn, tile, memory, stride, scales, merge, border, engine, precision, progress, choice)
-    return scanner(image, mask, output, overwrite)
+    score_map = scanner(image, mask, output, overwrite)
+    for note in score_map.notes:
+        warnings.warn(f"{image if isinstance(image, str | Path) else 'image'} {note}", stacklevel=2)
+    return score_map
 
 
 class Scanner:
@@ -182,6 +189,7 @@ class Scanner:
             scanned=scanned,
             window=window,
             scales=self.scales,
+            notes=(*source.notes, *(f"(the mask) {note}" for note in getattr(inside, "notes", ()))),
         )
 
     def key(self, image: Any, mask: Any = None) -> dict[str, Any]:

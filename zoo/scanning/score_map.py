@@ -42,7 +42,8 @@ class ScoreMap:
     All boxes are in pixels of the image itself. `starts`: the first pixel of every row and of every column of windows,
     `window`: the sides of one; default: those of `geometry`. `scales`: those that the image was scanned at. A cell then
     looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and `cell_box` are those of the
-    smallest scale, in which those of all others lie.
+    smallest scale, in which those of all others lie. `notes`: what the reader has to say of image and mask, a line
+    each.
     """
 
     scores: np.ndarray
@@ -57,6 +58,7 @@ class ScoreMap:
     scanned: np.ndarray | None = None
     window: tuple[float, float] | None = None
     scales: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take what is not given from the geometry, and see that the scores are known where cells were scanned.

@@ -40,6 +40,9 @@ class Store:
         if self.path.suffix not in ENDINGS:
             raise InputError(f"output {str(path)!r}: accepted: a name that ends in {' or '.join(ENDINGS)}")
         check_output(self.path, folder=self._is_folder)
+        if self.path.is_symlink():
+            # The room for the map is where the link leads to.
+            self.path = Path(os.path.realpath(self.path))
         self.part = self.path.with_name(f"{self.path.name}.part")
         self.journal = self.path.with_name(f"{self.path.name}.journal")
         self.done: set[int] = set()
