@@ -225,3 +225,20 @@ def test_the_form_of_a_file_is_that_of_its_picture(tmp_path, ending):
         Image.fromarray(RGB).save(path, exif=exif)
         picture = read_picture(path)[0]
         assert stored_form(path) == (picture.dtype, picture.shape[:2])
+
+
+def test_whole_words_say_what_lies_beside_a_picture(tmp_path):
+    def read(*names):
+        with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
+            for value, name in enumerate(names):
+                file.write(np.full((8, 9), value, np.uint8), photometric="minisblack", metadata={"Name": name})
+        pixels, notes = read_picture(tmp_path / "a.ome.tif")
+        return pixels.max(), " | ".join(notes)
+
+    for name in ("Macrophages 1", "Bitmap", "roadmap", "Unlabelled"):
+        number, said = read(name, "second")
+        assert number == 0 and said.startswith("holds 2 images, of which series 0 is read")
+    passed_over = "series 0 (slide_label 2): passed over by name, as beside the picture; --series 0 to 1 chooses one"
+    assert read("slide_label 2", "second") == (1, passed_over)
+    number, said = read("Map of A", "Map of B")
+    assert number == 0 and said.startswith("holds 2 images, of which series 0 is read")

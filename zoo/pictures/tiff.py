@@ -1,6 +1,7 @@
 """TIFF and BigTIFF: which image of the file, what its samples mean, and how its strips and tiles are read."""
 
 import math
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, listing
 from zoo.pictures.scale import tiff_pixel_size
 from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
 from zoo.pictures.wanted import Choice, Wanted, choose
@@ -27,8 +28,9 @@ _J2K = (_J2K_YCBCR, _J2K_RGB, 33004, 34712)
 _DENSEST = {**dict.fromkeys((8, 32946, 50013), 1100), 5: 3000, 32773: 64}
 # Pixels of a strip or tile.
 _MOST_PIXELS = 2**31
-# What a slide holds beside its picture.
-_BESIDE = ("label", "macro", "thumbnail", "overview", "map")
+# What a slide holds beside its picture, and the formats whose names tifffile sets, so that they need no note.
+_BESIDE = {"label", "macro", "thumbnail", "overview", "map"}
+_SLIDES = ("svs", "ndpi", "scn", "bif", "qpi", "philips", "avs", "indica")
 # More planes than any microscope's, and few enough to be listed.
 _MOST_PLANES = 2**20
 
@@ -121,8 +123,17 @@ def _choose_planes(
         while index >= counts[which]:
             index, which = index - counts[which], which + 1
         return every[which], [index], []
-    full = [number for number, series in enumerate(every) if not _is_beside(series)] or [0]
+    full = [number for number, series in enumerate(every) if not _is_reduced(series)] or [0]
+    beside = [number for number in full if _is_beside(every[number])]
+    # Where all have such names, they are the pictures.
+    beside = beside if len(beside) < len(full) else []
+    full = [number for number in full if number not in beside]
     notes = []
+    if said := [f"{number} ({every[number].name[:40]})" for number in beside if every[number].kind not in _SLIDES]:
+        notes.append(
+            f"series {listing(said, 3)}: passed over by name, as beside the picture; "
+            f"--series 0 to {len(every) - 1} chooses one"
+        )
     if len(full) > 1:
         notes.append(
             f"holds {len(full)} images, of which series {full[0]} is read; --series 0 to {len(every) - 1} chooses one"
@@ -130,9 +141,13 @@ def _choose_planes(
     return _channels(every[full[0]], name, notes)
 
 
+def _is_reduced(series: "tifffile.TiffPageSeries") -> bool:
+    return bool(series.keyframe.is_reduced or series.keyframe.is_mask)
+
+
 def _is_beside(series: "tifffile.TiffPageSeries") -> bool:
-    about = series.keyframe
-    return bool(about.is_reduced or about.is_mask) or any(each in series.name.lower() for each in _BESIDE)
+    """Whether one of its name's words, whole, says that it lies beside the picture."""
+    return not _BESIDE.isdisjoint(re.findall(r"[^\W\d_]+", series.name.lower()))
 
 
 def _channels(
