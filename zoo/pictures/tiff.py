@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import InputError, listing
+from zoo.pictures.jpegs import check_scans, end_of
 from zoo.pictures.scale import tiff_pixel_size
 from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
 from zoo.pictures.wanted import Choice, Wanted, choose
@@ -296,18 +297,29 @@ def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.n
             file.seek(page.dataoffsets[index])
             content = file.read(page.databytecounts[index])
         _check_frame(about, content)
-    samples, _, shape = about.decode(content, index, jpegtables=page.jpegtables, jpegheader=about.jpegheader)
+
+    def decode(content: bytes | None) -> tuple:
+        return about.decode(content, index, jpegtables=page.jpegtables, jpegheader=about.jpegheader)
+
+    samples, _, shape = decode(content)
     if samples is None:
         return np.full(shape[1:], about.nodata, about.dtype)
+    # The parts of Hamamatsu's one large frame have a header made up for them, and no end of their own.
+    if int(about.compression) in _JPEG and about.jpegheader is None:
+        check_scans(content, lambda padded: np.array_equal(decode(padded)[0], samples))
     return _from_luma(samples[0]) if int(about.compression) == _J2K_YCBCR and samples.shape[-1] >= 3 else samples[0]
 
 
 def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
-    """See, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice."""
+    """See, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice.
+
+    Of JPEG 2000 lengths are checked, so bytes that were overwritten are not found; of JPEG see `check_scans`.
+    """
     if int(about.compression) in _JPEG and about.jpegheader is None:
         from tifffile.tifffile import jpeg_shape
 
         size = jpeg_shape(content)[1:3]
+        end_of(content)
     elif int(about.compression) in _DENSEST:
         samples = 1 if about.axes == "SYX" else about.samplesperpixel
         size = math.prod(_side(about)) * samples * about.bitspersample // 8
@@ -319,15 +331,26 @@ def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
         # The marker SIZ: its length and capabilities, then width and height of the reference grid.
         width, height = (int.from_bytes(content[start + at : start + at + 4], "big") for at in (8, 12))
         size = (height, width)
+        _check_tile_parts(content, start)
     else:
         return
-    # Decoders fill up with grey what is cut off; both formats end with this marker, which their data never has.
-    if content.rfind(b"\xff\xd9") < max(content.find(b"\xff\xda"), 0):
-        raise ValueError("a frame without its end")
     most = _side(about)
     # Encoders fill their last blocks up.
     if any(side > 2 * limit + 64 for side, limit in zip(size, most, strict=True)):
         raise ValueError(f"a frame of {size[0]} x {size[1]} pixels for {most[0]} x {most[1]}")
+
+
+def _check_tile_parts(content: bytes, start: int) -> None:
+    """See that a JPEG 2000 codestream ends where the lengths of its tile-parts say: decoders fill up what is cut."""
+    place = start + 2
+    # Segments of the main header, up to the first marker SOT, whose length is that of a tile-part, 0 up to the end.
+    while 0 <= place < len(content) and content[place : place + 2] != b"\xff\x90":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    while content[place : place + 2] == b"\xff\x90":
+        length = int.from_bytes(content[place + 6 : place + 10], "big")
+        place = place + length if length else content.rfind(b"\xff\xd9")
+    if content[place : place + 2] != b"\xff\xd9" or place < start:
+        raise ValueError("a frame without its end")
 
 
 def _from_luma(pixels: np.ndarray) -> np.ndarray:
