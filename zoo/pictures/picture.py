@@ -133,8 +133,6 @@ class Picture:
         return np.ascontiguousarray(pixels)
 
     def _see_alpha(self, alpha: np.ndarray) -> None:
-        if self._wanted.mask:
-            return
         opaque = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
         if (alpha != opaque).any():
             more = ", and its colours are stored multiplied by it" if self.multiplied else ""
