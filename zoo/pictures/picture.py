@@ -233,10 +233,10 @@ def is_picture(path: Path) -> bool:
         if path.exists() and not path.is_file():
             return False
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(18)
     except OSError:
         return True
-    known = start.startswith((*tiff.MAGIC, MAGIC, whole.PNG, whole.JPEG, whole.BMP))
+    known = start.startswith((*tiff.MAGIC, MAGIC)) or whole.is_whole(start)
     return known or path.suffix.lower() in _ENDINGS
 
 

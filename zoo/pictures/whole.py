@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
-BMP = b"BM"
+# Sizes of a BMP file's second header, which follows the first one of 14 bytes, of all its versions.
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 # Bytes of pixels that a byte of the file can stand for: 1,032 in Deflate, fewer in JPEG and in BMP's run lengths.
 _DENSEST = 1100
 _ORIENTATION = 0x0112
@@ -29,6 +30,12 @@ _MODES = {
     **{mode: ("rgb", "RGBA") for mode in ("RGBA", "PA")},
 }
 _TRANSPARENT = {"1": "LA", "L": "LA", "RGB": "RGBA", "P": "RGBA"}
+
+
+def is_whole(start: bytes) -> bool:
+    """Whether a file that begins with these bytes, 18 at least, is PNG, JPEG or BMP; "BM" alone begins texts too."""
+    header = int.from_bytes(start[14:18], "little")
+    return start.startswith((PNG, JPEG)) or start.startswith(b"BM") and header in _BMP_HEADERS
 
 
 def open_whole(path: Path, choice: Choice, most: float) -> Stored:
