@@ -19,7 +19,8 @@ def check_scans(content: bytes, same: Callable[[bytes], bool]) -> None:
 
     Noise is put before the end marker. No decoder reads it where the data suffice, and `same`, which decodes what it
     is given, finds the same pixels; else the noise becomes pixels. Bytes that were overwritten, such as by zeros, are
-    found where they do not suffice for as many pixels.
+    found where they do not suffice for as many pixels. Data that are missing before a restart marker, in the middle,
+    are not found.
 
     Raises:
         ValueError: where the end marker, scans or data are missing.
