@@ -35,8 +35,10 @@ def jpeg(pixels=SMOOTH, **options):
 @pytest.mark.parametrize("name", CODED)
 def test_jpeg_files(tmp_path, name):
     content = jpeg(**CODED[name])
-    for more in (b"", bytes(20), b"more" + END):
-        (tmp_path / "a.jpg").write_bytes(content + more)
+    # Bytes of ones may fill up before a marker.
+    filled = content[:-2] + b"\xff\xff" + END
+    for whole in (content, content + bytes(20), content + b"more" + END, filled):
+        (tmp_path / "a.jpg").write_bytes(whole)
         np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), np.asarray(Image.open(io.BytesIO(content))))
     half = content[: len(content) // 2]
     zeros = bytes(len(content) - len(half))
@@ -44,6 +46,17 @@ def test_jpeg_files(tmp_path, name):
     for cut in (half + END, content[:-12] + END, content[:-2], half + zeros, half + zeros + END, last_scan + END):
         (tmp_path / "a.jpg").write_bytes(cut)
         with pytest.raises(InputError, match="a.jpg: broken or truncated"):
+            read_image(tmp_path / "a.jpg")
+
+
+def test_data_that_are_missing_in_the_middle(tmp_path):
+    content = jpeg(restart_marker_blocks=3)
+    restart = content.index(b"\xff\xd2")
+    scans = jpeg(progressive=True)
+    scan = [place for place in range(len(scans)) if scans[place : place + 2] == b"\xff\xc4"][3]
+    for whole, marker in ((content, restart), (scans, scan)):
+        (tmp_path / "a.jpg").write_bytes(whole[: marker - 8] + whole[marker:])
+        with pytest.raises(InputError, match="its data end before its pixels do"):
             read_image(tmp_path / "a.jpg")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import InputError, listing
-from zoo.pictures.jpegs import check_scans, end_of
+from zoo.pictures.jpegs import check_scans, ends_of
 from zoo.pictures.scale import tiff_pixel_size
 from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
 from zoo.pictures.wanted import Choice, Wanted, choose
@@ -319,7 +319,7 @@ def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
         from tifffile.tifffile import jpeg_shape
 
         size = jpeg_shape(content)[1:3]
-        end_of(content)
+        ends_of(content)
     elif int(about.compression) in _DENSEST:
         samples = 1 if about.axes == "SYX" else about.samplesperpixel
         size = math.prod(_side(about)) * samples * about.bitspersample // 8
