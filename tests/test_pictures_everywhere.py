@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from zoo.data.folder import File, FolderImages, read_folder
 from zoo.data.layout import Place
 from zoo.dense.convert import convolutionalize
 from zoo.errors import InputError
-from zoo.pictures import Choice, Wanted, open_mask, read_picture, write_tiled
+from zoo.pictures import Choice, Wanted, check_array, open_mask, read_picture, write_tiled
 from zoo.scanning.influence import influence
 from zoo.scanning.regions import score_boxes
 from zoo.scanning.scan import Scanner, scan
@@ -183,6 +184,37 @@ def test_arrays_that_cannot_be_the_models_pixels(model):
         assert text in str(raised.value)
     for image in (RGB.astype(np.float64), RGB.astype(np.int64), np.zeros((4, 4, 3)), np.ma.masked_less(RGB, 0)):
         np.testing.assert_array_equal(scan(model, image).scores, np.asarray(image))
+
+
+def test_arrays_of_other_libraries():
+    foreign = SimpleNamespace(shape=RGB.shape, dtype="torch.uint8", __getitem__=RGB.__getitem__)
+    for image in (
+        foreign,
+        SimpleNamespace(shape=None, dtype="uint8"),
+        SimpleNamespace(shape=(4, None)),
+        [[1]],
+        None,
+        3,
+    ):
+        for what, check in (("image", lambda image: check_array(image, Wanted())), ("mask", open_a_mask)):
+            with pytest.raises(InputError, match=rf"^{what}: received [\w.]+; accepted: a file, or a NumPy array"):
+                check(image)
+
+
+def open_a_mask(mask):
+    with open_mask(mask, SHAPE):
+        pass
+
+
+def test_notes_of_a_mask(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([RGB[..., 0]] * 3), photometric="minisblack")
+    Image.fromarray(RGBA).save(tmp_path / "a.png")
+    for name, note in (("a.tif", "holds 3 images, of which the first is read"), ("a.png", "its alpha is left out")):
+        with open_mask(tmp_path / name, SHAPE) as mask:
+            mask[:, :]
+            assert [text.startswith(note) for text in mask.notes] == [True]
+    with open_mask(RGB, SHAPE) as mask:
+        assert mask.notes == ()
 
 
 def test_the_choice_of_a_picture_is_part_of_what_is_scanned_only_where_it_is_made(model, tmp_path):

@@ -198,12 +198,19 @@ def test_pictures_of_a_folder(tmp_path):
     zarr.create_array(tmp_path / "d", data=RGB)
     (tmp_path / "broken.PNG").write_bytes(b"")
     (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7")
-    (tmp_path / "notes.txt").write_text("hello")
+    saved(tmp_path / ".q.png", RGB)
+    (tmp_path / ".sub").mkdir()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (tmp_path / name).write_bytes(b"\0\0\0\1Bud1")
+    Image.fromarray(RGB).save(tmp_path / "bitmap", "BMP")
+    (tmp_path / "BMI.csv").write_text("BMI,age,height\n22,31,180\n")
+    (tmp_path / "notes.txt").write_text("BM")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     found = list_pictures(tmp_path)
-    assert [path.name for path in found.pictures] == ["a.png", "b.svs", "broken.PNG", "c.npy", "d"]
-    assert found.note == "left out 3 that are no pictures: folder/, notes.txt, pipe"
+    assert [path.name for path in found.pictures] == ["a.png", "b.svs", "bitmap", "broken.PNG", "c.npy", "d"]
+    no_pictures = "4 that are no pictures: BMI.csv, folder/, notes.txt and 1 more"
+    assert found.note == f"left out {no_pictures}; 3 hidden: ._a.png, .q.png, .sub/"
     with pytest.raises(InputError, match="received a device or pipe"):
         read_picture(tmp_path / "pipe")
 
@@ -225,3 +232,45 @@ def test_the_form_of_a_file_is_that_of_its_picture(tmp_path, ending):
         Image.fromarray(RGB).save(path, exif=exif)
         picture = read_picture(path)[0]
         assert stored_form(path) == (picture.dtype, picture.shape[:2])
+
+
+def test_whole_words_say_what_lies_beside_a_picture(tmp_path):
+    def read(*names):
+        with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
+            for value, name in enumerate(names):
+                file.write(np.full((8, 9), value, np.uint8), photometric="minisblack", metadata={"Name": name})
+        pixels, notes = read_picture(tmp_path / "a.ome.tif")
+        return pixels.max(), " | ".join(notes)
+
+    for name in ("Macrophages 1", "Bitmap", "roadmap", "Unlabelled"):
+        number, said = read(name, "second")
+        assert number == 0 and said.startswith("holds 2 images, of which series 0 is read")
+    passed_over = "series 0 (slide_label 2): passed over by name, as beside the picture; --series 0 to 1 chooses one"
+    assert read("slide_label 2", "second") == (1, passed_over)
+    number, said = read("Map of A", "Map of B")
+    assert number == 0 and said.startswith("holds 2 images, of which series 0 is read")
+
+
+@pytest.mark.parametrize("inside", ["", "1/"])
+def test_several_multiscales(tmp_path, inside):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    if inside:
+        root.attrs["bioformats2raw.layout"] = 3
+        about = [{"axes": list("yx"), "datasets": [{"path": "only"}]}]
+        root.create_group("0", attributes={"multiscales": about}).create_array("only", data=GREY + 1)
+    group = root.create_group("1") if inside else root
+    axes = [{"name": name} for name in "yx"]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": [{"path": path}]} for path in ("full", "other")]
+    group.create_array("full", data=GREY)
+    group.create_array("other", data=GREY // 2)
+    images = [GREY, GREY // 2] if not inside else [GREY + 1, GREY, GREY // 2]
+    most = len(images) - 1
+    pixels, notes = read_picture(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(pixels[..., 0], images[0])
+    assert notes == (f"holds {len(images)} images, of which series 0 is read; --series 0 to {most} chooses one",)
+    for series, image in enumerate(images):
+        pixels, notes = read_picture(tmp_path / "a.zarr", choice=Choice(series=series))
+        np.testing.assert_array_equal(pixels[..., 0], image)
+        assert not notes
+    with pytest.raises(InputError, match=f"series: received {len(images)}; accepted: 0 to {most}"):
+        read_picture(tmp_path / "a.zarr", choice=Choice(series=len(images)))

@@ -1,6 +1,7 @@
 """Arrays as pictures: .npy files, and what is at hand as an array or is read by slices like one."""
 
 import mmap
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,19 @@ def release(array: Any) -> None:
         array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
+def form_of(array: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and the type of an array, or of what is read by slices like one.
+
+    Raises:
+        InputError: beginning with `name`, where it has none that NumPy knows, as tensors of other libraries.
+    """
+    try:
+        return tuple(operator.index(side) for side in array.shape), np.dtype(array.dtype)
+    except (AttributeError, TypeError, ValueError):
+        kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
+        raise InputError(f"{name}: received {kind}; accepted: a file, or a NumPy array, numpy.asarray(...)") from None
+
+
 def check_array(array: Any, wanted: Wanted, name: str = "image") -> None:
     """See that an array, or what is read by slices like one, is what a model takes: (H, W) or (H, W, C).
 
@@ -58,16 +72,15 @@ def check_array(array: Any, wanted: Wanted, name: str = "image") -> None:
     Raises:
         InputError: for another shape or type, other values, or masked ones.
     """
-    shape = getattr(array, "shape", None)
-    if shape is None or len(shape) not in (2, 3) or 0 in shape:
+    shape, dtype = form_of(array, name)
+    if len(shape) not in (2, 3) or 0 in shape:
         raise InputError(f"{name}: received {type(array).__name__} of shape {shape}; accepted: (H, W) or (H, W, C)")
-    check_shape(name, tuple(shape), wanted.channels)
+    check_shape(name, shape, wanted.channels)
     channels = shape[2] if len(shape) == 3 else 1
     if wanted.channels not in (None, channels):
-        raise InputError(f"{name}: received shape {tuple(shape)}; accepted: (H, W, {wanted.channels})")
+        raise InputError(f"{name}: received shape {shape}; accepted: (H, W, {wanted.channels})")
     if np.ma.is_masked(array):
         raise InputError(f"{name}: received an array with masked values; accepted: one without, such as .filled(0)")
-    dtype = np.dtype(array.dtype)
     if dtype.kind not in "uif":
         raise InputError(f"{name}: received {dtype} samples; accepted: whole numbers or floats")
     if wanted.dtype is None:

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.pictures.arrays import check_finite, release
-from zoo.pictures.picture import open_picture
+from zoo.pictures.arrays import check_finite, form_of, release
+from zoo.pictures.picture import Picture, open_picture
 from zoo.pictures.wanted import Wanted
 
 
 class Mask:
     """A region of interest (H, W, 1): `mask[rows, columns]` -> (h, w, 1), true inside, where a channel is not 0.
 
-    `name` begins what is said of it.
+    `name` begins what is said of it. `notes`: what the user should know of what was read so far, a line each, as a
+    picture's.
     """
 
     dtype = np.dtype(bool)
@@ -24,6 +25,11 @@ class Mask:
     def __init__(self, source: Any, name: str):
         """Take (H, W) or (H, W, C), an array or what is read by slices like one."""
         self._source, self.name, self.shape = source, name, (*source.shape[:2], 1)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Such as that the first of several images is read; none where it is an array."""
+        return self._source.notes if isinstance(self._source, Picture) else ()
 
     def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
         """Read a region, (h, w, 1) bool.
@@ -51,12 +57,12 @@ def open_mask(mask: Any, size: tuple[int, int]) -> Iterator[Mask]:
             _check_size(picture.shape, size, f"mask {mask}")
             yield Mask(picture, f"mask {mask}")
         return
-    shape = tuple(getattr(mask, "shape", ()))
-    _check_size(shape or type(mask).__name__, size, "mask")
+    shape, dtype = form_of(mask, "mask")
+    _check_size(shape, size, "mask")
     if len(shape) not in (2, 3) or len(shape) == 3 and shape[2] not in (1, 3):
         raise InputError(f"mask: received shape {shape}; accepted: (H, W), (H, W, 1) or (H, W, 3), without alpha")
-    if np.dtype(mask.dtype).kind not in "buif" or np.ma.is_masked(mask):
-        what = "masked values" if np.ma.is_masked(mask) else f"{mask.dtype} samples"
+    if dtype.kind not in "buif" or np.ma.is_masked(mask):
+        what = "masked values" if np.ma.is_masked(mask) else f"{dtype} samples"
         raise InputError(f"mask: received {what}; accepted: booleans, whole numbers or floats")
     yield Mask(mask, "mask")
 

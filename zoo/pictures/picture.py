@@ -133,8 +133,6 @@ class Picture:
         return np.ascontiguousarray(pixels)
 
     def _see_alpha(self, alpha: np.ndarray) -> None:
-        if self._wanted.mask:
-            return
         opaque = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
         if (alpha != opaque).any():
             more = ", and its colours are stored multiplied by it" if self.multiplied else ""
@@ -235,10 +233,10 @@ def is_picture(path: Path) -> bool:
         if path.exists() and not path.is_file():
             return False
         with path.open("rb") as file:
-            start = file.read(8)
+            start = file.read(18)
     except OSError:
         return True
-    known = start.startswith((*tiff.MAGIC, MAGIC, whole.PNG, whole.JPEG, whole.BMP))
+    known = start.startswith((*tiff.MAGIC, MAGIC)) or whole.is_whole(start)
     return known or path.suffix.lower() in _ENDINGS
 
 

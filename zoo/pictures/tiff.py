@@ -1,6 +1,7 @@
 """TIFF and BigTIFF: which image of the file, what its samples mean, and how its strips and tiles are read."""
 
 import math
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, listing
+from zoo.pictures.jpegs import check_scans, ends_of
 from zoo.pictures.scale import tiff_pixel_size
 from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
 from zoo.pictures.wanted import Choice, Wanted, choose
@@ -27,8 +29,9 @@ _J2K = (_J2K_YCBCR, _J2K_RGB, 33004, 34712)
 _DENSEST = {**dict.fromkeys((8, 32946, 50013), 1100), 5: 3000, 32773: 64}
 # Pixels of a strip or tile.
 _MOST_PIXELS = 2**31
-# What a slide holds beside its picture.
-_BESIDE = ("label", "macro", "thumbnail", "overview", "map")
+# What a slide holds beside its picture, and the formats whose names tifffile sets, so that they need no note.
+_BESIDE = {"label", "macro", "thumbnail", "overview", "map"}
+_SLIDES = ("svs", "ndpi", "scn", "bif", "qpi", "philips", "avs", "indica")
 # More planes than any microscope's, and few enough to be listed.
 _MOST_PLANES = 2**20
 
@@ -121,8 +124,17 @@ def _choose_planes(
         while index >= counts[which]:
             index, which = index - counts[which], which + 1
         return every[which], [index], []
-    full = [number for number, series in enumerate(every) if not _is_beside(series)] or [0]
+    full = [number for number, series in enumerate(every) if not _is_reduced(series)] or [0]
+    beside = [number for number in full if _is_beside(every[number])]
+    # Where all have such names, they are the pictures.
+    beside = beside if len(beside) < len(full) else []
+    full = [number for number in full if number not in beside]
     notes = []
+    if said := [f"{number} ({every[number].name[:40]})" for number in beside if every[number].kind not in _SLIDES]:
+        notes.append(
+            f"series {listing(said, 3)}: passed over by name, as beside the picture; "
+            f"--series 0 to {len(every) - 1} chooses one"
+        )
     if len(full) > 1:
         notes.append(
             f"holds {len(full)} images, of which series {full[0]} is read; --series 0 to {len(every) - 1} chooses one"
@@ -130,9 +142,13 @@ def _choose_planes(
     return _channels(every[full[0]], name, notes)
 
 
+def _is_reduced(series: "tifffile.TiffPageSeries") -> bool:
+    return bool(series.keyframe.is_reduced or series.keyframe.is_mask)
+
+
 def _is_beside(series: "tifffile.TiffPageSeries") -> bool:
-    about = series.keyframe
-    return bool(about.is_reduced or about.is_mask) or any(each in series.name.lower() for each in _BESIDE)
+    """Whether one of its name's words, whole, says that it lies beside the picture."""
+    return not _BESIDE.isdisjoint(re.findall(r"[^\W\d_]+", series.name.lower()))
 
 
 def _channels(
@@ -281,18 +297,29 @@ def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.n
             file.seek(page.dataoffsets[index])
             content = file.read(page.databytecounts[index])
         _check_frame(about, content)
-    samples, _, shape = about.decode(content, index, jpegtables=page.jpegtables, jpegheader=about.jpegheader)
+
+    def decode(content: bytes | None) -> tuple:
+        return about.decode(content, index, jpegtables=page.jpegtables, jpegheader=about.jpegheader)
+
+    samples, _, shape = decode(content)
     if samples is None:
         return np.full(shape[1:], about.nodata, about.dtype)
+    # The parts of Hamamatsu's one large frame have a header made up for them, and no end of their own.
+    if int(about.compression) in _JPEG and about.jpegheader is None:
+        check_scans(content, lambda padded: np.array_equal(decode(padded)[0], samples))
     return _from_luma(samples[0]) if int(about.compression) == _J2K_YCBCR and samples.shape[-1] >= 3 else samples[0]
 
 
 def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
-    """See, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice."""
+    """See, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice.
+
+    Of JPEG 2000 lengths are checked, so bytes that were overwritten are not found; of JPEG see `check_scans`.
+    """
     if int(about.compression) in _JPEG and about.jpegheader is None:
         from tifffile.tifffile import jpeg_shape
 
         size = jpeg_shape(content)[1:3]
+        ends_of(content)
     elif int(about.compression) in _DENSEST:
         samples = 1 if about.axes == "SYX" else about.samplesperpixel
         size = math.prod(_side(about)) * samples * about.bitspersample // 8
@@ -304,15 +331,26 @@ def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
         # The marker SIZ: its length and capabilities, then width and height of the reference grid.
         width, height = (int.from_bytes(content[start + at : start + at + 4], "big") for at in (8, 12))
         size = (height, width)
+        _check_tile_parts(content, start)
     else:
         return
-    # Decoders fill up with grey what is cut off; both formats end with this marker, which their data never has.
-    if content.rfind(b"\xff\xd9") < max(content.find(b"\xff\xda"), 0):
-        raise ValueError("a frame without its end")
     most = _side(about)
     # Encoders fill their last blocks up.
     if any(side > 2 * limit + 64 for side, limit in zip(size, most, strict=True)):
         raise ValueError(f"a frame of {size[0]} x {size[1]} pixels for {most[0]} x {most[1]}")
+
+
+def _check_tile_parts(content: bytes, start: int) -> None:
+    """See that a JPEG 2000 codestream ends where the lengths of its tile-parts say: decoders fill up what is cut."""
+    place = start + 2
+    # Segments of the main header, up to the first marker SOT, whose length is that of a tile-part, 0 up to the end.
+    while 0 <= place < len(content) and content[place : place + 2] != b"\xff\x90":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    while content[place : place + 2] == b"\xff\x90":
+        length = int.from_bytes(content[place + 6 : place + 10], "big")
+        place = place + length if length else content.rfind(b"\xff\xd9")
+    if content[place : place + 2] != b"\xff\xd9" or place < start:
+        raise ValueError("a frame without its end")
 
 
 def _from_luma(pixels: np.ndarray) -> np.ndarray:

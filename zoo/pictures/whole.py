@@ -1,11 +1,14 @@
 """PNG, JPEG and BMP: files that are decoded whole."""
 
+from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.pictures.jpegs import check_scans
 from zoo.pictures.stored import Stored
 from zoo.pictures.wanted import Choice, choose
 
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
-BMP = b"BM"
+# Sizes of a BMP file's second header, which follows the first one of 14 bytes, of all its versions.
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 # Bytes of pixels that a byte of the file can stand for: 1,032 in Deflate, fewer in JPEG and in BMP's run lengths.
 _DENSEST = 1100
 _ORIENTATION = 0x0112
@@ -26,6 +30,12 @@ _MODES = {
     **{mode: ("rgb", "RGBA") for mode in ("RGBA", "PA")},
 }
 _TRANSPARENT = {"1": "LA", "L": "LA", "RGB": "RGBA", "P": "RGBA"}
+
+
+def is_whole(start: bytes) -> bool:
+    """Whether a file that begins with these bytes, 18 at least, is PNG, JPEG or BMP; "BM" alone begins texts too."""
+    header = int.from_bytes(start[14:18], "little")
+    return start.startswith((PNG, JPEG)) or start.startswith(b"BM") and header in _BMP_HEADERS
 
 
 def open_whole(path: Path, choice: Choice, most: float) -> Stored:
@@ -53,7 +63,10 @@ def open_whole(path: Path, choice: Choice, most: float) -> Stored:
             pixels = _deep(path)
             colour, has_alpha = "grey" if pixels.shape[2] < 3 else "rgb", pixels.shape[2] in (2, 4)
         else:
+            begin = file.tile[0].offset if file.tile else 0
             pixels, colour, has_alpha = _decoded(file, name)
+            if file.format in ("JPEG", "MPO"):
+                _check_jpeg(path.read_bytes()[begin:], pixels)
     return Stored(
         pixels.shape,
         pixels.dtype,
@@ -130,10 +143,25 @@ def _decoded(file: "Image.Image", name: str) -> tuple[np.ndarray, str, bool]:
     if "transparency" in file.info:
         mode = _TRANSPARENT.get(file.mode, mode)
     image = file if file.mode == mode else file.convert(mode)
-    width, height = image.size
-    pixels = np.empty((height, width, len(mode)), np.uint8)
-    # In bands: Pillow hands out its pixels by way of two copies.
-    for top in range(0, height, 256):
-        band = np.asarray(image.crop((0, top, width, min(top + 256, height))))
-        pixels[top : top + 256] = band.reshape(-1, width, len(mode))
+    pixels = np.empty((image.height, image.width, len(mode)), np.uint8)
+    for rows, band in _bands(image):
+        pixels[rows] = band
     return pixels, colour, mode.endswith("A")
+
+
+def _bands(image: "Image.Image") -> Iterator[tuple[slice, np.ndarray]]:
+    """In bands, (h, W, C): Pillow hands out its pixels by way of two copies."""
+    for top in range(0, image.height, 256):
+        rows = slice(top, min(top + 256, image.height))
+        band = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        yield rows, band.reshape(*band.shape[:2], -1)
+
+
+def _check_jpeg(content: bytes, pixels: np.ndarray) -> None:
+    from PIL import Image
+
+    def same(padded: bytes) -> bool:
+        with Image.open(BytesIO(padded), formats=("JPEG",)) as file:
+            return all(np.array_equal(pixels[rows], band) for rows, band in _bands(file))
+
+    check_scans(content, same)

@@ -1,5 +1,6 @@
 """Zarr: single arrays, groups with one, OME-Zarr's multiscales and bioformats2raw's layout."""
 
+import itertools
 import math
 from itertools import takewhile
 from pathlib import Path
@@ -35,8 +36,8 @@ def open_zarr(path: Path, wanted: Wanted, choice: Choice, cache: float) -> Store
         node = zarr.open(path, mode="r")
     except FileNotFoundError:
         raise InputError(f"{name}: received a folder; accepted: an image file, or the folder of a Zarr array") from None
-    node, notes = _one_series(node, name, choice)
-    array, levels, axes, pixel_size = _levels(node, name, choice.level)
+    node, scales, notes = _one_series(node, name, choice)
+    array, levels, axes, pixel_size = _levels(node, scales, name, choice.level)
     if axes is None:
         check_shape(name, array.shape, wanted.channels)
         axes = list("yxc"[: array.ndim])
@@ -70,22 +71,30 @@ def open_zarr(path: Path, wanted: Wanted, choice: Choice, cache: float) -> Store
     return Stored(shape, dtype, read, colour, pixel_size=pixel_size, notes=tuple(notes), levels=sizes)
 
 
-def _one_series(node: Any, name: str, choice: Choice) -> tuple[Any, list[str]]:
-    """One image of a group in bioformats2raw's layout, whose images are the groups 0, 1 and so on; others pass."""
+def _one_series(node: Any, name: str, choice: Choice) -> tuple[Any, dict | None, list[str]]:
+    """One image: the group or array that holds it, its multiscales where it has them, and what is said of the choice.
+
+    A group holds an image for every entry of its multiscales; in bioformats2raw's layout those of the groups 0, 1 and
+    so on are counted through.
+    """
     import zarr
 
-    about = _attributes(node)
-    if not isinstance(node, zarr.Group) or "bioformats2raw.layout" not in about:
-        choose(name, "series", choice.series or 0, 1)
-        return node, []
-    count = 0
-    while str(count) in node:
-        count += 1
-    if not count:
-        raise InputError(f"{name}: received bioformats2raw's layout without an image; accepted: groups 0, 1 and so on")
-    number = choose(name, "series", choice.series or 0, count)
-    several = f"holds {count} images, of which series 0 is read; --series 0 to {count - 1} chooses one"
-    return node[str(number)], [several] if count > 1 and choice.series is None else []
+    groups = [node]
+    if isinstance(node, zarr.Group) and "bioformats2raw.layout" in _attributes(node):
+        groups = [node[str(number)] for number in takewhile(lambda number: str(number) in node, itertools.count())]
+        if not groups:
+            accepted = "groups 0, 1 and so on"
+            raise InputError(f"{name}: received bioformats2raw's layout without an image; accepted: {accepted}")
+    every = [(group, scales) for group in groups for scales in _multiscales(group) or [None]]
+    several = f"holds {len(every)} images, of which series 0 is read; --series 0 to {len(every) - 1} chooses one"
+    notes = [several] if len(every) > 1 and choice.series is None else []
+    return *every[choose(name, "series", choice.series or 0, len(every))], notes
+
+
+def _multiscales(node: Any) -> list[dict]:
+    import zarr
+
+    return list(_attributes(node).get("multiscales") or ()) if isinstance(node, zarr.Group) else []
 
 
 def _attributes(node: Any) -> dict:
@@ -94,20 +103,21 @@ def _attributes(node: Any) -> dict:
     return {**about, **inside} if isinstance(inside, dict) else about
 
 
-def _levels(node: Any, name: str, level: int) -> tuple[Any, list[Any], list[str] | None, Size | None]:
+def _levels(
+    node: Any, scales: dict | None, name: str, level: int
+) -> tuple[Any, list[Any], list[str] | None, Size | None]:
     """The array of `level`, those of all levels, the names of their axes, and the size of a pixel in `level`."""
     import zarr
 
+    if scales is not None:
+        datasets, axes = scales["datasets"], scales.get("axes", list("tczyx"))
+        choose(name, "level", level, len(datasets))
+        chosen, paths = node[datasets[level]["path"]], [entry["path"] for entry in datasets]
+        # Of a pyramid that is not written to its end, the levels that are there.
+        arrays = [node[each] for each in takewhile(lambda each: each in node, paths)]
+        names = [axis["name"] if isinstance(axis, dict) else axis for axis in axes]
+        return chosen, arrays, names, zarr_pixel_size(scales, datasets[level], axes)
     if isinstance(node, zarr.Group):
-        scales = _attributes(node).get("multiscales")
-        if scales:
-            datasets, axes = scales[0]["datasets"], scales[0].get("axes", list("tczyx"))
-            choose(name, "level", level, len(datasets))
-            chosen, paths = node[datasets[level]["path"]], [entry["path"] for entry in datasets]
-            # Of a pyramid that is not written to its end, the levels that are there.
-            arrays = [node[each] for each in takewhile(lambda each: each in node, paths)]
-            names = [axis["name"] if isinstance(axis, dict) else axis for axis in axes]
-            return chosen, arrays, names, zarr_pixel_size(scales[0], datasets[level], axes)
         arrays = dict(node.arrays())
         if len(arrays) != 1:
             received = ", ".join(sorted(arrays)[:5]) or "none"

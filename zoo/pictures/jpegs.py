@@ -1,0 +1,68 @@
+"""JPEG frames that are cut short: decoders fill them up with grey, without a word."""
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+
+_END = b"\xff\xd9"
+# Among the data of a scan an escaped byte is no marker; further bytes of ones may come before one.
+_MARKER = re.compile(rb"\xff+[^\x00\xff]")
+# Bits of no meaning, the first of them ones where decoders fill up with zeros; every restart marker is among them
+# twice, so that one of them is that which a decoder waits for.
+_NOISE = np.random.default_rng(0).integers(1, 255, 256, np.uint8).tobytes()
+_PADDING = b"\xfe" + b"".join(_NOISE + bytes((0xFF, 0xD0 + number % 8)) for number in range(16)) + _NOISE
+_BRIEF = b"\xfe" + _NOISE[:32]
+_RESTARTS = range(0xD0, 0xD8)
+
+
+def check_scans(content: bytes, same: Callable[[bytes], bool]) -> None:
+    """See that a frame has its end marker, and before it the data of all its pixels.
+
+    Noise is put before every marker that ends data: of a restart, of a scan or of all. No decoder reads it where the
+    data suffice, and `same`, which decodes what it is given, finds the same pixels; else the noise becomes pixels.
+    Bytes that were overwritten, such as by zeros, are found where they do not suffice for as many pixels.
+
+    Raises:
+        ValueError: where the end marker, scans or data are missing.
+    """
+    *inner, end = ends_of(content)
+    parts = [content[begin:stop] for begin, stop in pairwise([0, *inner, end])]
+    if not same(_BRIEF.join(parts) + _PADDING + _END):
+        raise ValueError("its data end before its pixels do")
+
+
+def ends_of(content: bytes) -> list[int]:
+    """Where the markers lie that end data of the first frame, the end marker last.
+
+    Raises:
+        ValueError: where there is none, or scans are missing before it.
+    """
+    place, progressive, wanted, missing, ends = 2, False, set(), None, []
+    while found := _MARKER.search(content, place):
+        marker, place = content[found.end() - 1], found.end()
+        if missing is not None:
+            ends.append(found.start())
+        if marker == _END[1] and missing is not None:
+            if missing:
+                raise ValueError("its scans end before its pixels do")
+            return ends
+        if marker in (0x01, 0xD8, 0xD9, *_RESTARTS):
+            continue
+        # Thumbnails lie in segments.
+        segment = content[place + 2 : place + int.from_bytes(content[place : place + 2], "big")]
+        place += 2 + len(segment)
+        if marker in (0xC0, 0xC1, 0xC2):
+            progressive = marker == 0xC2
+            wanted = {(component, number) for component in segment[6::3] for number in range(64)}
+        elif marker == 0xDA:
+            missing = (wanted if missing is None else missing) - _sent(segment, progressive)
+    raise ValueError("a frame without its end")
+
+
+def _sent(scan: bytes, progressive: bool) -> set[tuple[int, int]]:
+    """Of which components which coefficients have all their bits once a scan is read, by the scan's header."""
+    first, last, bits = scan[-3:]
+    numbers = range(64) if not progressive else range(first, last + 1) if not bits & 15 else ()
+    return {(component, number) for component in scan[1:-3:2] for number in numbers}
