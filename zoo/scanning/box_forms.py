@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PureWindowsPath
+from itertools import takewhile
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from zoo.errors import InputError, listing
@@ -27,7 +29,8 @@ _SIZES = (
     ("y", "x", "h", "w"),
 )
 _ACCEPTED = "numbers named top, left, bottom, right (or ymin, xmin, ymax, xmax; or x, y, width, height of the corner)"
-_IMAGE = ("image", "imagename", "imagefile", "imagepath", "imageid", "filename")
+# Names of what says which image a box is of; the first of them that a row has does.
+_IMAGE = ("filename", "imagename", "imagefile", "imagepath", "image", "imageid")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _GEOMETRIES = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
 
@@ -73,22 +76,59 @@ def json_rows(text: str) -> tuple[list[Row], dict[str, tuple[int, int]]]:
     return [_row(row, index) for index, row in enumerate(content, start=1)], {}
 
 
-def of_image(rows: list[Row], image: str | None) -> list[Row]:
-    """Those of the rows that are of an image, by its file's name, where they are of several.
+def of_image(rows: list[Row], image: str | Path | None) -> list[Row]:
+    """Those of the rows that are of an image, by its file's name; all of them where they do not say of which they are.
+
+    The name that shares most of the image's path, from its end on, is the image's; where none shares the file's name,
+    one without its ending and in any case of letters. A number alone names a file that is itself named by one.
 
     Raises:
-        InputError: where none is, or the image is not named.
+        InputError: where none is, the image is not named, several names are alike for it, or some rows do not say.
     """
-    named = {row[2] for row in rows}
-    if len(named) <= 1:
+    names = sorted({row[2] for row in rows})
+    if "" in names and len(names) > 1:
+        index = [row[2] for row in rows].index("") + 1
+        raise InputError(f"box {index}: received no image, others are of {short(names[1])}; accepted: one for each box")
+    if len(names) <= 1 and (image is None or not any(names)):
         return rows
-    wanted = PureWindowsPath(image or "")
-    for part in ("name", "stem"):
-        same = [row for row in rows if image and getattr(PureWindowsPath(row[2]), part) == getattr(wanted, part)]
-        if same:
-            return same
-    received = listing([short(name) for name in sorted(named)], 3)
-    raise InputError(f"received boxes of {len(named)} images: {received}; accepted: some of {wanted.name!r}")
+    wanted = None if image is None else PureWindowsPath(os.path.abspath(image))
+    if names[0].isdecimal() and len(names) == 1 and not wanted.stem.isdecimal():
+        return rows
+    same = [] if wanted is None else _same(names, wanted)
+    if len(same) == 1:
+        return [row for row in rows if row[2] == same[0]]
+    received = listing([short(name) for name in same or names], 3)
+    many = "another image" if len(names) == 1 else f"{len(same or names)} images"
+    accepted = "one name that fits" if same else "some of"
+    raise InputError(
+        f"received boxes of {many}: {received}; accepted: {accepted} {'' if wanted is None else wanted.name!r}"
+    )
+
+
+def _same(names: Sequence[str], wanted: PureWindowsPath) -> list[str]:
+    """Those of some names of files that share most with a path, from its end on."""
+
+    def exactly(path: PureWindowsPath) -> int:
+        return _shared(path.parts, wanted.parts)
+
+    def loosely(path: PureWindowsPath) -> int:
+        ends = {path.stem, path.name}
+        if path.name.isdecimal() and wanted.stem.isdecimal() and int(path.name) == int(wanted.stem):
+            ends.add(wanted.stem)
+        whole = [part.casefold() for part in (*wanted.parts[:-1], wanted.stem)]
+        return max(_shared([part.casefold() for part in (*path.parts[:-1], end)], whole) for end in ends)
+
+    for shared in (exactly, loosely):
+        found = [shared(PureWindowsPath(name)) for name in names]
+        if max(found):
+            return [name for name, count in zip(names, found, strict=True) if count == max(found)]
+    return []
+
+
+def _shared(parts: Sequence[str], others: Sequence[str]) -> int:
+    """How many parts of two paths are the same, from their ends on."""
+    pairs = zip(reversed(parts), reversed(others), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def short(received: Any) -> str:
@@ -117,7 +157,8 @@ def _row(row: Any, index: int) -> Row:
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"box {index}: received {short(row)}; accepted: {_ACCEPTED}") from None
     further = {name: value for name, value in row.items() if name not in used}
-    return box, further, next((str(row[name]) for name in row if _plain(name) in _IMAGE), "")
+    names = sorted((name for name in row if _plain(name) in _IMAGE), key=lambda name: _IMAGE.index(_plain(name)))
+    return box, further, "" if not names or row[names[0]] is None else str(row[names[0]]).strip()
 
 
 def _named(row: dict[str, Any]) -> tuple[list[float], set[str]]:
@@ -183,6 +224,9 @@ def _coco(content: dict[str, Any]) -> tuple[list[Row], dict[str, tuple[int, int]
             received = short(annotation.get("bbox"))
             raise InputError(f"box {index}: received bbox {received}; accepted: x, y, width, height") from None
         identity = str(annotation.get("image_id", ""))
+        if identity not in files and (identity or len(files) > 1) and files:
+            received = short(annotation.get("image_id"))
+            raise InputError(f"box {index}: received image_id {received}; accepted: the id of one of 'images'")
         about = files.get(identity, {})
         name = str(about.get("file_name", identity))
         if all(isinstance(about.get(side), int) for side in ("height", "width")):

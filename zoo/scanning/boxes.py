@@ -142,18 +142,19 @@ def read_boxes(path: str | Path, image: str | Path | None = None) -> Boxes:
     file holds a list of boxes: four numbers each (top, left, bottom, right), or an object with these names or with
     `box`, four numbers; or it is COCO's, whose `bbox` is (x, y, width, height). A .geojson or .json file may be
     GeoJSON, as QuPath writes it: a polygon's bounding box, and of a point the pixel that it lies in. What else a row
-    says is kept. Of a file with boxes of several images, those of `image` are read, by its file's name.
+    says is kept. Of a file that says which images its boxes are of, those of `image` are read (see
+    `zoo.scanning.box_forms.of_image`).
 
     Raises:
         InputError: where the file cannot be read, has another form, the same column twice, or fractions of the image's
-            sides for pixels, naming the first box at fault; or has boxes of several images, and none of `image`.
+            sides for pixels, naming the first box at fault; or says that its boxes are of images other than `image`.
     """
     path = check_boxes_file(path, "boxes", (*_ENDINGS, ".geojson"))
     name = f"boxes {str(path)!r}"
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows, sizes = (table_rows(text), {}) if path.suffix == ".csv" else json_rows(text)
-        rows = of_image(rows, None if image is None else Path(image).name)
+        rows = of_image(rows, image)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except OSError as error:
