@@ -1,9 +1,11 @@
 import json
+import os
 from itertools import product
 
 import keras
 import numpy as np
 import pytest
+import tifffile
 from conftest import noise, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from keras import layers
 import zoo
 from zoo.errors import InputError
 from zoo.evaluate import predict_files
+from zoo.pictures import read_image
 from zoo.scanning import masks
 from zoo.scanning.influence import influence
 from zoo.scanning.keys import difference, image_key
@@ -104,6 +107,58 @@ def test_a_folder_whose_files_changed_is_another_image(tmp_path):
     old = f"a.zarr, {about.st_size} bytes, {about.st_mtime_ns}"
     assert path.stat().st_mtime_ns == about.st_mtime_ns and difference({"mask": old}, {"mask": image_key(path)}) is None
     assert json.loads(json.dumps(image_key(path))) == image_key(path)
+
+
+def test_links_in_a_folder_are_not_followed_to_folders(tmp_path):
+    inside, path = tmp_path / "else", tmp_path / "a.zarr"
+    inside.mkdir()
+    path.mkdir()
+    (path / "c").write_bytes(b"1")
+    plain = image_key(path)
+    (path / "gone").symlink_to(tmp_path / "nothing")
+    (path / "round").symlink_to(path)
+    (path / "away").symlink_to(inside)
+    key = image_key(path)
+    (inside / "d").write_bytes(b"2")
+    assert plain != key == image_key(path)
+    (path / "c").unlink()
+    (path / "c").symlink_to(inside / "d")
+    key = image_key(path)
+    (inside / "d").write_bytes(b"22")
+    assert key != image_key(path)
+
+
+def test_what_cannot_be_read_names_the_image(tmp_path, monkeypatch):
+    (tmp_path / "a.zarr" / "c").mkdir(parents=True)
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed(path if str(path).endswith(".zarr") else tmp_path / "gone"))
+    with pytest.raises(InputError, match=r"^image .*a\.zarr: cannot be read \(No such file"):
+        image_key(tmp_path / "a.zarr")
+
+
+def test_the_key_of_an_ome_tiff_is_of_all_its_files(tmp_path):
+    planes = noise(3, 20, 30).astype(np.uint8)
+    names = [f"{index}.ome.tif" for index in range(3)]
+    data = "".join(
+        f'<TiffData FirstC="{index}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{index}</UUID></TiffData>'
+        for index, name in enumerate(names)
+    )
+    sizes = 'DimensionOrder="XYCZT" Type="uint8" SizeX="30" SizeY="20" SizeC="3" SizeZ="1" SizeT="1"'
+    for index, name in enumerate(names):
+        text = f'<OME UUID="urn:uuid:{index}"><Image ID="Image:0"><Pixels {sizes}>{data}</Pixels></Image></OME>'
+        tifffile.imwrite(tmp_path / name, planes[index], description=text, metadata=None)
+    path = tmp_path / names[0]
+    np.testing.assert_array_equal(read_image(path), np.moveaxis(planes, 0, -1))
+    key, about = image_key(path), path.stat()
+    assert key == image_key(path)
+    tifffile.imwrite(tmp_path / names[2], planes[:2])
+    assert key != image_key(path)
+    # What was written of the first file alone is known again; without the others that is the key.
+    alone = f"{names[0]}, {about.st_size} bytes, {about.st_mtime_ns}"
+    assert difference({"image": alone}, {"image": image_key(path)}) is None
+    (tmp_path / names[2]).unlink()
+    (tmp_path / names[1]).unlink()
+    assert image_key(path) == alone
 
 
 @pytest.mark.parametrize("stride", [None, 1])
