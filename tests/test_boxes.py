@@ -245,3 +245,16 @@ def test_what_is_nested_is_kept_as_text(tmp_path):
     assert rows[0]["a"] == '{"b": [1]}' and rows[0]["given_box"] == "1" and rows[1]["c"] == rows[1]["a"] == ""
     content = json.loads(found.save(tmp_path / "a.json").read_text())
     assert content[0]["a"] == {"b": [1]} and content[0]["box"] == BOX[0] and content[1]["c"] is None
+
+
+def test_what_is_written_can_be_read_again(tmp_path):
+    further = ({"Class": 1, "SCORE": 2, "Score": 3, "given_class": 4, "Top": 5, "X min": 6, "straße": 7},)
+    found = BoxScores(np.array(BOX), np.eye(1, 3), ("x", "y", "z"), further=further)
+    for name in ("a.csv", "a.json"):
+        again = read_boxes(found.save(tmp_path / name))
+        np.testing.assert_array_equal(again, BOX)
+        values = [str(value) for key, value in again.further[0].items() if key not in ("class", "score")]
+        assert values == ["1", "2", "3", "4", "5", "6", "7"]
+    (tmp_path / "b.json").write_text('[{"box": [4, 8, 23, 31], "far": 1e999}]')
+    with pytest.raises(InputError, match="broken .1e999 is too large"):
+        read_boxes(tmp_path / "b.json")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ def table_rows(text: str) -> list[Row]:
 
 def json_rows(text: str) -> tuple[list[Row], dict[str, tuple[int, int]]]:
     """The rows of a JSON text, and the size (height, width) of each image whose one it states."""
-    content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
     if isinstance(content, dict) and "annotations" in content:
         return _coco(content)
     features = _features(content)
@@ -157,27 +158,27 @@ def _row(row: Any, index: int) -> Row:
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"box {index}: received {short(row)}; accepted: {_ACCEPTED}") from None
     further = {name: value for name, value in row.items() if name not in used}
-    names = sorted((name for name in row if _plain(name) in _IMAGE), key=lambda name: _IMAGE.index(_plain(name)))
+    names = sorted((name for name in row if plain(name) in _IMAGE), key=lambda name: _IMAGE.index(plain(name)))
     return box, further, "" if not names or row[names[0]] is None else str(row[names[0]]).strip()
 
 
 def _named(row: dict[str, Any]) -> tuple[list[float], set[str]]:
     """The box of a row, and the names that make it."""
-    names = [name for name in row if _plain(name) in ("box", "bbox")]
-    if len(names) == 1 and not any(each in map(_plain, row) for each in SIDES):
+    names = [name for name in row if plain(name) in ("box", "bbox")]
+    if len(names) == 1 and not any(each in map(plain, row) for each in SIDES):
         (name,) = names
         if isinstance(row[name], dict):
             return _named(row[name])[0], {name}
-        if _plain(name) == "box":
+        if plain(name) == "box":
             return _numbers(row[name]), {name}
-        if not {"imageid", "categoryid"} & set(map(_plain, row)):
+        if not {"imageid", "categoryid"} & set(map(plain, row)):
             raise InputError(
                 "received 'bbox' alone; accepted: 'box' for top, left, bottom, right, or COCO's image_id too"
             )
         return _from_size(*_numbers(row[name])), {name}
-    plain = [_plain(name) for name in row]
-    _once([name for name in plain if any(name in form for form in (*_CORNERS, *_SIZES))], "column")
-    whose = dict(zip(plain, row, strict=True))
+    names = [plain(name) for name in row]
+    _once([name for name in names if any(name in form for form in (*_CORNERS, *_SIZES))], "column")
+    whose = dict(zip(names, row, strict=True))
     for forms, has_size in ((_CORNERS, False), (_SIZES, True)):
         complete = [form for form in forms if all(name in whose for name in form)]
         found = [_numbers([row[whose[name]] for name in form]) for form in complete]
@@ -286,12 +287,13 @@ def _points(coordinates: Any, depth: int) -> Iterator[tuple[float, float]]:
         yield from _points(each, depth - 1)
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()
+def plain(name: str) -> str:
+    """A column's name without case, spaces, "_" and "-"."""
+    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 def _once(names: Sequence[str], what: str) -> None:
-    folded = [name.lower() for name in names]
+    folded = [name.casefold() for name in names]
     twice = next((name for at, name in enumerate(names) if folded[at] in folded[:at]), None)
     if twice is not None:
         raise InputError(f"received the {what} {short(twice)} twice; accepted: once")
@@ -302,6 +304,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(set(names)) < len(names):
         _once(names, "key")
     return dict(pairs)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{cut(text)} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> None:

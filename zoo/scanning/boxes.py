@@ -13,7 +13,7 @@ import numpy as np
 from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
-from zoo.scanning.box_forms import SIDES, cut, json_rows, of_image, short, table_rows
+from zoo.scanning.box_forms import SIDES, cut, json_rows, of_image, plain, short, table_rows
 
 # Below it, in magnitude, coordinates of all sides of a box are fractions of the image's.
 _FRACTIONS = 1.5
@@ -64,7 +64,7 @@ class BoxScores:
         further, boxes = self._further(), [_plain(box) for box in self.boxes]
         if path.suffix == ".json":
             content = [{"box": box, **new, **old} for box, new, old in zip(boxes, found, further, strict=True)]
-            return "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in content) + "\n]\n"
+            return "[\n" + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in content) + "\n]\n"
         file, names = io.StringIO(), list(dict.fromkeys(name for row in further for name in row))
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*SIDES, "class", "score", *names))
@@ -74,12 +74,14 @@ class BoxScores:
 
     def _further(self) -> list[dict[str, Any]]:
         """What is further known of each box, under names that the output does not have itself."""
-        names = dict.fromkeys(name for row in self.further for name in row)
+        names = list(dict.fromkeys(name for row in self.further for name in row))
         taken, new = {*SIDES, "box", "class", "score"}, {}
+        given = {plain(name) for name in names}
         for name in names:
             new[name] = name
-            while new[name] in taken or new[name] != name and new[name] in names:
+            while plain(new[name]) in taken or new[name] != name and plain(new[name]) in given:
                 new[name] = f"given_{new[name]}"
+            taken.add(plain(new[name]))
         rows = self.further or ({},) * len(self.boxes)
         return [{new[name]: value for name, value in row.items()} for row in rows]
 
@@ -207,4 +209,4 @@ def _plain(box: np.ndarray) -> list[int | float]:
 
 def _cell(value: Any) -> Any:
     """A value for a table."""
-    return json.dumps(value) if isinstance(value, dict | list) else value
+    return json.dumps(value, allow_nan=False) if isinstance(value, dict | list) else value
