@@ -199,6 +199,27 @@ def test_lists_of_fractions_are_refused(boxes):
         check_boxes(boxes, (60, 71))
 
 
+class Frame(dict):
+    """Columns by name, as in a data frame; as an array, its rows."""
+
+    @property
+    def columns(self):
+        return list(self)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(list(zip(*self.values(), strict=True)), dtype)
+
+
+def test_tables_at_hand_are_taken_by_names():
+    named = {"label": ["a"], "xmin": np.array([8]), "ymin": [4], "xmax": [31], "ymax": [23.0]}
+    structured = np.array([(8, 4, 31, 23)], [(name, "f4") for name in ("xmin", "ymin", "xmax", "ymax")])
+    for boxes in (Frame(named), structured, [{name: value[0] for name, value in named.items()}]):
+        np.testing.assert_array_equal(check_boxes(boxes, (60, 71)), BOX)
+    for boxes in (Frame(a=[4], b=[8], c=[23], d=[31]), structured[["xmin", "ymin"]]):
+        with pytest.raises(InputError, match="^boxes: box 1: received .*; accepted: numbers named top"):
+            check_boxes(boxes, (60, 71))
+
+
 def test_a_pixel_at_the_corner_among_other_boxes_is_one():
     check_boxes([(3, 3, 9, 9), (0, 0, 1, 1)], (60, 71))
 
@@ -248,13 +269,13 @@ def test_what_is_nested_is_kept_as_text(tmp_path):
 
 
 def test_what_is_written_can_be_read_again(tmp_path):
-    further = ({"Class": 1, "SCORE": 2, "Score": 3, "given_class": 4, "Top": 5, "X min": 6, "straße": 7},)
+    further = ({"Class": 1, "SCORE": 2, "Score": 3, "given_class": 4, "Top": 5, "width": 6, "height": 9, "straße": 7},)
     found = BoxScores(np.array(BOX), np.eye(1, 3), ("x", "y", "z"), further=further)
     for name in ("a.csv", "a.json"):
         again = read_boxes(found.save(tmp_path / name))
         np.testing.assert_array_equal(again, BOX)
         values = [str(value) for key, value in again.further[0].items() if key not in ("class", "score")]
-        assert values == ["1", "2", "3", "4", "5", "6", "7"]
+        assert values == ["1", "2", "3", "4", "5", "6", "9", "7"]
     (tmp_path / "b.json").write_text('[{"box": [4, 8, 23, 31], "far": 1e999}]')
     with pytest.raises(InputError, match="broken .1e999 is too large"):
         read_boxes(tmp_path / "b.json")

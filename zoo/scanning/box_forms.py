@@ -11,6 +11,8 @@ from itertools import takewhile
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import numpy as np
+
 from zoo.errors import InputError, listing
 
 SIDES = ("top", "left", "bottom", "right")
@@ -29,6 +31,7 @@ _SIZES = (
     ("by", "bx", "height", "width"),
     ("y", "x", "h", "w"),
 )
+COORDINATES = {name for form in (*_CORNERS, *_SIZES) for name in form}
 _ACCEPTED = "numbers named top, left, bottom, right (or ymin, xmin, ymax, xmax; or x, y, width, height of the corner)"
 # Names of what says which image a box is of; the first of them that a row has does.
 _IMAGE = ("filename", "imagename", "imagefile", "imagepath", "image", "imageid")
@@ -75,6 +78,21 @@ def json_rows(text: str) -> tuple[list[Row], dict[str, tuple[int, int]]]:
     if not isinstance(content, list):
         raise InputError(f"received {short(content)}; accepted: a list of boxes, COCO's JSON or GeoJSON")
     return [_row(row, index) for index, row in enumerate(content, start=1)], {}
+
+
+def array_rows(boxes: Any) -> list[Row] | None:
+    """The rows of a table at hand by its columns' names: a data frame, a structured array or dicts; None of another."""
+    names = list(getattr(boxes, "columns", getattr(getattr(boxes, "dtype", None), "names", None) or ()))
+    if any(isinstance(name, str) for name in names):
+        _once([str(name) for name in names], "column")
+        columns = [np.asarray(boxes[name]).tolist() for name in names]
+        boxes = [dict(zip(map(str, names), row, strict=True)) for row in zip(*columns, strict=True)]
+    elif not (isinstance(boxes, list | tuple) and boxes and all(map(_is, boxes))):
+        return None
+    rows = [
+        {name: getattr(value, "tolist", lambda value=value: value)() for name, value in row.items()} for row in boxes
+    ]
+    return [_row(row, index) for index, row in enumerate(rows, start=1)]
 
 
 def of_image(rows: list[Row], image: str | Path | None) -> list[Row]:

@@ -13,7 +13,7 @@ import numpy as np
 from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
-from zoo.scanning.box_forms import SIDES, cut, json_rows, of_image, plain, short, table_rows
+from zoo.scanning.box_forms import COORDINATES, SIDES, array_rows, cut, json_rows, of_image, plain, short, table_rows
 
 # Below it, in magnitude, coordinates of all sides of a box are fractions of the image's.
 _FRACTIONS = 1.5
@@ -75,7 +75,7 @@ class BoxScores:
     def _further(self) -> list[dict[str, Any]]:
         """What is further known of each box, under names that the output does not have itself."""
         names = list(dict.fromkeys(name for row in self.further for name in row))
-        taken, new = {*SIDES, "box", "class", "score"}, {}
+        taken, new = {*COORDINATES, "box", "bbox", "class", "score"}, {}
         given = {plain(name) for name in names}
         for name in names:
             new[name] = name
@@ -109,6 +109,8 @@ class Boxes:
 def check_boxes(boxes: Any, image_size: tuple[int, int]) -> np.ndarray:
     """Boxes in pixels as an array (n, 4) of (top, left, bottom, right), each seen to overlap the image.
 
+    A table with names, such as a data frame, a structured array or a list of dicts, has those of `read_boxes`.
+
     Raises:
         InputError: naming the first box that does not, or that is no box or looks like fractions of the image's sides;
             where there are none; or where their file says that they are of an image of another size.
@@ -120,7 +122,11 @@ def check_boxes(boxes: Any, image_size: tuple[int, int]) -> np.ndarray:
             f"{image_size[1]}, as this image is"
         )
     try:
-        array = np.asarray(boxes, np.float64)
+        named = array_rows(boxes)
+    except InputError as error:
+        raise InputError(f"boxes: {error}") from None
+    try:
+        array = np.asarray(boxes if named is None else [box for box, *_ in named], np.float64)
     except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != 4 or not len(array):
