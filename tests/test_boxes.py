@@ -102,6 +102,46 @@ def test_boxes_of_several_images_are_those_of_the_one(tmp_path):
     check_boxes(read_boxes(tmp_path / "coco.json", "a.png"), (60, 71))
 
 
+def test_boxes_of_another_image_are_refused(tmp_path):
+    table, coco = tmp_path / "table.csv", tmp_path / "coco.json"
+    head = "filename,top,left,bottom,right\n"
+    images = [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png"}]
+    coco.write_text(json.dumps({"images": images, "annotations": [ANNOTATION]}))
+    table.write_text(head + "a.png,4,8,23,31\n")
+    for path in (table, coco):
+        np.testing.assert_array_equal(read_boxes(path, "there/A.tif"), BOX)
+        np.testing.assert_array_equal(read_boxes(path), BOX)
+        with pytest.raises(InputError, match="received boxes of another image: 'a.png'; accepted: some of 'b.png'"):
+            read_boxes(path, "b.png")
+    coco.write_text(json.dumps({"images": images, "annotations": [{**ANNOTATION, "image_id": 9}]}))
+    with pytest.raises(InputError, match="box 1: received image_id 9"):
+        read_boxes(coco, "a.png")
+    # The end of the path that most is shared of.
+    table.write_text(head + "A/1.png,4,8,23,31\nB\\1.png,1,2,3,4\n1.jpg,5,6,7,8\n")
+    np.testing.assert_array_equal(read_boxes(table, tmp_path / "A" / "1.png"), BOX)
+    np.testing.assert_array_equal(read_boxes(table, tmp_path / "B" / "1.tif"), [[1, 2, 3, 4]])
+    with pytest.raises(InputError, match="received boxes of 2 images: 'A/1.png', .*; accepted: one name that fits"):
+        read_boxes(table, tmp_path / "C" / "1.png")
+    # Without the ending, of two.
+    table.write_text(head + "a.tif,4,8,23,31\na.jpg,1,2,3,4\n")
+    with pytest.raises(InputError, match="received boxes of 2 images: .*'a.tif'.*; accepted: one name that fits"):
+        read_boxes(table, "a.png")
+    table.write_text(head + "a.png,4,8,23,31\n ,1,2,3,4\n")
+    for image in ("a.png", None):
+        with pytest.raises(InputError, match="box 2: received no image, others are of 'a.png'"):
+            read_boxes(table, image)
+
+
+@pytest.mark.parametrize(("number", "image", "is_its"), [(7, "a.png", 1), (7, "0007.jpg", 1), (7, "8.png", 0)])
+def test_a_number_names_files_that_are_named_by_one(tmp_path, number, image, is_its):
+    (tmp_path / "boxes.json").write_text(json.dumps([{**ANNOTATION, "image_id": number}]))
+    if is_its:
+        np.testing.assert_array_equal(read_boxes(tmp_path / "boxes.json", image), BOX)
+    else:
+        with pytest.raises(InputError, match="received boxes of another image"):
+            read_boxes(tmp_path / "boxes.json", image)
+
+
 REFUSED = {
     "a column twice": ("top,left,bottom,right,top\n4,8,23,31,5\n", "received the column 'top' twice"),
     "twice in other letters": ("top,left,bottom,right,Top\n4,8,23,31,5\n", "the column 'Top' twice"),
@@ -159,6 +199,27 @@ def test_lists_of_fractions_are_refused(boxes):
         check_boxes(boxes, (60, 71))
 
 
+class Frame(dict):
+    """Columns by name, as in a data frame; as an array, its rows."""
+
+    @property
+    def columns(self):
+        return list(self)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(list(zip(*self.values(), strict=True)), dtype)
+
+
+def test_tables_at_hand_are_taken_by_names():
+    named = {"label": ["a"], "xmin": np.array([8]), "ymin": [4], "xmax": [31], "ymax": [23.0]}
+    structured = np.array([(8, 4, 31, 23)], [(name, "f4") for name in ("xmin", "ymin", "xmax", "ymax")])
+    for boxes in (Frame(named), structured, [{name: value[0] for name, value in named.items()}]):
+        np.testing.assert_array_equal(check_boxes(boxes, (60, 71)), BOX)
+    for boxes in (Frame(a=[4], b=[8], c=[23], d=[31]), structured[["xmin", "ymin"]]):
+        with pytest.raises(InputError, match="^boxes: box 1: received .*; accepted: numbers named top"):
+            check_boxes(boxes, (60, 71))
+
+
 def test_a_pixel_at_the_corner_among_other_boxes_is_one():
     check_boxes([(3, 3, 9, 9), (0, 0, 1, 1)], (60, 71))
 
@@ -205,3 +266,16 @@ def test_what_is_nested_is_kept_as_text(tmp_path):
     assert rows[0]["a"] == '{"b": [1]}' and rows[0]["given_box"] == "1" and rows[1]["c"] == rows[1]["a"] == ""
     content = json.loads(found.save(tmp_path / "a.json").read_text())
     assert content[0]["a"] == {"b": [1]} and content[0]["box"] == BOX[0] and content[1]["c"] is None
+
+
+def test_what_is_written_can_be_read_again(tmp_path):
+    further = ({"Class": 1, "SCORE": 2, "Score": 3, "given_class": 4, "Top": 5, "width": 6, "height": 9, "straße": 7},)
+    found = BoxScores(np.array(BOX), np.eye(1, 3), ("x", "y", "z"), further=further)
+    for name in ("a.csv", "a.json"):
+        again = read_boxes(found.save(tmp_path / name))
+        np.testing.assert_array_equal(again, BOX)
+        values = [str(value) for key, value in again.further[0].items() if key not in ("class", "score")]
+        assert values == ["1", "2", "3", "4", "5", "6", "9", "7"]
+    (tmp_path / "b.json").write_text('[{"box": [4, 8, 23, 31], "far": 1e999}]')
+    with pytest.raises(InputError, match="broken .1e999 is too large"):
+        read_boxes(tmp_path / "b.json")

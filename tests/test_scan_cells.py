@@ -1,9 +1,13 @@
 import json
+import os
+from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import tifffile
 from conftest import noise, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +16,7 @@ from keras import layers
 import zoo
 from zoo.errors import InputError
 from zoo.evaluate import predict_files
+from zoo.pictures import read_image
 from zoo.scanning import masks
 from zoo.scanning.influence import influence
 from zoo.scanning.keys import difference, image_key
@@ -61,7 +66,8 @@ def test_a_window_of_the_whole_image_sees_every_mask():
     x = layers.Conv2D(2, 3, padding="same")(image)
     model = randomize(keras.Model(image, layers.Multiply()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])))
     mask = np.zeros((12, 15), bool)
-    assert not zoo.scan(model, noise(12, 15), mask=mask).scanned.any()
+    with pytest.raises(InputError, match="^mask: none of 12 x 15 cells has a pixel inside it; accepted"):
+        zoo.scan(model, noise(12, 15), mask=mask)
     mask[2, 3] = True
     assert zoo.scan(model, noise(12, 15), mask=mask).scanned.all()
     with pytest.raises(InputError, match="scales: the cells of this model have no window"):
@@ -106,6 +112,82 @@ def test_a_folder_whose_files_changed_is_another_image(tmp_path):
     assert json.loads(json.dumps(image_key(path))) == image_key(path)
 
 
+def test_links_in_a_folder_are_not_followed_to_folders(tmp_path):
+    inside, path = tmp_path / "else", tmp_path / "a.zarr"
+    inside.mkdir()
+    path.mkdir()
+    (path / "c").write_bytes(b"1")
+    plain = image_key(path)
+    (path / "gone").symlink_to(tmp_path / "nothing")
+    (path / "round").symlink_to(path)
+    (path / "away").symlink_to(inside)
+    key = image_key(path)
+    (inside / "d").write_bytes(b"2")
+    assert plain != key == image_key(path)
+    (path / "c").unlink()
+    (path / "c").symlink_to(inside / "d")
+    key = image_key(path)
+    (inside / "d").write_bytes(b"22")
+    assert key != image_key(path)
+
+
+def test_what_cannot_be_read_names_the_image(tmp_path, monkeypatch):
+    (tmp_path / "a.zarr" / "c").mkdir(parents=True)
+    listed = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed(path if str(path).endswith(".zarr") else tmp_path / "gone"))
+    with pytest.raises(InputError, match=r"^image .*a\.zarr: cannot be read \(No such file"):
+        image_key(tmp_path / "a.zarr")
+
+
+def test_the_key_of_an_ome_tiff_is_of_all_its_files(tmp_path):
+    planes = noise(3, 20, 30).astype(np.uint8)
+    names = [f"{index}.ome.tif" for index in range(3)]
+    data = "".join(
+        f'<TiffData FirstC="{index}" IFD="0" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{index}</UUID></TiffData>'
+        for index, name in enumerate(names)
+    )
+    sizes = 'DimensionOrder="XYCZT" Type="uint8" SizeX="30" SizeY="20" SizeC="3" SizeZ="1" SizeT="1"'
+    for index, name in enumerate(names):
+        text = f'<OME UUID="urn:uuid:{index}"><Image ID="Image:0"><Pixels {sizes}>{data}</Pixels></Image></OME>'
+        tifffile.imwrite(tmp_path / name, planes[index], description=text, metadata=None)
+    path = tmp_path / names[0]
+    np.testing.assert_array_equal(read_image(path), np.moveaxis(planes, 0, -1))
+    key, about = image_key(path), path.stat()
+    assert key == image_key(path)
+    tifffile.imwrite(tmp_path / names[2], planes[:2])
+    assert key != image_key(path)
+    # What was written of the first file alone is known again; without the others that is the key.
+    alone = f"{names[0]}, {about.st_size} bytes, {about.st_mtime_ns}"
+    assert difference({"image": alone}, {"image": image_key(path)}) is None
+    (tmp_path / names[2]).unlink()
+    (tmp_path / names[1]).unlink()
+    assert image_key(path) == alone
+
+
+@pytest.mark.parametrize("ending", ["npy", "zarr"])
+def test_absurd_scales_are_refused_before_anything_is_written(model, tmp_path, monkeypatch, ending):
+    output = tmp_path / "new" / f"a.{ending}"
+    for scales in ([1, 1e4], [1e9], [1e300], [1e308], [1, 17], [1e-300], [1, 1.0], [0.7, 0.70000001]):
+        with pytest.raises(InputError, match="^scales?[: ]") as error:
+            zoo.scan(model, noise(33, 38), scales=scales, output=output)
+        assert len(str(error.value)) < 500 and not output.parent.exists(), scales
+    monkeypatch.setattr("zoo.scanning.scan.available", lambda: 1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match="scales: .* take about 0 MiB in memory; accepted: what fits"):
+        zoo.scan(model, noise(33, 38), scales=[1, 2])
+    if ending == "npy":
+        with pytest.raises(InputError, match="take about 0 MiB in '.*a.npy'; accepted: what fits"):
+            zoo.scan(model, noise(33, 38), scales=[1, 2], output=output)
+
+
+@pytest.mark.parametrize("scales", [None, [1, 1.5]])
+def test_a_mask_that_leaves_no_cell_is_refused_before_the_scan(model, tmp_path, scales):
+    np.save(tmp_path / "mask.npy", np.zeros((33, 38), np.uint8))
+    with pytest.raises(InputError, match=r"^mask .*mask\.npy: none of 13 x 16 cells has a pixel inside it"):
+        zoo.scan(model, noise(33, 38), scales=scales, mask=tmp_path / "mask.npy", output=tmp_path / "new" / "a.npy")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("stride", [None, 1])
 def test_scores_that_are_not_finite_name_their_precision(tmp_path, stride):
     image = keras.Input((8, 8, 1))
@@ -146,5 +228,5 @@ def test_what_no_scanned_window_covers_is_counted_by_the_cells_that_were_scanned
     first, last = found.cell_box(rows[0], columns[0]), found.cell_box(rows[-1], columns[-1])
     wanted = (max(first[0], 0), max(first[1], 0), max(40 - last[2], 0), max(44 - last[3], 0))
     assert found.uncovered == wanted
-    masked = np.zeros((40, 44), np.uint8)
-    assert zoo.scan(model, np.zeros((40, 44, 1), np.uint8), mask=masked).uncovered == (40, 44, 40, 44)
+    none = replace(found, scores=np.full_like(found.scores, np.nan), scanned=np.zeros_like(found.scanned))
+    assert none.uncovered == (40, 44, 40, 44)

@@ -332,5 +332,5 @@ def sweep(folder: Path, names: str) -> None:
 def write_json(path: str | Path, content: Any, made_by: MadeBy | None = None) -> Path:
     """Write a JSON file, whole or not at all."""
     with replacing(path, made_by) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return Path(path)

@@ -15,6 +15,7 @@ from zoo.pictures.folders import Listing as Listing
 from zoo.pictures.folders import list_pictures as list_pictures
 from zoo.pictures.masks import Mask as Mask
 from zoo.pictures.masks import open_mask as open_mask
+from zoo.pictures.others import other_files as other_files
 from zoo.pictures.picture import Picture as Picture
 from zoo.pictures.picture import is_picture as is_picture
 from zoo.pictures.picture import open_picture as open_picture

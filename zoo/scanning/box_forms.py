@@ -3,10 +3,15 @@
 import csv
 import io
 import json
+import math
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PureWindowsPath
+from itertools import takewhile
+from pathlib import Path, PureWindowsPath
 from typing import Any
+
+import numpy as np
 
 from zoo.errors import InputError, listing
 
@@ -26,8 +31,10 @@ _SIZES = (
     ("by", "bx", "height", "width"),
     ("y", "x", "h", "w"),
 )
+COORDINATES = {name for form in (*_CORNERS, *_SIZES) for name in form}
 _ACCEPTED = "numbers named top, left, bottom, right (or ymin, xmin, ymax, xmax; or x, y, width, height of the corner)"
-_IMAGE = ("image", "imagename", "imagefile", "imagepath", "imageid", "filename")
+# Names of what says which image a box is of; the first of them that a row has does.
+_IMAGE = ("filename", "imagename", "imagefile", "imagepath", "image", "imageid")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _GEOMETRIES = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
 
@@ -60,7 +67,7 @@ def table_rows(text: str) -> list[Row]:
 
 def json_rows(text: str) -> tuple[list[Row], dict[str, tuple[int, int]]]:
     """The rows of a JSON text, and the size (height, width) of each image whose one it states."""
-    content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
     if isinstance(content, dict) and "annotations" in content:
         return _coco(content)
     features = _features(content)
@@ -73,22 +80,74 @@ def json_rows(text: str) -> tuple[list[Row], dict[str, tuple[int, int]]]:
     return [_row(row, index) for index, row in enumerate(content, start=1)], {}
 
 
-def of_image(rows: list[Row], image: str | None) -> list[Row]:
-    """Those of the rows that are of an image, by its file's name, where they are of several.
+def array_rows(boxes: Any) -> list[Row] | None:
+    """The rows of a table at hand by its columns' names: a data frame, a structured array or dicts; None of another."""
+    names = list(getattr(boxes, "columns", getattr(getattr(boxes, "dtype", None), "names", None) or ()))
+    if any(isinstance(name, str) for name in names):
+        _once([str(name) for name in names], "column")
+        columns = [np.asarray(boxes[name]).tolist() for name in names]
+        boxes = [dict(zip(map(str, names), row, strict=True)) for row in zip(*columns, strict=True)]
+    elif not (isinstance(boxes, list | tuple) and boxes and all(map(_is, boxes))):
+        return None
+    rows = [
+        {name: getattr(value, "tolist", lambda value=value: value)() for name, value in row.items()} for row in boxes
+    ]
+    return [_row(row, index) for index, row in enumerate(rows, start=1)]
+
+
+def of_image(rows: list[Row], image: str | Path | None) -> list[Row]:
+    """Those of the rows that are of an image, by its file's name; all of them where they do not say of which they are.
+
+    The name that shares most of the image's path, from its end on, is the image's; where none shares the file's name,
+    one without its ending and in any case of letters. A number alone names a file that is itself named by one.
 
     Raises:
-        InputError: where none is, or the image is not named.
+        InputError: where none is, the image is not named, several names are alike for it, or some rows do not say.
     """
-    named = {row[2] for row in rows}
-    if len(named) <= 1:
+    names = sorted({row[2] for row in rows})
+    if "" in names and len(names) > 1:
+        index = [row[2] for row in rows].index("") + 1
+        raise InputError(f"box {index}: received no image, others are of {short(names[1])}; accepted: one for each box")
+    if len(names) <= 1 and (image is None or not any(names)):
         return rows
-    wanted = PureWindowsPath(image or "")
-    for part in ("name", "stem"):
-        same = [row for row in rows if image and getattr(PureWindowsPath(row[2]), part) == getattr(wanted, part)]
-        if same:
-            return same
-    received = listing([short(name) for name in sorted(named)], 3)
-    raise InputError(f"received boxes of {len(named)} images: {received}; accepted: some of {wanted.name!r}")
+    wanted = None if image is None else PureWindowsPath(os.path.abspath(image))
+    if names[0].isdecimal() and len(names) == 1 and not wanted.stem.isdecimal():
+        return rows
+    same = [] if wanted is None else _same(names, wanted)
+    if len(same) == 1:
+        return [row for row in rows if row[2] == same[0]]
+    received = listing([short(name) for name in same or names], 3)
+    many = "another image" if len(names) == 1 else f"{len(same or names)} images"
+    accepted = "one name that fits" if same else "some of"
+    raise InputError(
+        f"received boxes of {many}: {received}; accepted: {accepted} {'' if wanted is None else wanted.name!r}"
+    )
+
+
+def _same(names: Sequence[str], wanted: PureWindowsPath) -> list[str]:
+    """Those of some names of files that share most with a path, from its end on."""
+
+    def exactly(path: PureWindowsPath) -> int:
+        return _shared(path.parts, wanted.parts)
+
+    def loosely(path: PureWindowsPath) -> int:
+        ends = {path.stem, path.name}
+        if path.name.isdecimal() and wanted.stem.isdecimal() and int(path.name) == int(wanted.stem):
+            ends.add(wanted.stem)
+        whole = [part.casefold() for part in (*wanted.parts[:-1], wanted.stem)]
+        return max(_shared([part.casefold() for part in (*path.parts[:-1], end)], whole) for end in ends)
+
+    for shared in (exactly, loosely):
+        found = [shared(PureWindowsPath(name)) for name in names]
+        if max(found):
+            return [name for name, count in zip(names, found, strict=True) if count == max(found)]
+    return []
+
+
+def _shared(parts: Sequence[str], others: Sequence[str]) -> int:
+    """How many parts of two paths are the same, from their ends on."""
+    pairs = zip(reversed(parts), reversed(others), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def short(received: Any) -> str:
@@ -117,26 +176,27 @@ def _row(row: Any, index: int) -> Row:
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"box {index}: received {short(row)}; accepted: {_ACCEPTED}") from None
     further = {name: value for name, value in row.items() if name not in used}
-    return box, further, next((str(row[name]) for name in row if _plain(name) in _IMAGE), "")
+    names = sorted((name for name in row if plain(name) in _IMAGE), key=lambda name: _IMAGE.index(plain(name)))
+    return box, further, "" if not names or row[names[0]] is None else str(row[names[0]]).strip()
 
 
 def _named(row: dict[str, Any]) -> tuple[list[float], set[str]]:
     """The box of a row, and the names that make it."""
-    names = [name for name in row if _plain(name) in ("box", "bbox")]
-    if len(names) == 1 and not any(each in map(_plain, row) for each in SIDES):
+    names = [name for name in row if plain(name) in ("box", "bbox")]
+    if len(names) == 1 and not any(each in map(plain, row) for each in SIDES):
         (name,) = names
         if isinstance(row[name], dict):
             return _named(row[name])[0], {name}
-        if _plain(name) == "box":
+        if plain(name) == "box":
             return _numbers(row[name]), {name}
-        if not {"imageid", "categoryid"} & set(map(_plain, row)):
+        if not {"imageid", "categoryid"} & set(map(plain, row)):
             raise InputError(
                 "received 'bbox' alone; accepted: 'box' for top, left, bottom, right, or COCO's image_id too"
             )
         return _from_size(*_numbers(row[name])), {name}
-    plain = [_plain(name) for name in row]
-    _once([name for name in plain if any(name in form for form in (*_CORNERS, *_SIZES))], "column")
-    whose = dict(zip(plain, row, strict=True))
+    names = [plain(name) for name in row]
+    _once([name for name in names if any(name in form for form in (*_CORNERS, *_SIZES))], "column")
+    whose = dict(zip(names, row, strict=True))
     for forms, has_size in ((_CORNERS, False), (_SIZES, True)):
         complete = [form for form in forms if all(name in whose for name in form)]
         found = [_numbers([row[whose[name]] for name in form]) for form in complete]
@@ -183,6 +243,9 @@ def _coco(content: dict[str, Any]) -> tuple[list[Row], dict[str, tuple[int, int]
             received = short(annotation.get("bbox"))
             raise InputError(f"box {index}: received bbox {received}; accepted: x, y, width, height") from None
         identity = str(annotation.get("image_id", ""))
+        if identity not in files and (identity or len(files) > 1) and files:
+            received = short(annotation.get("image_id"))
+            raise InputError(f"box {index}: received image_id {received}; accepted: the id of one of 'images'")
         about = files.get(identity, {})
         name = str(about.get("file_name", identity))
         if all(isinstance(about.get(side), int) for side in ("height", "width")):
@@ -242,12 +305,13 @@ def _points(coordinates: Any, depth: int) -> Iterator[tuple[float, float]]:
         yield from _points(each, depth - 1)
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()
+def plain(name: str) -> str:
+    """A column's name without case, spaces, "_" and "-"."""
+    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 def _once(names: Sequence[str], what: str) -> None:
-    folded = [name.lower() for name in names]
+    folded = [name.casefold() for name in names]
     twice = next((name for at, name in enumerate(names) if folded[at] in folded[:at]), None)
     if twice is not None:
         raise InputError(f"received the {what} {short(twice)} twice; accepted: once")
@@ -258,6 +322,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(set(names)) < len(names):
         _once(names, "key")
     return dict(pairs)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{cut(text)} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> None:

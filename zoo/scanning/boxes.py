@@ -13,7 +13,7 @@ import numpy as np
 from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
-from zoo.scanning.box_forms import SIDES, cut, json_rows, of_image, short, table_rows
+from zoo.scanning.box_forms import COORDINATES, SIDES, array_rows, cut, json_rows, of_image, plain, short, table_rows
 
 # Below it, in magnitude, coordinates of all sides of a box are fractions of the image's.
 _FRACTIONS = 1.5
@@ -64,7 +64,7 @@ class BoxScores:
         further, boxes = self._further(), [_plain(box) for box in self.boxes]
         if path.suffix == ".json":
             content = [{"box": box, **new, **old} for box, new, old in zip(boxes, found, further, strict=True)]
-            return "[\n" + ",\n".join(f"  {json.dumps(row)}" for row in content) + "\n]\n"
+            return "[\n" + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in content) + "\n]\n"
         file, names = io.StringIO(), list(dict.fromkeys(name for row in further for name in row))
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*SIDES, "class", "score", *names))
@@ -74,12 +74,14 @@ class BoxScores:
 
     def _further(self) -> list[dict[str, Any]]:
         """What is further known of each box, under names that the output does not have itself."""
-        names = dict.fromkeys(name for row in self.further for name in row)
-        taken, new = {*SIDES, "box", "class", "score"}, {}
+        names = list(dict.fromkeys(name for row in self.further for name in row))
+        taken, new = {*COORDINATES, "box", "bbox", "class", "score"}, {}
+        given = {plain(name) for name in names}
         for name in names:
             new[name] = name
-            while new[name] in taken or new[name] != name and new[name] in names:
+            while plain(new[name]) in taken or new[name] != name and plain(new[name]) in given:
                 new[name] = f"given_{new[name]}"
+            taken.add(plain(new[name]))
         rows = self.further or ({},) * len(self.boxes)
         return [{new[name]: value for name, value in row.items()} for row in rows]
 
@@ -107,6 +109,8 @@ class Boxes:
 def check_boxes(boxes: Any, image_size: tuple[int, int]) -> np.ndarray:
     """Boxes in pixels as an array (n, 4) of (top, left, bottom, right), each seen to overlap the image.
 
+    A table with names, such as a data frame, a structured array or a list of dicts, has those of `read_boxes`.
+
     Raises:
         InputError: naming the first box that does not, or that is no box or looks like fractions of the image's sides;
             where there are none; or where their file says that they are of an image of another size.
@@ -118,7 +122,11 @@ def check_boxes(boxes: Any, image_size: tuple[int, int]) -> np.ndarray:
             f"{image_size[1]}, as this image is"
         )
     try:
-        array = np.asarray(boxes, np.float64)
+        named = array_rows(boxes)
+    except InputError as error:
+        raise InputError(f"boxes: {error}") from None
+    try:
+        array = np.asarray(boxes if named is None else [box for box, *_ in named], np.float64)
     except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != 4 or not len(array):
@@ -142,18 +150,19 @@ def read_boxes(path: str | Path, image: str | Path | None = None) -> Boxes:
     file holds a list of boxes: four numbers each (top, left, bottom, right), or an object with these names or with
     `box`, four numbers; or it is COCO's, whose `bbox` is (x, y, width, height). A .geojson or .json file may be
     GeoJSON, as QuPath writes it: a polygon's bounding box, and of a point the pixel that it lies in. What else a row
-    says is kept. Of a file with boxes of several images, those of `image` are read, by its file's name.
+    says is kept. Of a file that says which images its boxes are of, those of `image` are read (see
+    `zoo.scanning.box_forms.of_image`).
 
     Raises:
         InputError: where the file cannot be read, has another form, the same column twice, or fractions of the image's
-            sides for pixels, naming the first box at fault; or has boxes of several images, and none of `image`.
+            sides for pixels, naming the first box at fault; or says that its boxes are of images other than `image`.
     """
     path = check_boxes_file(path, "boxes", (*_ENDINGS, ".geojson"))
     name = f"boxes {str(path)!r}"
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows, sizes = (table_rows(text), {}) if path.suffix == ".csv" else json_rows(text)
-        rows = of_image(rows, None if image is None else Path(image).name)
+        rows = of_image(rows, image)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     except OSError as error:
@@ -206,4 +215,4 @@ def _plain(box: np.ndarray) -> list[int | float]:
 
 def _cell(value: Any) -> Any:
     """A value for a table."""
-    return json.dumps(value) if isinstance(value, dict | list) else value
+    return json.dumps(value, allow_nan=False) if isinstance(value, dict | list) else value

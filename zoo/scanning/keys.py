@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.graph import trace
+from zoo.pictures import other_files
 from zoo.scanning.pixels import Pixels, release
 
 # Says that cells are left out one by one. Version 1 left out whole tiles beside a mask, and no cell at any scale.
 RULE = {"cells": "by cell"}
 
 
-class FolderKey(str):
-    """What a folder is as text; `version_1`: what that version wrote, which saw nothing of the files inside."""
+class FilesKey(str):
+    """What several files are as text; `version_1`: what that version wrote, which saw their folder or the first."""
 
     version_1: str
 
@@ -37,16 +38,25 @@ def model_key(fcn: keras.Model) -> str:
 
 
 def image_key(image: Any, strip: int = 2**24) -> str:
-    """What an image is as text: name, size and time of a file, those of all files of a folder, or a hash of all pixels.
+    """What an image is as text: name, size and time of a file, those of all its files, or a hash of all pixels.
 
     Args:
         image: a path, or what is read by slices, (H, W, ...), in strips.
         strip: bytes that are read at a time.
+
+    Raises:
+        InputError: where a file of it cannot be read.
     """
     if isinstance(image, Pixels):
         image = image.source if image.file is None else image.file
     if isinstance(image, str | Path):
-        return _folder_key(Path(image)) if Path(image).is_dir() else _file_key(Path(image))
+        path = Path(image)
+        about = _file_key(path)
+        if path.is_dir():
+            return _files_key(path, about, _files(path, path, ""))
+        others = other_files(path)
+        named = [(name, _about(path, file)) for name, file in others.items()]
+        return _files_key(path, about, [(path.name, _about(path, path)), *named]) if others else about
     found = hashlib.blake2b(f"{tuple(image.shape)} {image.dtype}".encode(), digest_size=8)
     rows = max(strip // (int(np.prod(image.shape[1:])) * np.dtype(image.dtype).itemsize), 1)
     for top in range(0, image.shape[0], rows):
@@ -64,29 +74,42 @@ def difference(there: dict, here: dict) -> str | None:
 
 
 def _file_key(path: Path) -> str:
-    try:
-        about = path.stat()
-    except OSError as error:
-        raise InputError(f"image {path}: cannot be read ({error.strerror})") from None
-    return f"{path.name}, {about.st_size} bytes, {about.st_mtime_ns}"
+    size, time = _about(path, path)
+    return f"{path.name}, {size} bytes, {time}"
 
 
-def _folder_key(folder: Path) -> FolderKey:
+def _files_key(path: Path, version_1: str, files: Iterable[tuple[str, tuple[int, int]]]) -> FilesKey:
     found, count, size = hashlib.blake2b(digest_size=8), 0, 0
-    for name, about in sorted(_files(folder, "")):
+    for name, about in sorted(files):
         found.update(json.dumps([name, about]).encode())
         count, size = count + 1, size + about[0]
-    key = FolderKey(f"{folder.name}, {count} files, {size} bytes, {found.hexdigest()}")
-    key.version_1 = _file_key(folder)
+    key = FilesKey(f"{path.name}, {count} files, {size} bytes, {found.hexdigest()}")
+    key.version_1 = version_1
     return key
 
 
-def _files(folder: Path, above: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Every file below a folder: its path there, and (size, time)."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _files(Path(entry.path), f"{above}{entry.name}/")
-            else:
-                about = entry.stat()
-                yield f"{above}{entry.name}", (about.st_size, about.st_mtime_ns)
+def _files(image: Path, folder: str | Path, above: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Every file below a folder of `image`: its path there, and what it is; links to folders are not followed."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise _unread(image, error) from None
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(image, entry.path, f"{above}{entry.name}/")
+        else:
+            # A link that leads nowhere, or to a folder, is what it is itself.
+            yield f"{above}{entry.name}", _about(image, entry.path, os.path.isfile(entry.path))
+
+
+def _about(image: Path, file: str | Path, follow: bool = True) -> tuple[int, int]:
+    """Size and time of a file of `image`, or of a link itself."""
+    try:
+        about = os.stat(file, follow_symlinks=follow)
+    except OSError as error:
+        raise _unread(image, error) from None
+    return about.st_size, about.st_mtime_ns
+
+
+def _unread(image: Path, error: OSError) -> InputError:
+    return InputError(f"image {image}: cannot be read ({error.strerror})")

@@ -1,8 +1,11 @@
 """Which cells of a grid a region of interest leaves in."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from zoo.errors import InputError
 
 # Pixels of a mask that are read at a time.
 _AT_ONCE = 2**22
@@ -40,3 +43,19 @@ def cells_inside(mask: Any, starts: tuple[np.ndarray, np.ndarray], window: tuple
         ended = np.flatnonzero((bottoms > begin) & (bottoms <= begin + len(strip)))
         inside[ended] = rows[bottoms[ended] - 1 - begin] >= tops[ended, None]
     return inside
+
+
+def check_some(scanned: np.ndarray, is_inside: bool, mask: Any, scales: tuple[float, ...] | None) -> None:
+    """See that a cell is left to scan; `is_inside`: the mask leaves some.
+
+    Raises:
+        InputError: naming the mask, or the scales.
+    """
+    if scanned.any():
+        return
+    cells = f"{scanned.shape[0]} x {scanned.shape[1]} cells"
+    if is_inside:
+        more = "" if mask is None else " inside the mask"
+        raise InputError(f"scales: received {list(scales)}, without an answer for any of {cells}{more}; accepted: 1")
+    name = f"mask {mask}" if isinstance(mask, str | Path) else "mask"
+    raise InputError(f"{name}: none of {cells} has a pixel inside it; accepted: at least one")

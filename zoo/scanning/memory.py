@@ -135,6 +135,23 @@ def choose_tile(fcn: keras.Model, layout: Layout, memory: int | None, scores: in
     return fewest * stride
 
 
+def check_tile(tile: object, memory: object, placed: Geometry) -> None:
+    """See that a side of tiles is one, and tiles can be cut.
+
+    Raises:
+        InputError: where it is not, a budget is given too, or the cells depend on the whole image.
+    """
+    is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(placed.stride)
+    if tile is None:
+        return
+    if not (is_number and tile >= stride):
+        raise InputError(f"tile: received {tile!r}; accepted: a whole number of pixels, at least one stride, {stride}")
+    if memory is not None:
+        raise InputError(f"tile and memory: received {tile} and {memory!r}; accepted: one of them")
+    if not placed.bounded:
+        raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")
+
+
 def _bytes_a_position(tensor: keras.KerasTensor) -> int:
     size = 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
     return tensor.shape[-1] * size

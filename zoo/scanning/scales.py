@@ -1,7 +1,9 @@
 """One image scanned at several scales, and the maps merged to one on the image's own grid."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from zoo.dense.outputs import Outputs
 from zoo.errors import InputError
 from zoo.pictures import release
 from zoo.scanning.answers import Pooling, pool
+from zoo.scanning.memory import size_text
 from zoo.scanning.tiles import Layout
 
 
@@ -23,7 +26,7 @@ def check_scales(scales: Any) -> tuple[float, ...]:
     """Scales as floats.
 
     Raises:
-        InputError: where they are none, or not all of them finite numbers above 0.
+        InputError: where they are none, not all of them finite numbers above 0, or the same in six digits.
     """
     try:
         found = tuple(float(scale) for scale in scales)
@@ -31,7 +34,46 @@ def check_scales(scales: Any) -> tuple[float, ...]:
         found = ()
     if not found or not all(np.isfinite(scale) and scale > 0 for scale in found):
         raise InputError(f"scales: received {scales!r}; accepted: numbers above 0, such as [0.7, 1, 1.4]")
+    # Parts of a scan are named by six digits.
+    if len({f"{scale:g}" for scale in found}) < len(found):
+        raise InputError(f"scales: received {scales!r}, the same one twice; accepted: each once")
     return found
+
+
+def scaled_sizes(layout: Layout, scales: Sequence[float]) -> list[tuple[int, int]]:
+    """Height and width of an image at some scales.
+
+    Raises:
+        InputError: where a window, of 16 pixels at least, is smaller than a pixel of the image at one; or where cells
+            have no windows that can be scaled.
+    """
+    if not np.isfinite(layout.geometry.window).all():
+        raise InputError(
+            "scales: the cells of this model have no window, as a block inside it pools over the whole image; accepted "
+            "for it: no scales"
+        )
+    most = max(*layout.geometry.window, 16)
+    if max(scales) > most:
+        raise InputError(
+            f"scales: received {max(scales):g}; accepted: up to {most:g}, beyond which the model's window is smaller "
+            "than a pixel"
+        )
+    return [scaled_size(layout.image_size, scale) for scale in scales]
+
+
+def check_room(layout: Layout, sizes: Sequence[tuple[int, int]], cell: int, room: int, output: Path | None) -> None:
+    """See that scores of `cell` bytes a cell, for images of these sizes, fit `room` bytes; by arithmetic alone.
+
+    Raises:
+        InputError: where they do not, naming the `output`, if there is one.
+    """
+    need = int(sum(map(math.prod, sizes)) / math.prod(layout.geometry.stride) * cell)
+    if need > room:
+        where = "in memory" if output is None else f"in {str(output)!r}"
+        raise InputError(
+            f"scales: the scores take about {size_text(need)} {where}; accepted: what fits {size_text(room)}, as fewer "
+            "or smaller scales do"
+        )
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
 from zoo.scanning.engines import Engine, Precision, Run, check_scores, compute_dtype, make_engine
 from zoo.scanning.finer import FinerRunner
 from zoo.scanning.keys import RULE, image_key, model_key
-from zoo.scanning.masks import cells_inside
-from zoo.scanning.memory import choose_tile, parse_memory
+from zoo.scanning.masks import cells_inside, check_some
+from zoo.scanning.memory import available, check_tile, choose_tile, parse_memory
 from zoo.scanning.pixels import Pixels, open_pixels
-from zoo.scanning.scales import check_scales, merger, scaled_grid, scaled_size, widest_windows
+from zoo.scanning.scales import ScaledGrid, check_room, check_scales, merger, scaled_grid, scaled_sizes, widest_windows
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.store import Store
 from zoo.scanning.tiles import Border, Layout, lay_out
@@ -95,9 +95,10 @@ def scan(
         InputError: where the image has other channels or samples than the model's images, values that are not finite,
             or no window fits; a tile is smaller than the stride, or tiles are asked of a model whose cells depend on
             the whole image; the stride is no divisor, or none for this engine; a scale is no number above 0, or the
-            image is too small at it; the engine or its precision is not there; the memory does not suffice; the output
-            is the image or the mask, or holds something else than the same scan; the scores are not finite; or the
-            model gives no map: several outputs, or one answer for an image of any size.
+            image is too small or too large at it; the mask or the scales leave no cell to scan; the engine or its
+            precision is not there; the memory does not suffice; the output is the image or the mask, or holds something
+            else than the same scan; the scores are not finite; or the model gives no map: several outputs, or one
+            answer for an image of any size.
         Interrupted: after Ctrl-C, where there is an output.
         OSError: where the output cannot be written; what is there is kept.
     """
@@ -157,22 +158,25 @@ class Scanner:
             source = opened.enter_context(open_pixels(self.fcn, image, self.choice))
             inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
             layout = self._lay_out(source.shape[:2])
+            scaled = [] if self.scales is None else self._scaled(layout, store)
+            own = layout.starts, layout.geometry.window
+            starts, window = own if self.scales is None else widest_windows(layout, self.scales)
+            region = _all(layout) if inside is None else cells_inside(inside, starts, window)
+            grids = [scaled_grid(layout, each) for each in scaled]
+            scanned = region if self.scales is None else region & np.logical_or.reduce([each.covers for each in grids])
+            check_some(scanned, region.any(), mask, self.scales)
             about = None if store is None else self.key(source, mask)
             if store is not None:
                 read = [each for each in (source.file, mask) if isinstance(each, str | Path)]
                 opened.enter_context(store.held(about, read))
-            outputs, starts, window = outputs_are(self.fcn), layout.starts, layout.geometry.window
+            outputs = outputs_are(self.fcn)
             if self.scales is None:
-                scanned = _all(layout) if inside is None else cells_inside(inside, starts, window)
                 run = self._run  # before the tile is chosen: its weights take memory
                 side = self._side(layout, store, about)
                 scores = self._fill(run, layout, side, source, scanned, store, about)
                 scores = scores if store is None else store.finish()
             else:
-                _check_windows(layout)
-                starts, window = widest_windows(layout, self.scales)
-                region = _all(layout) if inside is None else cells_inside(inside, starts, window)
-                scores, scanned = self._merged(layout, source, region, store, about)
+                scores = self._merged(layout, scaled, grids, source, scanned, region.all(), store, about)
                 outputs = pooled_outputs(outputs, self.merge)
             if store is not None and settle:
                 store.settle()
@@ -232,7 +236,7 @@ class Scanner:
         check_fit(self.fcn, geometry(self.fcn, size))
         layout = lay_out(self.fcn, size, self.border, self.stride)
         check_fit(self.fcn, layout.geometry)
-        _check_tile(self.tile, self.memory, layout.geometry)
+        check_tile(self.tile, self.memory, layout.geometry)
         return layout
 
     def _shape(self, layout: Layout) -> tuple[int, int, int]:
@@ -267,38 +271,57 @@ class Scanner:
         _fill(target, layout, side, pixels, run, scanned, check, self.progress)
         return target if store is None else store.read()
 
-    def _merged(
-        self, layout: Layout, source: Pixels, region: np.ndarray, store: Store | None, about: dict | None
-    ) -> tuple[Any, np.ndarray]:
-        """Scan an image at all scales, each into a store of its own, and merge the maps on the grid of `layout`.
+    def _scaled(self, layout: Layout, store: Store | None) -> list[Layout]:
+        """The grids of the image at every scale, seen to be possible before anything is laid out or written."""
+        sizes = scaled_sizes(layout, self.scales)
+        room = available() if store is None else store.room
+        if room is not None:
+            cell = self.fcn.output_shape[-1] * self._dtype.itemsize
+            check_room(layout, [*sizes, layout.image_size], cell, room, None if store is None else store.path)
+        found = []
+        for scale, size in zip(self.scales, sizes, strict=True):
+            try:
+                found.append(self._lay_out(size))
+            except InputError as error:
+                raise InputError(f"scale {scale:g}: {error}") from None
+        return found
 
-        Returns:
-            The scores, and which cells have some: those of `region` that any scale has an answer for.
+    def _merged(
+        self,
+        layout: Layout,
+        scaled: Sequence[Layout],
+        grids: Sequence[ScaledGrid],
+        source: Pixels,
+        scanned: np.ndarray,
+        is_whole: bool,
+        store: Store | None,
+        about: dict | None,
+    ) -> Any:
+        """The scores of the `scanned` cells: of every scale, each in a store of its own, merged on `layout`'s grid.
+
+        `is_whole`: no mask leaves cells out, and all cells of every scale are scanned.
         """
-        plans, grids = [], []
-        for scale in self.scales:
+        plans = []
+        for scale, found in zip(self.scales, scaled, strict=True):
             own, key = (None, None) if store is None else (store.beside(f"{scale:g}"), {**about, "scale": scale})
             if own is not None and about["mask"] is None:
                 # All cells of every scale are scanned then, as version 1 did.
                 key = {name: value for name, value in key.items() if name not in RULE}
             try:
-                found = self._lay_out(scaled_size(layout.image_size, scale))
                 plans.append((found, self._side(found, own, key), own, key))
             except InputError as error:
                 raise InputError(f"scale {scale:g}: {error}") from None
-            grids.append(scaled_grid(layout, found))
-        scanned = region & np.logical_or.reduce([grid.covers for grid in grids])
         if store is not None and store.is_whole(about):
-            return store.finish(), scanned
+            return store.finish()
         run, shape = self._run, self._shape(layout)
         step = max(_MERGED_AT_ONCE // (len(plans) * shape[1] * shape[2]), 1)
         if store is not None:
             store.open(about, step, shape, self._dtype, (step, shape[1]))
         maps = []
         for grid, (found, side, own, key) in zip(grids, plans, strict=True):
-            needed = _all(found) if region.all() else grid.needed(scanned, found.grid_shape)
-            with source.resized(found.image_size) as scaled:
-                maps.append(self._fill(run, found, side, scaled, needed, own, key))
+            needed = _all(found) if is_whole else grid.needed(scanned, found.grid_shape)
+            with source.resized(found.image_size) as pixels:
+                maps.append(self._fill(run, found, side, pixels, needed, own, key))
         rows = merger(maps, grids, outputs_are(self.fcn), self.merge)
         target = np.empty(shape, self._dtype) if store is None else store
         for index, first in enumerate(range(0, shape[0], step)):
@@ -308,25 +331,16 @@ class Scanner:
             else:
                 store.write(index, (wanted, slice(0, shape[1])), rows(wanted, scanned[wanted]))
         if store is None:
-            return target, scanned
+            return target
         scores = store.finish()
         for each in plans:
             each[2].discard()
-        return scores, scanned
+        return scores
 
 
 def _all(layout: Layout) -> np.ndarray:
     """All cells of a grid as scanned, in no memory."""
     return np.broadcast_to(True, layout.grid_shape)
-
-
-def _check_windows(layout: Layout) -> None:
-    """See that cells have windows that can be scaled."""
-    if not np.isfinite(layout.geometry.window).all():
-        raise InputError(
-            "scales: the cells of this model have no window, as a block inside it pools over the whole image; accepted "
-            "for it: no scales"
-        )
 
 
 def _fill(
@@ -382,15 +396,3 @@ def check_fit(fcn: keras.Model, placed: Geometry) -> None:
     else:
         return
     raise InputError(f"image: received {height} x {width} pixels; accepted: {accepted}")
-
-
-def _check_tile(tile: object, memory: object, placed: Geometry) -> None:
-    is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(placed.stride)
-    if tile is None:
-        return
-    if not (is_number and tile >= stride):
-        raise InputError(f"tile: received {tile!r}; accepted: a whole number of pixels, at least one stride, {stride}")
-    if memory is not None:
-        raise InputError(f"tile and memory: received {tile} and {memory!r}; accepted: one of them")
-    if not placed.bounded:
-        raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")

@@ -149,7 +149,7 @@ class ScoreMap:
             "made_from": self.made_from,
         }
         with replacing(Path(folder) / "geometry.json", self.made_by) as temporary:
-            temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(about, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return Path(folder) / "geometry.json"
 
     def _sides(self) -> dict[str, Any]:

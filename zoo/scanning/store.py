@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,13 @@ class Store:
     def beside(self, name: str) -> "Store":
         """The store of a part of this one's work, beside it."""
         return Store(self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}"), self.overwrite)
+
+    @property
+    def room(self) -> int | None:
+        """Bytes that the disk has for scores; None where it is not known: they are compressed, or some are there."""
+        if self._is_folder or self.path.exists() or any(self.path.parent.glob(f"{self.path.stem}*.journal")):
+            return None
+        return shutil.disk_usage(next(each for each in self.path.absolute().parents if each.is_dir())).free
 
     @contextmanager
     def held(self, about: dict, inputs: Iterable[str | Path]) -> Iterator[None]:
