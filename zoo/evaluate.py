@@ -48,11 +48,16 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
     """Accuracy, loss and confusion of a classifier with scores (B, K) on a split.
 
     Raises:
-        InputError: where the model has another number of outputs than there are classes.
+        InputError: where the model has another number of outputs than there are classes, or scores that are not finite.
     """
     if model.output_shape[-1] != len(class_names):
         raise InputError(f"model: has {model.output_shape[-1]} outputs; accepted for this data: {len(class_names)}")
     logits = predict(model, split.images)
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"model {model.name!r}: its scores on the test images are not finite; accepted: a model whose training did not "
+            "diverge"
+        )
     labels = np.asarray(split.labels)
     chosen = to_probabilities(logits, outputs_are(model))[np.arange(len(labels)), labels]
     counts = confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
