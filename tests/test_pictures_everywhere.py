@@ -15,6 +15,8 @@ from PIL import Image
 
 from zoo import saving
 from zoo.config import Config
+from zoo.data import load
+from zoo.data.faults import noted_since
 from zoo.data.folder import File, FolderImages, read_folder
 from zoo.data.layout import Place
 from zoo.dense.convert import convolutionalize
@@ -235,3 +237,21 @@ def test_notes_of_a_training_are_counted(tmp_path):
     config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"dir": tmp_path})})
     faults = [fault for fault in read_folder(config).faults if fault.kind == "note"]
     assert [str(fault) for fault in faults][0].startswith("8 images: is grey, repeated as red, green and blue: test/a/")
+
+
+def test_notes_of_images_that_are_decoded_when_asked_for_are_told_then(tmp_path, monkeypatch):
+    for part in ("train", "test"):
+        for name in "ab":
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(2):
+                Image.fromarray(RGB[index:, :, 0]).save(tmp_path / part / name / f"{part}{name}{index}.png")
+    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"dir": tmp_path, "validation": 0.5})})
+    monkeypatch.setattr("zoo.data.folder.IN_MEMORY", 0)
+    monkeypatch.setattr("zoo.data.splits.IN_MEMORY", 0)
+    data = load(config)
+    assert not [fault for fault in data.faults if fault.kind == "note"]
+    images = [part.images for part in (data.train, data.validation, data.test)]
+    for each in images:
+        each[:]
+    (fault,) = noted_since(*images)
+    assert str(fault).startswith("8 images: is grey, repeated as red, green and blue: test/a/")

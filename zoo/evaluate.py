@@ -55,8 +55,8 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
     logits = predict(model, split.images)
     if not np.isfinite(logits).all():
         raise InputError(
-            f"model {model.name!r}: its scores on the test images are not finite; accepted: a model whose training did not "
-            "diverge"
+            f"model {model.name!r}: its scores on the test images are not finite; accepted: a model whose training did "
+            "not diverge"
         )
     labels = np.asarray(split.labels)
     chosen = to_probabilities(logits, outputs_are(model))[np.arange(len(labels)), labels]

@@ -18,6 +18,7 @@ from zoo import data, plots, saving
 from zoo.build import build
 from zoo.config import Config, load_config
 from zoo.data import Dataset, make_scene
+from zoo.data.faults import noted_since
 from zoo.dense.convert import convolutionalize
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
@@ -163,6 +164,10 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     """Evaluate, convert, scan and draw what was trained."""
     evaluation = evaluate(model, dataset.test, dataset.class_names)
     _draw(model, history, evaluation.confusion, dataset.class_names, folder)
+    parts = [part.images for part in (dataset.train, dataset.validation, dataset.test) if part]
+    late = noted_since(*parts)
+    for fault in late:
+        say(fault)
     report = {
         "config": config.name,
         "seed": config.seed,
@@ -174,7 +179,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         "data_fingerprint": dataset.fingerprint,
         "test_fingerprint": dataset.test_fingerprint,
         "unreadable": {"n": len(dataset.unreadable), "files": list(dataset.unreadable)},
-        "faults": [fault.to_dict() for fault in dataset.faults],
+        "faults": [fault.to_dict() for fault in (*dataset.faults, *late)],
     }
     if config.scene:
         try:

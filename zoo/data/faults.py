@@ -1,7 +1,7 @@
 """Faults of a data set: what its user may not mean, counted and named; the images are used as they are."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ _SHOWN = 3
 _LONGEST = 100
 _SINGULAR = {"are": "is", "have": "has"}
 
-Kind = Literal["left out", "unreadable", "size", "class", "copy", "label", "leak", "specimen"]
+Kind = Literal["left out", "unreadable", "size", "class", "copy", "label", "leak", "specimen", "note"]
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,21 @@ def plain(name: str) -> str:
     name = name if name.isprintable() else ascii(name)[1:-1]
     half = _LONGEST // 2 - 2
     return name if len(name) <= _LONGEST else f"{name[:half]}...{name[-half:]}"
+
+
+def noted(notes: Mapping[str, Collection[str]]) -> list[Fault]:
+    """What the reader says of images, by their names: a line with their number for each."""
+    found = []
+    for text, names in sorted(notes.items()):
+        images = "image" if len(names) == 1 else "images"
+        found.append(Fault("note", f"{len(names):,} {images}: {text}", len(names), tuple(sorted(names)[:3])))
+    return found
+
+
+def noted_since(*images: Any) -> list[Fault]:
+    """What the reader has said of images that are decoded when asked for, as far as they were read."""
+    together: dict[str, set[str]] = {}
+    for each in images:
+        for text, names in getattr(each, "notes", {}).items():
+            together.setdefault(text, set()).update(names)
+    return noted(together)

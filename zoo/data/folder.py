@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.config import Config
 from zoo.config.experiment import DataConfig
-from zoo.data.faults import Fault
+from zoo.data.faults import Fault, noted
 from zoo.data.layout import Place, read_layout
 from zoo.data.splits import IN_MEMORY, Records, Source, Split, check_classes, draw, pixel_digest
 from zoo.errors import InputError, listing
@@ -157,7 +157,7 @@ def read_folder(config: Config) -> Source:
         note,
         skipped,
         splits.get(layout.validation),
-        (*layout.faults, *_unreadable(skipped), *_noted(notes)),
+        (*layout.faults, *_unreadable(skipped), *noted(notes)),
     )
 
 
@@ -166,15 +166,6 @@ def _unreadable(names: Sequence[str]) -> list[Fault]:
         return []
     images = "image that" if len(names) == 1 else "images that"
     return [Fault("unreadable", f"left out {len(names):,} {images} cannot be read", len(names), tuple(names[:3]))]
-
-
-def _noted(notes: dict[str, set[str]]) -> list[Fault]:
-    """What the reader says of images, each once with their number."""
-    found = []
-    for text, names in sorted(notes.items()):
-        images = "image" if len(names) == 1 else "images"
-        found.append(Fault("note", f"{len(names):,} {images}: {text}", len(names), tuple(sorted(names)[:3])))
-    return found
 
 
 def _draw_test(files: list[File], share: float) -> tuple[list[File], list[File]]:

@@ -105,6 +105,11 @@ class Part:
         self._images, self._indices = images, indices
         self.shape, self.dtype = (len(indices), *images.shape[1:]), images.dtype
 
+    @property
+    def notes(self) -> dict[str, set[str]]:
+        """What the reader has said of the images so far, where they are decoded when asked for."""
+        return getattr(self._images, "notes", {})
+
     def __len__(self) -> int:
         """How many images."""
         return len(self._indices)
