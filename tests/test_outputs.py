@@ -221,3 +221,14 @@ def test_a_run_refused_before_its_first_checkpoint_is_nobodys(capsys, tmp_path):
     code, _, err = command(capsys, "train", "nin_digits", *overrides, "--workdir", tmp_path / "run")
     assert code == 2 and "diverged" in err, err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_user_put_beside_an_unbegun_run_is_kept(capsys, tmp_path):
+    """Its config was written by a run that was refused before its first checkpoint; the weights are a user's."""
+    config = zoo.load_config("nin_digits", ["scene=null", "train.epochs=1"])
+    weights = tmp_path / "run" / "checkpoints" / "mine.h5"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("mine")
+    (tmp_path / "run" / "config.yaml").write_text(config.to_yaml())
+    code, _, err = command(capsys, "train", "nin_digits", "scene=null", "train.epochs=1", "--workdir", tmp_path / "run")
+    assert code == 2 and "holds files that are no run's" in err and weights.read_text() == "mine", err

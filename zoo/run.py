@@ -23,17 +23,21 @@ from zoo.dense.convert import convolutionalize
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
 from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
-from zoo.files import is_trace, remove, replacing, sweep, write_json
+from zoo.files import is_trace, replacing, sweep, write_json
 from zoo.progress import say
 from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
 from zoo.training.precision import resolve
 
-# What a run writes before its first checkpoint.
-_FIRST_FILES = ("config.yaml", "environment.json", "checkpoints", "tensorboard")
+# What a run writes before its first checkpoint, as patterns; folders come after what is in them.
+_FIRST = (
+    *("config.yaml", "environment.json"),
+    *("tensorboard/*/events.out.tfevents.*", "tensorboard/*", "tensorboard"),
+    *("checkpoints/.*step-*.npz*", "checkpoints"),
+)
 # The names of all files that a run writes.
-FILES = (
+_FILES = (
     r"(config\.yaml|(environment|evaluation)\.json|model\.keras|history\.csv|step-\d+\.npz"
     r"|(curves|confusion|filters|scene|scene_input)\.png)"
 )
@@ -116,7 +120,7 @@ def _held(folder: Path, config: Config, job: Job) -> Iterator[None]:
             job.any(True)
             raise
         for place in (folder, folder / "checkpoints"):
-            sweep(place, FILES)
+            sweep(place, _FILES)
         try:
             yield
         except InputError:
@@ -281,24 +285,34 @@ def _claim(folder: Path, config: Config) -> None:
         if difference:
             raise InputError(f"run directory {str(folder)!r}: holds another config's run: {difference}")
         return
-    for name in _FIRST_FILES:
-        remove(folder / name)
+    _remove_first(folder)
     with replacing(path) as temporary:
         temporary.write_text(config.to_yaml(), encoding="utf-8")
 
 
 def _is_trace(path: Path) -> bool:
     """Whether a file is what a killed run left, or the lock of a run directory."""
-    return path.name == ".lock" or is_trace(path, FILES)
+    return path.name == ".lock" or is_trace(path, _FILES)
 
 
 def _check_own(path: Path) -> None:
     """Check that the config of a run that did not begin is one that a run wrote, and alone: else it is a user's."""
-    others = [each for each in path.parent.iterdir() if each.name not in _FIRST_FILES and not _is_trace(each)]
+    known = {each for pattern in _FIRST for each in path.parent.glob(pattern)}
+    others = [each for each in path.parent.rglob("*") if each not in known and not _is_trace(each)]
     with contextlib.suppress(InputError):
         if not others and load_config(path).to_yaml() == path.read_text(encoding="utf-8"):
             return
     raise InputError(f"run directory {str(path.parent)!r}: holds files that are no run's; accepted: a new directory")
+
+
+def _remove_first(folder: Path) -> None:
+    """Remove what a run wrote before its first checkpoint, and no file of anybody else's beside it."""
+    for pattern in _FIRST:
+        for path in folder.glob(pattern):
+            if not path.is_dir():
+                path.unlink()
+            elif not any(path.iterdir()):
+                path.rmdir()
 
 
 def _began(folder: Path) -> bool:
@@ -308,8 +322,8 @@ def _began(folder: Path) -> bool:
 def _withdraw(folder: Path) -> None:
     """Leave nothing of a run that was refused before it began."""
     if not _began(folder):
-        for name in (*_FIRST_FILES, ".lock"):
-            remove(folder / name)
+        _remove_first(folder)
+        (folder / ".lock").unlink(missing_ok=True)
         if not any(folder.iterdir()):
             folder.rmdir()
 

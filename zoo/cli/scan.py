@@ -328,7 +328,7 @@ def _is_there(folder: Path, key: Callable[[], dict]) -> bool:
 
 
 def _is_complete(folder: Path, record: dict[str, Any]) -> bool:
-    """Whether all files are there that a scan's record tells of; version 1 had no viewer in every folder."""
+    """Whether all files are there that a scan's record tells of; in a folder of version 1, the scores."""
     named = [
         record.get("scores"),
         record.get("scanned"),
