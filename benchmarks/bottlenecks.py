@@ -110,7 +110,7 @@ def measure(family: str, variant: str, seed: int, images: int, epochs: int) -> d
     from zoo import data
     from zoo.config import Config
     from zoo.data.splits import Dataset, hold_out
-    from zoo.evaluate import evaluate
+    from zoo.evaluation import evaluate
     from zoo.training import start, train
 
     start(seed, True)

@@ -55,9 +55,9 @@ def measure(name: str, side: int, engine_names: list[str], rounds: int, most_cro
     import numpy as np
 
     import zoo
-    from zoo.dense.compare import relative_error
-    from zoo.graph import run_steps, trace
+    from zoo.network.graph import run_steps, trace
     from zoo.scanning.engines import make_engine
+    from zoo.scores import relative_error
 
     model = keras.applications.VGG16(weights=None) if name == "vgg16" else zoo.build(name)
     fcn = zoo.convolutionalize(model)

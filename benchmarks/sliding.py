@@ -33,10 +33,10 @@ def to_torch(model: keras.Model) -> Any:
     import torch
     from torch import nn
 
-    import zoo.graph
+    import zoo.network.graph
 
     modules = []
-    for step in zoo.graph.trace(model).steps:
+    for step in zoo.network.graph.trace(model).steps:
         layer = step.layer
         weights = [torch.from_numpy(np.array(value)) for value in layer.get_weights()]
         match type(layer).__name__:
@@ -85,8 +85,8 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int],
     from monai.inferers import sliding_window_inference
 
     import zoo
-    from zoo.dense.compare import relative_error
     from zoo.scanning.engines import make_engine
+    from zoo.scores import relative_error
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     generator = np.random.default_rng(0)

@@ -19,9 +19,9 @@ def main() -> None:
 
     import zoo
     from zoo import data
+    from zoo.convert.verification import verify
     from zoo.data import make_scene
-    from zoo.dense.verify import verify
-    from zoo.evaluate import predict
+    from zoo.evaluation import predict
     from zoo.training import start
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

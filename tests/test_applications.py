@@ -8,10 +8,10 @@ import pytest
 from conftest import noise, randomize
 
 import zoo
-from zoo.dense.compare import relative_error
-from zoo.dense.head import head_collapses
-from zoo.graph import shapes_at, trace
-from zoo.saving import card
+from zoo.card import card
+from zoo.network.graph import shapes_at, trace
+from zoo.network.head import head_collapses
+from zoo.scores import relative_error
 
 MARKS = {"MobileNetV2": (), "MobileNetV3Small": (), "EfficientNetB0": pytest.mark.extended}
 NAMES = [name for name in dir(keras.applications) if name[0].isupper()]

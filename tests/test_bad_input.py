@@ -17,7 +17,7 @@ from zoo.classes import class_list
 from zoo.config import load_config
 from zoo.config.base import FIRST_FORM, Added, Renamed, Schema
 from zoo.config.parsing import parse_yaml
-from zoo.errors import InputError, printable
+from zoo.errors import InputError, printable, quoted, refuse
 
 BOMB = "&a0 [x, x]" + "".join(f", &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))
 
@@ -35,6 +35,13 @@ def test_messages_are_one_printable_line_and_end_as_they_would():
     text = str(InputError("a" * 2000 + "\x1b[31m\n\udc80" + "; accepted: b"))
     assert len(text) == 500 and text.endswith(r"\x1b[31m\n\udc80; accepted: b")
     assert printable("é ü 中") == "é ü 中"
+
+
+def test_a_refusal_names_what_was_received_and_what_is_accepted():
+    assert refusal(refuse, "tile", 0, "a number above 0") == "tile: received 0; accepted: a number above 0"
+    assert refusal(refuse, "image", "3 x 4 pixels", "8 x 8") == "image: received 3 x 4 pixels; accepted: 8 x 8"
+    assert refusal(refuse, "border", quoted("x\n"), "'none'") == r"border: received 'x\n'; accepted: 'none'"
+    assert len(refusal(refuse, "scales", [1.5] * 1000, "numbers")) < 200
 
 
 @pytest.mark.parametrize(

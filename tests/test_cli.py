@@ -14,12 +14,12 @@ from conftest import randomize
 from PIL import Image
 
 import zoo as package
+from zoo.card import attach, card
 from zoo.catalogue import entries
 from zoo.cli import main
 from zoo.cli import zoo as group
 from zoo.cli.runs import train as train_command
-from zoo.dense import check
-from zoo.saving import attach, card
+from zoo.convert import check
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,10 +12,10 @@ from keras import layers
 from small_nets import HEADS, stack, two_inputs
 
 import zoo
-from zoo.dense.compare import relative_error
-from zoo.dense.outputs import outputs_are
+from zoo.card import card
 from zoo.errors import InputError
-from zoo.saving import card
+from zoo.network.outputs import outputs_are
+from zoo.scores import relative_error
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -248,19 +248,19 @@ def test_a_head_that_mixes_positions_is_caught_beyond_the_training_size(monkeypa
 
     model = stack(head)
     assert zoo.verify(model, zoo.convolutionalize(model)).same_as_crops
-    monkeypatch.setattr("zoo.dense.slide_head.axes_of", lambda layer, rank: ())
+    monkeypatch.setattr("zoo.convert.head.axes_of", lambda layer, rank: ())
     with pytest.raises(RuntimeError, match="at a larger size"):
         zoo.convolutionalize(model)
 
 
 def test_every_weight_is_accounted_for(monkeypatch):
     monkeypatch.setattr(
-        "zoo.dense.rebuild.Rebuild.place", lambda self, made, values, *sources: self.values.append((made, values))
+        "zoo.convert.copy.Rebuild.place", lambda self, made, values, *sources: self.values.append((made, values))
     )
     with pytest.raises(RuntimeError, match="no place in the converted model"):
         zoo.convolutionalize(stack(HEADS["flatten"]))
     monkeypatch.setattr(
-        "zoo.dense.rebuild.Rebuild.place", lambda self, made, values, *sources: self.placed.update(map(id, sources))
+        "zoo.convert.copy.Rebuild.place", lambda self, made, values, *sources: self.placed.update(map(id, sources))
     )
     with pytest.raises(RuntimeError, match="has no value from the source"):
         zoo.convolutionalize(stack(HEADS["flatten"]))

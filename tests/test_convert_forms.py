@@ -8,9 +8,9 @@ from keras import layers
 from small_nets import HEADS, channels_first, front, stack
 
 import zoo
-from zoo.dense.compare import relative_error
+from zoo.card import card
 from zoo.errors import InputError
-from zoo.saving import card
+from zoo.scores import relative_error
 
 
 def test_squeeze_and_excitation_stays_as_it_is():

@@ -12,8 +12,8 @@ from keras import layers
 from test_cli import call
 
 import zoo
+from zoo.card import Card, attach
 from zoo.errors import InputError
-from zoo.saving import Card, attach
 
 
 def single(layer, *shape):

@@ -8,10 +8,10 @@ from keras import layers
 from test_backends import run
 
 import zoo
-from zoo.dense.compare import relative_error
 from zoo.errors import InputError
 from zoo.scanning import engines
 from zoo.scanning.engines import make_engine
+from zoo.scores import relative_error
 
 SIZES = [(1, 41, 57), (3, 64, 36), (1, 41, 57)]
 

@@ -1,6 +1,7 @@
 """The equations of docs/equations.md: the page itself is run, and each is tested on random numbers.
 
-Convolutions are built here as sparse matrices, from the definition alone: nothing of `zoo.dense` is used for them.
+Convolutions are built here as sparse matrices, from the definition alone: nothing of `zoo.network` and
+`zoo.convert` is used for them.
 """
 
 import doctest

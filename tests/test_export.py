@@ -8,10 +8,10 @@ import pytest
 from conftest import noise, randomize
 
 import zoo
-from zoo.dense.compare import relative_error
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
-from zoo.saving import class_names
+from zoo.network.outputs import class_names
+from zoo.scores import relative_error
 
 SIZES = [(28, 28), (45, 60), (101, 33)]
 

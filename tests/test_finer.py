@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from keras import layers
 
 import zoo
-from zoo.dense.compare import relative_error
+from zoo.card import card
 from zoo.errors import InputError
-from zoo.saving import card
 from zoo.scanning.finer import FinerRunner, finer_geometry
 from zoo.scanning.tiles import lay_out
+from zoo.scores import relative_error
 
 sides = st.integers(1, 3)
 conv = st.fixed_dictionaries(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 import zoo
+from zoo.card import Card, attach
 from zoo.errors import InputError
-from zoo.saving import Card, attach
 
 
 def influence(model, image_size, cell):

@@ -1,6 +1,5 @@
 """Every file gives the same pixels, or the same refusal, by every way that the product reads a picture."""
 
-import importlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -13,13 +12,14 @@ from conftest import command
 from pictures_corpus import NOT_FOR_THE_MODEL, READ, REFUSED, RGB, RGBA, SHAPE
 from PIL import Image
 
-from zoo import saving
+from zoo import evaluation, model_files
+from zoo.card import Card, attach
 from zoo.config import Config
+from zoo.convert.conversion import convolutionalize
 from zoo.data import load
 from zoo.data.faults import noted_since
 from zoo.data.folder import File, FolderImages, read_folder
 from zoo.data.layout import Place
-from zoo.dense.convert import convolutionalize
 from zoo.errors import InputError
 from zoo.pictures import Choice, Wanted, check_array, open_mask, read_picture, write_tiled
 from zoo.scanning.influence import influence
@@ -52,7 +52,7 @@ def model():
     image = keras.Input((1, 1, 3))
     made = keras.Model(image, keras.layers.Dense(3, use_bias=False)(keras.layers.Flatten()(image)))
     made.layers[-1].set_weights([np.eye(3, dtype=np.float32)])
-    return saving.attach(made, saving.Card(image_size=(1, 1), dtype="uint8", class_names=("r", "g", "b")))
+    return attach(made, Card(image_size=(1, 1), dtype="uint8", class_names=("r", "g", "b")))
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,12 @@ def ways(model, tmp_path_factory):
     boxes = [(row, column, row + 1, column + 1) for row in range(SHAPE[0]) for column in range(SHAPE[1])]
     whole, seen = keras.Input((None, None, 3)), []
     average = keras.Model(whole, keras.layers.GlobalAveragePooling2D()(whole))
-    saving.attach(average, saving.Card(dtype="uint8", pooling="global"))
-    evaluate = importlib.import_module("zoo.evaluate")
-    real = evaluate.predict
-    patch.setattr(evaluate, "predict", lambda model, images: seen.append(images[0]) or real(model, images))
+    attach(average, Card(dtype="uint8", pooling="global"))
+    real = evaluation.predict
+    patch.setattr(evaluation, "predict", lambda model, images: seen.append(images[0]) or real(model, images))
 
     def predicted(path):
-        list(evaluate.predict_files(average, [path]))
+        list(evaluation.predict_files(average, [path]))
         return seen.pop()
 
     def tiled(path):
@@ -148,7 +147,7 @@ def test_the_same_refusal_to_a_model(file, ways, name):
 
 @pytest.mark.parametrize("way", ["predict", "scan", "regions", "plot", "tile"])
 def test_every_command_tells_what_was_noted(capsys, model, tmp_path, way):
-    saving.save(model, tmp_path / "m.keras")
+    model_files.save(model, tmp_path / "m.keras")
     Image.fromarray(RGBA).save(tmp_path / "a.png")
     (tmp_path / "boxes.csv").write_text("top,left,bottom,right\n1,1,2,2\n")
     network, image = tmp_path / "m.keras", tmp_path / "a.png"

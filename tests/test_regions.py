@@ -16,11 +16,11 @@ from keras import layers
 
 import zoo
 from zoo.cli import zoo as command
-from zoo.dense.compare import relative_error
 from zoo.errors import InputError
 from zoo.scanning.boxes import read_boxes
 from zoo.scanning.regions import Regions, score_boxes
 from zoo.scanning.roi import RoIPooling, roi_pool
+from zoo.scores import relative_error
 
 
 def pooled_by_loops(feature_map, region, size, pool):

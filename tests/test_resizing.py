@@ -92,6 +92,6 @@ SIZES = ((64, 80), (32, 40))
 
 
 def to_probabilities(score_map):
-    from zoo.dense.outputs import to_probabilities
+    from zoo.scores import to_probabilities
 
     return to_probabilities(np.asarray(score_map.scores), score_map.outputs).astype(np.float32)

@@ -89,7 +89,9 @@ def test_a_head_that_does_not_convert_leaves_the_scene_out(tmp_path, capsys):
 
 
 def test_without_a_canvas_nothing_is_scanned_or_said_of_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys.modules["zoo.run"], "convolutionalize", lambda model: pytest.fail("converted for nothing"))
+    monkeypatch.setattr(
+        sys.modules["zoo.experiment"], "convolutionalize", lambda model: pytest.fail("converted for nothing")
+    )
     result = zoo.run(load_config("nin_digits", ["train.epochs=1", "scene=null"]), tmp_path / "run")
     assert not {"scene", "scene_accuracy"} & set(result.evaluation) and "scene" not in result.summary()
     assert "scene" not in capsys.readouterr().out and not list((tmp_path / "run").glob("scene*"))

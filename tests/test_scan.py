@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from keras import layers
 
 import zoo
-from zoo.dense.compare import relative_error
+from zoo.card import Card, attach, card
 from zoo.errors import InputError
-from zoo.evaluate import predict_files
-from zoo.saving import Card, attach, card, class_names
+from zoo.evaluation import predict_files
+from zoo.network.outputs import class_names
 from zoo.scanning.tiles import lay_out
+from zoo.scores import relative_error
 
 # Under SAME padding in strided layers too: Keras's own pads an odd and an even size differently.
 NETS = {

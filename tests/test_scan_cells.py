@@ -15,7 +15,7 @@ from keras import layers
 
 import zoo
 from zoo.errors import InputError
-from zoo.evaluate import predict_files
+from zoo.evaluation import predict_files
 from zoo.pictures import read_image
 from zoo.scanning import masks
 from zoo.scanning.influence import influence

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from keras import layers
 
 import zoo
-from zoo.dense.compare import relative_error
 from zoo.errors import InputError
 from zoo.scanning.tiles import lay_out
+from zoo.scores import relative_error
 
 
 def small_net(draw):

@@ -5,7 +5,7 @@ import pytest
 from conftest import noise
 
 import zoo
-from zoo.dense.compare import relative_error
+from zoo.scores import relative_error
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 import zoo
-from zoo.dense.compare import relative_error
 from zoo.errors import InputError
+from zoo.scores import relative_error
 
 
 def by_hand(padded, twin, size):

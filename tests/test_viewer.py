@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.dense.geometry import Geometry
 from zoo.errors import InputError
+from zoo.network.geometry import Geometry
 from zoo.scanning import viewer
 from zoo.scanning.score_map import ScoreMap, palette
 from zoo.scanning.viewer import view_of, write_viewer

@@ -6,8 +6,8 @@ import pytest
 from conftest import noise, randomize
 
 import zoo
-from zoo.dense.compare import relative_error
 from zoo.errors import InputError
+from zoo.scores import relative_error
 
 APPLICATIONS = keras.applications
 KERAS = {

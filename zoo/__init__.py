@@ -4,51 +4,36 @@ The public names load what they need when they are first used, so that `import z
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import Any
 
 _HOMES = {
     "answer": "zoo.scanning.answers",
     "RoIPooling": "zoo.scanning.roi",
     "Choice": "zoo.pictures",
-    "build": "zoo.build",
-    "convolutionalize": "zoo.dense.convert",
-    "describe": "zoo.describe",
-    "evaluate": "zoo.evaluate",
-    "export": "zoo.export",
-    "geometry": "zoo.dense.geometry",
+    "build": "zoo.builder",
+    "convolutionalize": "zoo.convert.conversion",
+    "describe": "zoo.layer_table",
+    "evaluate": "zoo.evaluation",
+    "export": "zoo.exporting",
+    "geometry": "zoo.network.geometry",
     "list_models": "zoo.catalogue",
-    "load": "zoo.saving",
+    "load": "zoo.model_files",
     "load_config": "zoo.config",
-    "run": "zoo.run",
-    "save": "zoo.saving",
+    "run": "zoo.experiment",
+    "save": "zoo.model_files",
     "scan": "zoo.scanning.scan",
     "score_boxes": "zoo.scanning.regions",
-    "verify": "zoo.dense.verify",
+    "verify": "zoo.convert.verification",
 }
 __all__ = list(_HOMES)
 
 
-class _Package(ModuleType):
-    """A package whose public functions win over the modules of the same name (`zoo.build` is the function).
-
-    Python binds a module to its package when it is first imported, and would hide the function behind it.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module 'zoo' has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        setattr(self, name, value)
-        return value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_HOMES})
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -12,12 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.build import build
+from zoo.builder import build
 from zoo.catalogue import resolve
 from zoo.config import ArchitectureConfig
-from zoo.dense.convert import convolutionalize
-from zoo.dense.geometry import geometry
-from zoo.dense.verify import verify
+from zoo.convert.conversion import convolutionalize
+from zoo.convert.verification import verify
+from zoo.network.geometry import geometry
 from zoo.scanning.scan import scan
 
 Spec = str | Path | ArchitectureConfig

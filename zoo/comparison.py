@@ -11,12 +11,13 @@ import keras
 import numpy as np
 from scipy.stats import binomtest
 
-from zoo import data, saving
+from zoo import data, model_files
 from zoo.classes import normal
 from zoo.config import Config, load_config
 from zoo.data import Dataset, Fault
 from zoo.errors import InputError
-from zoo.evaluate import predict
+from zoo.evaluation import predict
+from zoo.network.outputs import class_names
 
 CONFIDENCE = 0.95
 
@@ -148,8 +149,8 @@ def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
     Raises:
         InputError: where neither is a run, the classes or the test sets differ, or the images do not fit a model.
     """
-    models = [saving.load(path) for path in (new, old)]
-    _check_classes(*(tuple(map(normal, saving.class_names(model))) for model in models))
+    models = [model_files.load(path) for path in (new, old)]
+    _check_classes(*(tuple(map(normal, class_names(model))) for model in models))
     configs = [load_config(path / "config.yaml") if (path / "config.yaml").is_file() else None for path in (new, old)]
     known = [config for config in configs if config is not None]
     if not known:

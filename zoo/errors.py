@@ -3,6 +3,7 @@
 import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 # The most characters of an error's line.
 LONGEST = 500
@@ -20,6 +21,23 @@ class InputError(ValueError):
     def __init__(self, text: str):
         """Take the message."""
         super().__init__(shortened(printable(text)))
+
+
+def refuse(what: str, received: object, accepted: str) -> NoReturn:
+    """Raise the error for a value that cannot be used: "what: received ...; accepted: ...".
+
+    Args:
+        what: the key, option, file or layer that the value is of.
+        received: the value, shown as Python writes it; a str is taken as words, so give a user's own text as
+            `quoted(text)`.
+        accepted: what could be used in its place.
+
+    Raises:
+        InputError: always, without the error that was being handled.
+    """
+    raise InputError(
+        f"{what}: received {received if isinstance(received, str) else quoted(received)}; accepted: {accepted}"
+    ) from None
 
 
 class Interrupted(Exception):

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from zoo import plots, saving
+from zoo import model_files, plots
 from zoo.config import Config, load_config
 from zoo.errors import InputError
+from zoo.experiment import first_difference, numbered, run
 from zoo.files import is_trace, write_json
 from zoo.progress import say
-from zoo.run import first_difference, numbered, run
 from zoo.settings import own_settings
 from zoo.training.distribution import environment
 
@@ -59,7 +59,7 @@ def run_seeds(
         say(f"seed {seed} of {', '.join(map(str, seeds))}")
         reports[seed] = run(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}").evaluation
         keras.backend.clear_session()
-        models[seed] = saving.load(folder / f"seed-{seed}")
+        models[seed] = model_files.load(folder / f"seed-{seed}")
     keys = ("accuracy", "loss", *(["scene_accuracy"] if "scene_accuracy" in reports[seeds[0]] else []))
     result = {"config": config.name, "seeds": list(seeds), "n": len(seeds)}
     for key in keys:

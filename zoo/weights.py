@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo import saving
+from zoo import model_files
 from zoo.config.architecture import ArchitectureConfig, Preprocess
 from zoo.config.inception import Branch, InceptionConfig
 from zoo.errors import InputError
@@ -211,7 +211,7 @@ def from_torch(state: Mapping[str, Any], config: ArchitectureConfig) -> Arrays:
 
 def of_model(weights: str | Path | keras.Model) -> Arrays:
     """The arrays of a model of ours, of a .keras file or of a run directory."""
-    source = weights if isinstance(weights, keras.Model) else saving.load(weights)
+    source = weights if isinstance(weights, keras.Model) else model_files.load(weights)
     return {weight.path: keras.ops.convert_to_numpy(weight) for weight in source.weights}
 
 

@@ -46,11 +46,12 @@ def convert(
     with quiet_start():
         from rich.console import Console
 
-        from zoo import saving
-        from zoo.dense.check import error_at_training_size
-        from zoo.dense.convert import convolutionalize
-        from zoo.dense.verify import EXACT, verify
-        from zoo.graph import check_one_output
+        from zoo import model_files
+        from zoo.card import card
+        from zoo.convert.check import error_at_training_size
+        from zoo.convert.conversion import convolutionalize
+        from zoo.convert.verification import EXACT, verify
+        from zoo.network.graph import check_one_output
     if length is not None:
         if image_size is not None:
             raise InputError(f"length: received {length} and image_size {image_size}; accepted: one of the two")
@@ -59,28 +60,28 @@ def convert(
     outputs = [Output(output, "model file", ".keras"), Output(report_file, "report")]
     check_outputs(outputs)
     options = {"image_size": image_size and list(image_size), "pooling": pooling, "padding": padding}
-    made_by = MadeBy("zoo convert", {"model": key_of(saving.file_of(model)), **options})
-    with writing(outputs, made_by, saving.files_of(model), overwrite):
-        source = saving.load(model)
+    made_by = MadeBy("zoo convert", {"model": key_of(model_files.file_of(model)), **options})
+    with writing(outputs, made_by, model_files.files_of(model), overwrite):
+        source = model_files.load(model)
         check_one_output(source)
         with Console(stderr=True).status("converting, and comparing with the source"):
             converted = convolutionalize(source, image_size, pooling, padding)
-        if padding == "keep" and (converted is source or saving.card(converted).pooling is None):
+        if padding == "keep" and (converted is source or card(converted).pooling is None):
             raise InputError(f"model {str(model)!r}: has no head left to convert; `zoo scan` takes it as it is")
         if pooling == "global":
-            error = error_at_training_size(source, converted, saving.card(converted).image_size)
+            error = error_at_training_size(source, converted, card(converted).image_size)
             _demand_equality(error <= EXACT)
             if (maker := maker_of(report_file)) and maker.command == made_by.command:
                 # Of the model that was there before.
                 remove(report_file)
-            saving.save(converted, output, made_by)
+            model_files.save(converted, output, made_by)
             equality = f"relative error {error:.1e} at training size"
             say(f"wrote {output}: one answer for an image of any size; {equality}")
             return
         report = verify(source, converted, progress=True)
         say(report.table())
         _demand_equality(report.same_function)
-        saving.save(converted, output, made_by)
+        model_files.save(converted, output, made_by)
         write_json(report_file, report.to_dict(), made_by)
         say(f"wrote {output} and {report_file}")
 
@@ -106,11 +107,11 @@ def export(model: Path, output: Path, format_: str, overwrite: bool) -> None:
     Batch is free always; height and width are free in a converted model.
     """
     with quiet_start():
-        from zoo import saving
-        from zoo.export import export as write
-        from zoo.export import outputs_of
+        from zoo import model_files
+        from zoo.exporting import export as write
+        from zoo.exporting import outputs_of
     outputs = outputs_of(output, format_)
     check_outputs(outputs)
-    made_by = MadeBy("zoo export", {"model": key_of(saving.file_of(model)), "format": format_})
-    with writing(outputs, made_by, saving.files_of(model), overwrite):
-        say(f"wrote {write(saving.load(model), output, format_, made_by)}")
+    made_by = MadeBy("zoo export", {"model": key_of(model_files.file_of(model)), "format": format_})
+    with writing(outputs, made_by, model_files.files_of(model), overwrite):
+        say(f"wrote {write(model_files.load(model), output, format_, made_by)}")

@@ -62,7 +62,7 @@ def plot(
         raise InputError(f"{', '.join(given)}: accepted with both --cell ROW,COL and --image IMAGE")
     run_config(model)
     with quiet_start():
-        from zoo.run import redraw
+        from zoo.experiment import redraw
     for path in redraw(model):
         say(f"wrote {path}")
 
@@ -77,19 +77,25 @@ def _plot_cell(
     choice: "Choice",
 ) -> None:
     with quiet_start():
-        from zoo import plots, saving
+        from zoo import model_files, plots
         from zoo.classes import normal
         from zoo.errors import unknown
         from zoo.files import Output, writing
         from zoo.made_by import MadeBy, key_of
+        from zoo.network.outputs import class_names
         from zoo.scanning.influence import influence
         from zoo.scanning.keys import image_key
         from zoo.scanning.pixels import open_pixels
-    about = {"model": key_of(saving.file_of(model)), "image": image_key(image), "cell": list(cell), "class": class_name}
+    about = {
+        "model": key_of(model_files.file_of(model)),
+        "image": image_key(image),
+        "cell": list(cell),
+        "class": class_name,
+    }
     made_by = MadeBy("zoo plot", {**about, **choice.given})
-    with writing([Output(output, "picture", ".png")], made_by, [*saving.files_of(model), image], overwrite):
-        network = saving.load(model)
-        names = saving.class_names(network)
+    with writing([Output(output, "picture", ".png")], made_by, [*model_files.files_of(model), image], overwrite):
+        network = model_files.load(model)
+        names = class_names(network)
         class_name = None if class_name is None else normal(class_name)
         if class_name is not None and class_name not in names:
             raise InputError(unknown("class", class_name, names))

@@ -37,7 +37,7 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, overw
     columns of the file. Of a box that reaches beyond the image, the part inside is scored.
     """
     with quiet_start():
-        from zoo import saving
+        from zoo import model_files
         from zoo.errors import InputError, unknown
         from zoo.files import Output, check_equal, writing
         from zoo.made_by import MadeBy
@@ -48,9 +48,9 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, overw
         raise InputError(unknown("way", way, WAYS))
     check_boxes_file(output)
     made_by = MadeBy("zoo regions", {})
-    with writing([Output(output, equal=True)], made_by, [*saving.files_of(model), image, boxes], overwrite):
+    with writing([Output(output, equal=True)], made_by, [*model_files.files_of(model), image, boxes], overwrite):
         wanted = read_boxes(boxes, image)
-        network = saving.load(model)
+        network = model_files.load(model)
         with open_pixels(network, image, choice) as pixels:
             result = score_boxes(network, pixels, wanted, way, progress=True)
         say_notes(image, pixels.notes)

@@ -47,7 +47,7 @@ def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: 
     resolved = load_config(config, overrides)
     if seeds is None:
         with quiet_start():
-            from zoo.run import run
+            from zoo.experiment import run
         run(resolved, workdir, fresh)
         return
     if any(each.startswith("seed=") for each in overrides):
@@ -95,13 +95,14 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         raise click.UsageError("--tolerance goes with --against OLD")
     config = run_config(run)
     with quiet_start():
-        from zoo import data, saving
+        from zoo import data, model_files
+        from zoo.card import card
         from zoo.classes import normal
-        from zoo.evaluate import evaluate as measure
+        from zoo.evaluation import evaluate as measure
     with _report(output, (run,), _data_of(run), {}, overwrite) as write:
-        model = saving.load(run)
+        model = model_files.load(run)
         dataset = data.load(config)
-        known = saving.card(model).class_names
+        known = card(model).class_names
         if known and [*map(normal, known)] != [*map(normal, dataset.class_names)]:
             raise InputError(
                 f"run directory {str(run)!r}: its model's classes are {listing(known, 3)}, those of the data are now "
@@ -142,12 +143,12 @@ def _report(
     output: Path | None, models: Sequence[Path], data: Sequence[Path], options: dict[str, Any], overwrite: bool
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """What writes the numbers of an evaluation to `output`, which is checked before; nothing where there is none."""
-    from zoo import saving
+    from zoo import model_files
 
     if output is None:
         yield lambda content: None
         return
-    read = [saving.files_of(model) for model in models]
+    read = [model_files.files_of(model) for model in models]
     keys = {f"model {index}": [key_of(file) for file in files if file.exists()] for index, files in enumerate(read)}
     made_by = MadeBy("zoo evaluate", {**keys, "data": [key_of(path) for path in data], **options})
     with writing([Output(output)], made_by, [*data, *(file for files in read for file in files)], overwrite):
@@ -166,10 +167,11 @@ def predict(model: Path, images: tuple[Path, ...], top: int, choice: "Choice") -
     A model converted with --pooling global takes every image whole.
     """
     with quiet_start():
-        from zoo import saving
-        from zoo.evaluate import predict_files
-    network = saving.load(model)
-    names = saving.class_names(network)
+        from zoo import model_files
+        from zoo.evaluation import predict_files
+        from zoo.network.outputs import class_names
+    network = model_files.load(model)
+    names = class_names(network)
     for answer in predict_files(network, images, choice):
         best = answer.probabilities.argsort()[::-1][:top]
         shown = ", ".join(f"{names[index]} {answer.probabilities[index]:.1%}" for index in best)

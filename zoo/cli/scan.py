@@ -89,10 +89,11 @@ def scan(
     cluster that RAY_ADDRESS names, and --memory is what each may hold.
     """
     with quiet_start():
-        from zoo import saving
+        from zoo import model_files
         from zoo.classes import normal
         from zoo.errors import unknown
-        from zoo.graph import check_one_output
+        from zoo.network.graph import check_one_output
+        from zoo.network.outputs import class_names
         from zoo.scanning.answers import check_pooling
         from zoo.scanning.scales import check_scales
         from zoo.scanning.scan import Scanner
@@ -100,9 +101,9 @@ def scan(
     for each in filter(None, (merge, how)):
         check_pooling(each)
     sizes = None if scales is None else check_scales(scales.split(","))
-    network = saving.load(model)
+    network = model_files.load(model)
     check_one_output(network)
-    names = saving.class_names(network)
+    names = class_names(network)
     class_name = None if class_name is None else normal(class_name)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
@@ -117,7 +118,7 @@ def scan(
         if mask is not None and _is_folder(mask):
             mask = _mask_of(images[0], mask)
         scanner = Scanner(network, **options, progress=True)
-        _scan_one(scanner, images[0], mask, output, written, saving.files_of(model), overwrite)
+        _scan_one(scanner, images[0], mask, output, written, model_files.files_of(model), overwrite)
         return
     if mask is not None and not _is_folder(mask):
         raise InputError(f"mask: received the file {str(mask)!r} for several images; accepted: a folder of masks")
@@ -127,7 +128,7 @@ def scan(
         mask=None if mask is None else mask.absolute(),
         options=options,
         written=written,
-        others=[each.absolute() for each in (*saving.files_of(model), *(image for image, _ in jobs))],
+        others=[each.absolute() for each in (*model_files.files_of(model), *(image for image, _ in jobs))],
         overwrite=overwrite,
     )
     failed = []

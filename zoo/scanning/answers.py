@@ -4,9 +4,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError, unknown
 from zoo.scanning.score_map import ScoreMap
+from zoo.scores import Outputs, to_probabilities
 
 Pooling = Literal["average-logits", "average-probabilities", "maximum-logits", "maximum-probabilities"]
 POOLINGS = get_args(Pooling)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
 from zoo.scanning.box_forms import COORDINATES, SIDES, array_rows, cut, json_rows, of_image, plain, short, table_rows
+from zoo.scores import Outputs, to_probabilities
 
 # Below it, in magnitude, coordinates of all sides of a box are fractions of the image's.
 _FRACTIONS = 1.5

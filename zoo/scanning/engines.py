@@ -15,9 +15,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zoo.dense.affine import scale_and_shift
+from zoo.convert.affine import scale_and_shift
 from zoo.errors import InputError, unknown
-from zoo.graph import Graph, Step, check_one_image, check_one_output, run_steps, trace
+from zoo.network.graph import Graph, Step, check_one_image, check_one_output, run_steps, trace
 
 Engine = Literal["keras", "openvino"]
 Precision = Literal["float32", "bfloat16"]

@@ -19,12 +19,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.dense.convert import convolutionalize
-from zoo.dense.geometry import Geometry, geometry
-from zoo.dense.positions import Border, Move, Slide, moves
-from zoo.dense.program import Ints, size_after
+from zoo.convert.conversion import convolutionalize
 from zoo.errors import InputError
-from zoo.graph import Graph, Step, check_one_image, check_one_output, trace
+from zoo.network.geometry import Geometry, geometry
+from zoo.network.graph import Graph, Step, check_one_image, check_one_output, trace
+from zoo.network.positions import Border, Move, Slide, moves
+from zoo.network.program import Ints, size_after
 from zoo.scanning.engines import Run, make_engine
 
 

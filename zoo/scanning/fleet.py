@@ -107,7 +107,7 @@ class _Worker:
     def __init__(self, model: Path, prepare: Prepare, environment: dict[str, str], attempts: "ray.ActorHandle"):  # noqa: F821
         os.environ.update(environment)
         self._attempts = attempts
-        from zoo.saving import load
+        from zoo.model_files import load
 
         self.job = prepare(load(model))
 

@@ -14,17 +14,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.dense.convert import convolutionalize
-from zoo.dense.geometry import Geometry, geometry
-from zoo.dense.outputs import Outputs, before_activation, outputs_are, to_probabilities
+from zoo.convert.conversion import convolutionalize
 from zoo.errors import InputError
-from zoo.graph import check_one_output
+from zoo.network.geometry import Geometry, geometry
+from zoo.network.graph import check_one_output
+from zoo.network.outputs import before_activation, class_names, outputs_are
 from zoo.pictures import check_finite
-from zoo.saving import class_names
 from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import open_pixels
 from zoo.scanning.scan import check_fit
 from zoo.scanning.tiles import tile_of
+from zoo.scores import Outputs, to_probabilities
 from zoo.settings import own_settings
 
 Box = tuple[int, int, int, int]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.graph import trace
+from zoo.network.graph import trace
 from zoo.pictures import other_files
 from zoo.scanning.pixels import Pixels, release
 

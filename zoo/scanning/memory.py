@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import psutil
 
-from zoo.dense.geometry import Geometry
-from zoo.dense.program import program_of, size_after
 from zoo.errors import InputError
-from zoo.graph import Graph, trace, unused_after
+from zoo.network.geometry import Geometry
+from zoo.network.graph import Graph, trace, unused_after
+from zoo.network.program import program_of, size_after
 from zoo.scanning.engines import compute_dtype
 from zoo.scanning.finer import FinerGeometry, Lattice, lattice_after
 from zoo.scanning.tiles import Layout

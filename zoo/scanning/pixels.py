@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.graph import check_one_image, trace
+from zoo.card import card
+from zoo.network.graph import check_one_image, trace
 from zoo.pictures import Choice, Resized, Wanted, check_array, level_for, open_picture, read_picture, release
-from zoo.saving import card
 
 
 class Pixels:

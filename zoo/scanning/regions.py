@@ -14,15 +14,15 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zoo.dense.head import head_collapses
-from zoo.dense.outputs import outputs_are
-from zoo.dense.positions import global_pooling
-from zoo.dense.program import Span, spans
+from zoo.card import card
 from zoo.errors import InputError, unknown
-from zoo.graph import Graph, Step, check_one_image, check_one_output, needed_steps, run_steps, shapes_at, trace
+from zoo.network.graph import Graph, Step, check_one_image, check_one_output, needed_steps, run_steps, shapes_at, trace
+from zoo.network.head import head_collapses
+from zoo.network.outputs import class_names, outputs_are
+from zoo.network.positions import global_pooling
+from zoo.network.program import Span, spans
 from zoo.pictures import check_finite
 from zoo.progress import track
-from zoo.saving import card, class_names
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
 from zoo.scanning.engines import check_scores
 from zoo.scanning.memory import available, size_text, tile_memory

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from zoo.dense.outputs import Outputs
 from zoo.errors import InputError
 from zoo.pictures import release
 from zoo.scanning.answers import Pooling, pool
 from zoo.scanning.memory import size_text
 from zoo.scanning.tiles import Layout
+from zoo.scores import Outputs
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -10,15 +10,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.dense.convert import convolutionalize
-from zoo.dense.geometry import Geometry, geometry
-from zoo.dense.outputs import outputs_are
-from zoo.dense.program import smallest_image
+from zoo.card import card
+from zoo.convert.conversion import convolutionalize
 from zoo.errors import InputError, Interrupted
-from zoo.graph import check_one_output, trace
+from zoo.network.geometry import Geometry, geometry
+from zoo.network.graph import check_one_output, trace
+from zoo.network.outputs import class_names, outputs_are
+from zoo.network.program import smallest_image
 from zoo.pictures import Choice, check_finite, open_mask
 from zoo.progress import track
-from zoo.saving import card, class_names
 from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
 from zoo.scanning.engines import Engine, Precision, Run, check_scores, compute_dtype, make_engine
 from zoo.scanning.finer import FinerRunner

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from zoo.dense.geometry import Geometry
-from zoo.dense.outputs import Outputs, to_probabilities
 from zoo.errors import InputError
 from zoo.files import replacing
 from zoo.made_by import MadeBy
+from zoo.network.geometry import Geometry
 from zoo.pictures import release
 from zoo.scanning.tiles import Border
+from zoo.scores import Outputs, to_probabilities
 
 # Numbers of a score map that its median cell is taken from.
 _SAMPLED = 2**20

@@ -9,10 +9,10 @@ from typing import Literal, get_args
 import keras
 import numpy as np
 
-from zoo.dense.geometry import Geometry, geometry, pads
-from zoo.dense.positions import Move, Repeat
-from zoo.dense.program import Program, Span, span_after
 from zoo.errors import InputError
+from zoo.network.geometry import Geometry, geometry, pads
+from zoo.network.positions import Move, Repeat
+from zoo.network.program import Program, Span, span_after
 from zoo.scanning.finer import FinerGeometry, finer_geometry
 
 Border = Literal["none", "reflect", "shift"]
@@ -63,7 +63,7 @@ class Layout:
     def other_function(self) -> str:
         """A sentence where cells come from another function than the trained one, of all or the added ones; or empty.
 
-        See `zoo.dense.geometry.Geometry.other_function`.
+        See `zoo.network.geometry.Geometry.other_function`.
         """
         placed = (each for each in (self.geometry, *self.flush) if each is not None)
         return next(filter(None, (each.other_function(*each.image_size) for each in placed)), "")

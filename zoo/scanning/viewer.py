@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from zoo.dense.outputs import to_probabilities
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
 from zoo.scanning.score_map import ScoreMap, palette
+from zoo.scores import to_probabilities
 
 # Bytes of the picture and of the scores, before base64 makes four of three: a file below 20 MB.
 _PICTURE_BYTES = 5_000_000

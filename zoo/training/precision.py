@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from zoo.graph import trace
+from zoo.network.graph import trace
 
 # What Linux calls the instructions that multiply bfloat16: x86's (AVX-512, AMX) and 64-bit Arm's.
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}

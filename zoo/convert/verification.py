@@ -6,17 +6,17 @@ from itertools import product
 import keras
 import numpy as np
 
-from zoo.dense.check import error_at_training_size, random_images
-from zoo.dense.compare import relative_error
-from zoo.dense.convert import convolutionalize
-from zoo.dense.geometry import Geometry, geometry
-from zoo.dense.outputs import scores_before
-from zoo.dense.rebuild import in_float32
-from zoo.dense.twin import error_of_inner_cells
+from zoo.card import card
+from zoo.convert.check import error_at_training_size, random_images
+from zoo.convert.conversion import convolutionalize
+from zoo.convert.copy import in_float32
+from zoo.convert.twin import error_of_inner_cells
 from zoo.errors import InputError
-from zoo.graph import check_one_image, check_one_output, trace
+from zoo.network.geometry import Geometry, geometry
+from zoo.network.graph import check_one_image, check_one_output, trace
+from zoo.network.outputs import scores_before
 from zoo.progress import track
-from zoo.saving import card
+from zoo.scores import relative_error
 from zoo.settings import own_settings
 
 # The largest relative difference that counts as the same function in float32.

@@ -10,78 +10,25 @@ import zipfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import keras
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import ValidationError
 
 from zoo import archives
+from zoo.card import Card, attach, card
 from zoo.classes import class_list
-from zoo.config.architecture import Preprocess
-from zoo.config.base import Positive, Schema, problem
 from zoo.config.messages import one_line
 from zoo.errors import InputError, quoted
 from zoo.files import check_output, replacing
-from zoo.graph import check_one_output
 from zoo.made_by import MadeBy
 from zoo.settings import own_settings
 
 _MEMBER = "zoo.json"
 # The files of a run directory that commands read.
 _RUN_FILES = ("model.keras", "config.yaml", "environment.json", "evaluation.json", "history.csv")
-Sides = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
 # Bytes of the members that are text: the net of a thousand layers has 4 MiB of them.
 _LARGEST_CONFIG, _LARGEST_CARD = 2**23, 2**22
-PIXEL_TYPES = ("uint8", "uint16", "float32")
-
-
-def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        return class_list(names, "classes")
-    except InputError as error:
-        raise problem(str(error)) from None
-
-
-class Card(Schema):
-    """What travels with a model.
-
-    `image_size`: [height, width] in pixels that the model was trained at; [length] of a sequence. `dtype`: the type of
-    the samples of the images that it was trained on; null where not known. `preprocess`: what the model itself does
-    to raw pixels, for the reader; nobody has to do it again. `pooling`: how the head was converted, to a map of scores
-    ("window") or to one answer for an image of any size ("global"); null where the model is not converted. `window`:
-    the sides of the crop that one cell of such a map answers for. `padding`: "valid" in a padding-free twin.
-    """
-
-    version: int = 1
-    class_names: Annotated[tuple[str, ...], AfterValidator(_checked)] = ()
-    image_size: Sides | None = None
-    dtype: Literal[PIXEL_TYPES] | None = None
-    preprocess: Preprocess | None = None
-    pooling: Literal["window", "global"] | None = None
-    window: Sides | None = None
-    padding: Literal["keep", "valid"] = "keep"
-
-
-def card(model: keras.Model) -> Card:
-    """What travels with `model`; an empty card where it has none."""
-    return getattr(model, "_zoo_card", Card())
-
-
-def attach(model: keras.Model, card: Card) -> keras.Model:
-    """Give `model` its card, and return it."""
-    model._zoo_card = card
-    return model
-
-
-def class_names(model: keras.Model) -> tuple[str, ...]:
-    """The names of the classes, or their numbers where the model's file has no names; a single output is class 1's.
-
-    Raises:
-        InputError: for a model with several outputs.
-    """
-    check_one_output(model)
-    units = model.output_shape[-1]
-    return card(model).class_names or (tuple(str(index) for index in range(units)) if units > 1 else ("1",))
 
 
 def save(model: keras.Model, path: str | Path, made_by: MadeBy | None = None) -> Path:

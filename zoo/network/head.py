@@ -2,9 +2,9 @@
 
 from keras import layers
 
-from zoo.dense.positions import global_pooling, moves, refuse_own_code
 from zoo.errors import InputError
-from zoo.graph import AUGMENTATIONS, Graph, Step
+from zoo.network.graph import AUGMENTATIONS, Graph, Step
+from zoo.network.positions import global_pooling, moves, refuse_own_code
 
 
 def head_collapses(graph: Graph) -> frozenset[int]:

@@ -14,16 +14,18 @@ import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from zoo import data, plots, saving
-from zoo.build import build
+from zoo import data, model_files, plots
+from zoo.builder import build
+from zoo.card import PIXEL_TYPES, Card, attach, card
 from zoo.config import Config, load_config
+from zoo.convert.conversion import convolutionalize
 from zoo.data import Dataset, make_scene
 from zoo.data.faults import noted_since
-from zoo.dense.convert import convolutionalize
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
-from zoo.evaluate import SceneEvaluation, evaluate, evaluate_scene
+from zoo.evaluation import SceneEvaluation, evaluate, evaluate_scene
 from zoo.files import is_trace, replacing, sweep, write_json
+from zoo.network.outputs import class_names
 from zoo.progress import say
 from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
@@ -101,7 +103,7 @@ def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) 
             together.close()
             if config.train.distribute:
                 # Its variables belong to all processes; those of the file to this one.
-                model = saving.load(folder)
+                model = model_files.load(folder)
             return _finish(model, dataset, history, config, folder)
 
 
@@ -156,11 +158,11 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
         history = train(model, dataset, config, folder, job)
     except (Interrupted, Diverged):
         if job.first:
-            saving.save(_without_auxiliary(model), folder / "model.keras")
+            model_files.save(_without_auxiliary(model), folder / "model.keras")
         raise
     model = _without_auxiliary(model)
     if job.first:
-        saving.save(model, folder / "model.keras")
+        model_files.save(model, folder / "model.keras")
     return model, dataset, history
 
 
@@ -210,7 +212,7 @@ def _without_auxiliary(model: keras.Model) -> keras.Model:
     """The model with its first output alone; auxiliary heads serve training only."""
     if len(model.outputs) == 1:
         return model
-    return saving.attach(keras.Model(model.input, model.outputs[0], name=model.name), saving.card(model))
+    return attach(keras.Model(model.input, model.outputs[0], name=model.name), card(model))
 
 
 @own_settings()
@@ -223,11 +225,11 @@ def redraw(folder: Path) -> list[Path]:
     folder = Path(folder)
     if not (folder / "evaluation.json").is_file():
         raise InputError(f"run directory {str(folder)!r}: not finished; the command that trains it goes on")
-    model = saving.load(folder)
+    model = model_files.load(folder)
     report = _read_json(folder / "evaluation.json")
     with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    return _draw(model, history, report["confusion"], saving.class_names(model), folder)
+    return _draw(model, history, report["confusion"], class_names(model), folder)
 
 
 def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[str, ...], folder: Path) -> list[Path]:
@@ -241,8 +243,8 @@ def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[st
 def _describe_data(model: keras.Model, dataset: Dataset) -> None:
     """Write what the model is trained on into its card."""
     known = np.dtype(dataset.train.images.dtype).name
-    about = {"class_names": dataset.class_names, "dtype": known if known in saving.PIXEL_TYPES else None}
-    saving.attach(model, saving.Card.model_validate({**saving.card(model).model_dump(), **about}))
+    about = {"class_names": dataset.class_names, "dtype": known if known in PIXEL_TYPES else None}
+    attach(model, Card.model_validate({**card(model).model_dump(), **about}))
 
 
 def _scene(

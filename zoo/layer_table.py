@@ -13,15 +13,15 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from zoo import saving
-from zoo.build import build
+from zoo import model_files
+from zoo.builder import build
+from zoo.card import card
 from zoo.catalogue import list_models
-from zoo.dense.head import head_collapses
-from zoo.dense.positions import is_pointwise
-from zoo.dense.program import Span, smallest_image, spans
 from zoo.errors import InputError, unknown
-from zoo.graph import Graph, Step, check_size, shapes_at, trace
-from zoo.saving import card
+from zoo.network.graph import Graph, Step, check_size, shapes_at, trace
+from zoo.network.head import head_collapses
+from zoo.network.positions import is_pointwise
+from zoo.network.program import Span, smallest_image, spans
 from zoo.settings import keras_defaults
 
 Format = Literal["table", "markdown", "csv", "json"]
@@ -282,7 +282,7 @@ def find_model(spec: str | Path) -> keras.Model:
     if name in list_models() or Path(name).suffix in (".yaml", ".yml"):
         return build(spec)
     if Path(name).suffix == ".keras" or Path(name).is_dir():
-        return saving.load(name)
+        return model_files.load(name)
     forms = "a path to a .yaml or .keras file, a run directory, or keras:NAME of keras.applications"
     raise InputError(f"{unknown('model', name, list_models())}; or {forms}")
 

@@ -12,16 +12,16 @@ import keras
 import numpy as np
 from keras import layers
 
-from zoo.dense.check import random_images
-from zoo.dense.compare import relative_error
-from zoo.dense.geometry import Geometry, geometry
-from zoo.dense.outputs import scores_before
-from zoo.dense.positions import Border, Move, Pointwise, Slide, moves
-from zoo.dense.program import Program, Row, Span, program_of, size_after, span_after
-from zoo.dense.rebuild import Rebuild, in_float32
+from zoo.card import Card, attach, card
+from zoo.convert.check import random_images
+from zoo.convert.copy import Rebuild, in_float32
 from zoo.errors import InputError
-from zoo.graph import Graph, Step, check_one_output, trace
-from zoo.saving import Card, attach, card
+from zoo.network.geometry import Geometry, geometry
+from zoo.network.graph import Graph, Step, check_one_output, trace
+from zoo.network.outputs import scores_before
+from zoo.network.positions import Border, Move, Pointwise, Slide, moves
+from zoo.network.program import Program, Row, Span, program_of, size_after, span_after
+from zoo.scores import relative_error
 
 _TOLERANCE = 1e-4
 # Strides by which an image may have to be larger than a field and a stride, because layers crop.

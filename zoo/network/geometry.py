@@ -7,13 +7,13 @@ from functools import cached_property
 
 import keras
 
-from zoo.dense.fields import Term, fields_of
-from zoo.dense.head import head_collapses
-from zoo.dense.positions import Border, Everywhere, Move, Repeat, Slide
-from zoo.dense.program import Ints, Program, alignment, program_of, size_after
+from zoo.card import card
 from zoo.errors import InputError
-from zoo.graph import check_one_image, check_size, trace
-from zoo.saving import card
+from zoo.network.fields import Term, fields_of
+from zoo.network.graph import check_one_image, check_size, trace
+from zoo.network.head import head_collapses
+from zoo.network.positions import Border, Everywhere, Move, Repeat, Slide
+from zoo.network.program import Ints, Program, alignment, program_of, size_after
 
 # The sides that an image may have, and how far apart those are, at most, at which merged maps have one size.
 _SIDES = range(1, 1 << 24)

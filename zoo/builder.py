@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from zoo import saving
+from zoo.card import Card, attach
 from zoo.catalogue import resolve
 from zoo.config import ArchitectureConfig
 from zoo.config.architecture import Preprocess
@@ -59,7 +59,7 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
         assign(model, from_torch(weights, config))
     elif weights is not None:
         assign(model, of_model(weights))
-    return saving.attach(model, saving.Card(image_size=config.image_size, preprocess=config.preprocess))
+    return attach(model, Card(image_size=config.image_size, preprocess=config.preprocess))
 
 
 def preprocess(x: keras.KerasTensor, config: Preprocess) -> keras.KerasTensor:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from zoo.dense.head import head_collapses
-from zoo.dense.positions import (
+from zoo.errors import InputError
+from zoo.network.graph import Graph
+from zoo.network.head import head_collapses
+from zoo.network.positions import (
     Border,
     Everywhere,
     Move,
@@ -17,8 +19,6 @@ from zoo.dense.positions import (
     global_pooling,
     moves,
 )
-from zoo.errors import InputError
-from zoo.graph import Graph
 
 Ints = tuple[int, ...]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import keras
 
+from zoo.card import card
 from zoo.errors import InputError, unknown
 from zoo.files import Output, check_output, replacing_all
 from zoo.made_by import MadeBy, key_of, sign
-from zoo.saving import card
 from zoo.settings import own_settings
 
 # format: (Keras's name of it, the extra that brings its packages, the module that must be there, file ending)

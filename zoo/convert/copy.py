@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 from zoo.errors import InputError
-from zoo.graph import AUGMENTATIONS, Graph, Step
+from zoo.network.graph import AUGMENTATIONS, Graph, Step
 
 Values = Callable[[], list[np.ndarray]]
 

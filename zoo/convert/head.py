@@ -12,8 +12,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from zoo.dense.affine import is_affine, scale_and_shift
-from zoo.dense.positions import (
+from zoo.convert.affine import is_affine, scale_and_shift
+from zoo.convert.copy import Rebuild, made_of
+from zoo.errors import InputError
+from zoo.network.graph import Graph, Step, shapes_at
+from zoo.network.positions import (
     axes_of,
     does_nothing,
     global_pooling,
@@ -22,10 +25,7 @@ from zoo.dense.positions import (
     is_pointwise,
     refuse_constants,
 )
-from zoo.dense.program import spans
-from zoo.dense.rebuild import Rebuild, made_of
-from zoo.errors import InputError
-from zoo.graph import Graph, Step, shapes_at
+from zoo.network.program import spans
 
 Pooling = Literal["window", "global"]
 

@@ -5,12 +5,12 @@ from itertools import product
 import keras
 import numpy as np
 
-from zoo.dense.compare import relative_error
-from zoo.dense.outputs import scores_before, without_activations
-from zoo.dense.program import program_of, spans
-from zoo.dense.rebuild import in_float32
+from zoo.convert.copy import in_float32
 from zoo.errors import InputError
-from zoo.graph import Graph, run_steps, shapes_at, trace
+from zoo.network.graph import Graph, run_steps, shapes_at, trace
+from zoo.network.outputs import scores_before, without_activations
+from zoo.network.program import program_of, spans
+from zoo.scores import relative_error
 
 
 def random_images(model: keras.Model, graph: Graph, count: int, size: tuple[int, ...]) -> np.ndarray:

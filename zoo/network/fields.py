@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from zoo.dense.positions import Border, Everywhere, Move, Pointwise, Repeat, Slide
-from zoo.dense.program import Ints, Program
+from zoo.network.positions import Border, Everywhere, Move, Pointwise, Repeat, Slide
+from zoo.network.program import Ints, Program
 
 _NONE = (np.iinfo(np.int64).max, np.iinfo(np.int64).min)  # first and past-the-last pixel of an empty field
 

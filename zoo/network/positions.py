@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from zoo.errors import InputError
-from zoo.graph import AUGMENTATIONS, Layout, Step
+from zoo.network.graph import AUGMENTATIONS, Layout, Step
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from typing import Literal
 
 import keras
 
-from zoo.dense.check import error_at_training_size, error_on_larger_maps
-from zoo.dense.head import head_collapses, refuse_broadcasts, refuse_unknown_reach
-from zoo.dense.program import program_of
-from zoo.dense.rebuild import Rebuild
-from zoo.dense.slide_head import Pooling, SlidingHead
-from zoo.dense.twin import padding_free_twin
+from zoo.card import Card, attach, card
+from zoo.convert.check import error_at_training_size, error_on_larger_maps
+from zoo.convert.copy import Rebuild
+from zoo.convert.head import Pooling, SlidingHead
+from zoo.convert.twin import padding_free_twin
 from zoo.errors import InputError
-from zoo.graph import Graph, check_one_image, check_size, shapes_at, trace
-from zoo.saving import Card, attach, card
+from zoo.network.graph import Graph, check_one_image, check_size, shapes_at, trace
+from zoo.network.head import head_collapses, refuse_broadcasts, refuse_unknown_reach
+from zoo.network.program import program_of
 from zoo.settings import own_settings
 
 # The largest relative difference that the self-check lets pass, in float32: rounding alone stays far below it.

@@ -1,15 +1,15 @@
 """What a model's outputs are: logits, or what a softmax or sigmoid inside the model has made of them."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from zoo.graph import Graph, Step, run_steps, trace
-
-Outputs = Literal["logits", "probabilities", "sigmoid"]
+from zoo.card import card
+from zoo.network.graph import Graph, Step, check_one_output, run_steps, trace
+from zoo.scores import Outputs
 
 # Layers that hand on or average what they get, so that probabilities stay probabilities.
 _CARRIERS = (
@@ -30,15 +30,15 @@ def outputs_are(model: keras.Model) -> Outputs:
     return _output_kinds(trace(model))[0]
 
 
-def to_probabilities(scores: np.ndarray, outputs: Outputs) -> np.ndarray:
-    """Outputs of a model as probabilities: a softmax over the last axis of logits; others are theirs already."""
-    return softmax(scores) if outputs == "logits" else scores.astype(np.float64)
+def class_names(model: keras.Model) -> tuple[str, ...]:
+    """The names of the classes, or their numbers where the model's file has no names; a single output is class 1's.
 
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64: (..., K) -> (..., K)."""
-    shifted = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    Raises:
+        InputError: for a model with several outputs.
+    """
+    check_one_output(model)
+    units = model.output_shape[-1]
+    return card(model).class_names or (tuple(str(index) for index in range(units)) if units > 1 else ("1",))
 
 
 def scores_before(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:

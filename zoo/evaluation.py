@@ -9,16 +9,17 @@ import keras
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from zoo.card import card
 from zoo.data import Scene, Split
-from zoo.dense.outputs import outputs_are, to_probabilities
 from zoo.errors import InputError
-from zoo.graph import Graph, check_one_output, shapes_at, trace
+from zoo.network.graph import Graph, check_one_output, shapes_at, trace
+from zoo.network.outputs import outputs_are
 from zoo.pictures import Choice, fit_image
-from zoo.saving import card
 from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import read_pixels
 from zoo.scanning.scan import scan
 from zoo.scanning.score_map import ScoreMap
+from zoo.scores import to_probabilities
 from zoo.settings import own_settings
 
 _BATCH = 256

@@ -1,0 +1,54 @@
+"""The card: what travels with a model, beside its graph and weights. No backend is needed to read one."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from zoo.classes import class_list
+from zoo.config.architecture import Preprocess
+from zoo.config.base import Positive, Schema, problem
+from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+Sides = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
+PIXEL_TYPES = ("uint8", "uint16", "float32")
+
+
+def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return class_list(names, "classes")
+    except InputError as error:
+        raise problem(str(error)) from None
+
+
+class Card(Schema):
+    """What travels with a model.
+
+    `image_size`: [height, width] in pixels that the model was trained at; [length] of a sequence. `dtype`: the type of
+    the samples of the images that it was trained on; null where not known. `preprocess`: what the model itself does
+    to raw pixels, for the reader; nobody has to do it again. `pooling`: how the head was converted, to a map of scores
+    ("window") or to one answer for an image of any size ("global"); null where the model is not converted. `window`:
+    the sides of the crop that one cell of such a map answers for. `padding`: "valid" in a padding-free twin.
+    """
+
+    version: int = 1
+    class_names: Annotated[tuple[str, ...], AfterValidator(_checked)] = ()
+    image_size: Sides | None = None
+    dtype: Literal[PIXEL_TYPES] | None = None
+    preprocess: Preprocess | None = None
+    pooling: Literal["window", "global"] | None = None
+    window: Sides | None = None
+    padding: Literal["keep", "valid"] = "keep"
+
+
+def card(model: "keras.Model") -> Card:
+    """What travels with `model`; an empty card where it has none."""
+    return getattr(model, "_zoo_card", Card())
+
+
+def attach(model: "keras.Model", card: Card) -> "keras.Model":
+    """Give `model` its card, and return it."""
+    model._zoo_card = card
+    return model
