@@ -48,8 +48,8 @@ def test_a_refusal_names_what_was_received_and_what_is_accepted():
     ("override", "named"),
     [
         ("model.image_size=[8]", "model.image_size: received [8]"),
-        ("scene.size=[]", "scene.size: received []"),
-        ("scene.size=[1000000, 1000000]", "scene.size"),
+        ("canvas.size=[]", "canvas.size: received []"),
+        ("scene.size=[1000000, 1000000]", "canvas.size"),
         ("model.family={a: 1}", "model.family"),
         ("model.family=..a:b", "model.family"),
         ("model.family=os:path", "model.family"),

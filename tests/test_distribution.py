@@ -31,7 +31,7 @@ loop._Keeper._count = then_signal
 main(sys.argv[3:])
 """
 TRAIN = [
-    "train", "nin_digits", "train.epochs=1", "train.batch_size=128", "train.checkpoint_every_steps=2", "scene=null",
+    "train", "nin_digits", "train.epochs=1", "train.batch_size=128", "train.checkpoint_every_steps=2", "canvas=null",
     "model.mlpconvs.1.dropout=0.1", "train.optimizer={name: sgd, learning_rate: 0.01}",
 ]  # fmt: skip
 

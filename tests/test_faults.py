@@ -264,7 +264,7 @@ def test_training_and_evaluation_tell_of_faults_and_keep_them(capsys, tmp_path):
     (root / "notes.txt").write_text("")
     overrides = [
         "data.name=image_folder", f"data.dir={root}", "model.num_classes=2", "model.channels=3", "train.epochs=1",
-        "train.batch_size=8", "scene.count=2", "scene.size=null", "model.image_size=[8, 8]",
+        "train.batch_size=8", "canvas.count=2", "canvas.size=null", "model.image_size=[8, 8]",
         "model.preprocess.mean=[0]", "model.preprocess.std=[255]",
     ]  # fmt: skip
     code, out, err = command(capsys, "train", "nin_digits", *overrides, "--workdir", tmp_path / "run")

@@ -13,7 +13,7 @@ from zoo.config import load_config
 from zoo.errors import InputError
 from zoo.seeds import compare_filters, match, run_seeds
 
-OVERRIDES = ["train.epochs=1", "train.batch_size=400", "scene.count=4", "scene.size=null"]
+OVERRIDES = ["train.epochs=1", "train.batch_size=400", "canvas.count=4", "canvas.size=null"]
 
 
 @pytest.fixture(scope="module")

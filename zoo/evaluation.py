@@ -1,4 +1,4 @@
-"""What a model reaches: on test images, and on a large scene made of them."""
+"""What a model reaches: on test images, and on a large canvas made of them."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from zoo.card import card
-from zoo.data import Scene, Split
+from zoo.data import Canvas, Split
 from zoo.errors import InputError
 from zoo.network.graph import Graph, check_one_output, shapes_at, trace
 from zoo.network.outputs import outputs_are
@@ -147,7 +147,7 @@ def _check_fit(graph: Graph, image: np.ndarray, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class SceneEvaluation:
+class CanvasEvaluation:
     """A converted model on one large image, beside its source on the crops pasted there.
 
     `accuracy`: share of the `n` places whose nearest cell answers right; `crops_accuracy`: the source model on the
@@ -168,28 +168,28 @@ class SceneEvaluation:
 
 
 @own_settings()
-def evaluate_scene(
-    fcn: keras.Model, model: keras.Model, scene: Scene, crops: np.ndarray
-) -> tuple[SceneEvaluation, ScoreMap]:
-    """Scan a scene, and ask at each pasted image's place what the nearest cell says.
+def evaluate_canvas(
+    fcn: keras.Model, model: keras.Model, canvas: Canvas, crops: np.ndarray
+) -> tuple[CanvasEvaluation, ScoreMap]:
+    """Scan a canvas, and ask at each pasted image's place what the nearest cell says.
 
     Args:
         fcn: the converted model.
         model: its source.
-        scene: the large image, with boxes and labels.
+        canvas: the large image, with boxes and labels.
         crops: the images that were pasted, (n, h, w, C).
     """
-    scanned, scan_seconds = _second_call(lambda: scan(fcn, scene.image))
+    scanned, scan_seconds = _second_call(lambda: scan(fcn, canvas.image))
     logits, crops_seconds = _second_call(lambda: predict(model, crops))
     last = np.array(scanned.scores.shape[:2]) - 1
-    cells = np.clip([scanned.geometry.nearest_cell(*box) for box in scene.boxes], 0, last)
+    cells = np.clip([scanned.geometry.nearest_cell(*box) for box in canvas.boxes], 0, last)
     answers = scanned.scores[cells[:, 0], cells[:, 1]].argmax(-1)
     alone = logits.argmax(-1)
-    result = SceneEvaluation(
-        accuracy=float((answers == scene.labels).mean()),
-        crops_accuracy=float((alone == scene.labels).mean()),
+    result = CanvasEvaluation(
+        accuracy=float((answers == canvas.labels).mean()),
+        crops_accuracy=float((alone == canvas.labels).mean()),
         agreement=float((answers == alone).mean()),
-        n=len(scene.labels),
+        n=len(canvas.labels),
         scan_seconds=scan_seconds,
         crops_seconds=crops_seconds,
     )

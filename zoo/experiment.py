@@ -18,12 +18,13 @@ from zoo import data, model_files, plots
 from zoo.builder import build
 from zoo.card import PIXEL_TYPES, Card, attach, card
 from zoo.config import Config, load_config
+from zoo.config.base import FIRST_FORM
 from zoo.convert.conversion import convolutionalize
-from zoo.data import Dataset, make_scene
+from zoo.data import Dataset, make_canvas
 from zoo.data.faults import noted_since
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
-from zoo.evaluation import SceneEvaluation, evaluate, evaluate_scene
+from zoo.evaluation import CanvasEvaluation, evaluate, evaluate_canvas
 from zoo.files import is_trace, replacing, sweep, write_json
 from zoo.network.outputs import class_names
 from zoo.progress import say
@@ -38,11 +39,13 @@ _FIRST = (
     *("tensorboard/*/events.out.tfevents.*", "tensorboard/*", "tensorboard"),
     *("checkpoints/.*step-*.npz*", "checkpoints"),
 )
-# The names of all files that a run writes.
+# The names of all files that a run writes, those of version 1 too.
 _FILES = (
     r"(config\.yaml|(environment|evaluation)\.json|model\.keras|history\.csv|step-\d+\.npz"
-    r"|(curves|confusion|filters|scene|scene_input)\.png)"
+    r"|(curves|confusion|filters|canvas|canvas_input|scene|scene_input)\.png)"
 )
+# Keys of evaluation.json that version 1 called otherwise.
+_RENAMED = {"scene": "canvas", "scene_accuracy": "canvas_accuracy"}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -57,11 +60,11 @@ class Result:
         """The outcome and where it lies, in a few lines."""
         result = self.evaluation
         lines = [f"test accuracy {result['accuracy']:.2%} on {result['n']:,} images, loss {result['loss']:.4f}"]
-        if "scene_accuracy" in result:
-            scene = result["scene"]
+        if "canvas_accuracy" in result:
+            canvas = result["canvas"]
             lines.append(
-                f"scene accuracy {result['scene_accuracy']:.0%} of {scene['n']} places "
-                f"({scene['crops_accuracy']:.0%} as crops)"
+                f"canvas accuracy {result['canvas_accuracy']:.0%} of {canvas['n']} places "
+                f"({canvas['crops_accuracy']:.0%} as crops)"
             )
         pictures = ", ".join(path.name for path in sorted(self.folder.glob("*.png")))
         return "\n".join([*lines, f"run directory: {self.folder}", f"pictures: {pictures}"])
@@ -95,7 +98,7 @@ def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) 
         with _held(folder, config, job):
             if (folder / "evaluation.json").is_file():
                 job.any(True)
-                result = Result(folder, _read_json(folder / "evaluation.json"))
+                result = Result(folder, _read_evaluation(folder))
                 say(f"this run is finished (--fresh trains anew)\n{result.summary()}")
                 return result
             job.any(False)
@@ -187,14 +190,14 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         "unreadable": {"n": len(dataset.unreadable), "files": list(dataset.unreadable)},
         "faults": [fault.to_dict() for fault in (*dataset.faults, *late)],
     }
-    if config.scene:
+    if config.canvas:
         try:
             converted = convolutionalize(model)
         except InputError as error:
-            say(f"no scene: {error}")
+            say(f"no canvas: {error}")
         else:
-            scene = _scene(model, converted, dataset, config, folder)
-            report |= {"scene_accuracy": scene.accuracy, "scene": scene.to_dict()}
+            canvas = _canvas(model, converted, dataset, config, folder)
+            report |= {"canvas_accuracy": canvas.accuracy, "canvas": canvas.to_dict()}
     # The last file: its presence says that the run is finished.
     write_json(folder / "evaluation.json", report)
     result = Result(folder, report)
@@ -226,7 +229,7 @@ def redraw(folder: Path) -> list[Path]:
     if not (folder / "evaluation.json").is_file():
         raise InputError(f"run directory {str(folder)!r}: not finished; the command that trains it goes on")
     model = model_files.load(folder)
-    report = _read_json(folder / "evaluation.json")
+    report = _read_evaluation(folder)
     with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     return _draw(model, history, report["confusion"], class_names(model), folder)
@@ -247,19 +250,19 @@ def _describe_data(model: keras.Model, dataset: Dataset) -> None:
     attach(model, Card.model_validate({**card(model).model_dump(), **about}))
 
 
-def _scene(
+def _canvas(
     model: keras.Model, converted: keras.Model, dataset: Dataset, config: Config, folder: Path
-) -> SceneEvaluation:
+) -> CanvasEvaluation:
     """Try the converted model on a large image made of test images, on the value that preprocessing maps to 0."""
-    count = min(config.scene.count, len(dataset.test))
+    count = min(config.canvas.count, len(dataset.test))
     chosen = np.random.default_rng(config.seed).choice(len(dataset.test), count, replace=False)
     images, labels = np.asarray(dataset.test.images[chosen]), dataset.test.labels[chosen]
-    scene = make_scene(images, labels, config.scene.size, count, config.model.preprocess.mean, config.seed)
-    result, score_map = evaluate_scene(converted, model, scene, images)
-    plots.overlay(score_map, scene.image, folder / "scene.png", scene=scene)
-    if scene.image.dtype == np.uint8:
-        picture = scene.image if scene.image.shape[-1] == 3 else scene.image[..., 0]
-        with replacing(folder / "scene_input.png") as temporary:
+    canvas = make_canvas(images, labels, config.canvas.size, count, config.model.preprocess.mean, config.seed)
+    result, score_map = evaluate_canvas(converted, model, canvas, images)
+    plots.overlay(score_map, canvas.image, folder / "canvas.png", canvas=canvas)
+    if canvas.image.dtype == np.uint8:
+        picture = canvas.image if canvas.image.shape[-1] == 3 else canvas.image[..., 0]
+        with replacing(folder / "canvas_input.png") as temporary:
             Image.fromarray(picture).save(temporary, format="png")
     return result
 
@@ -302,7 +305,8 @@ def _check_own(path: Path) -> None:
     known = {each for pattern in _FIRST for each in path.parent.glob(pattern)}
     others = [each for each in path.parent.rglob("*") if each not in known and not _is_trace(each)]
     with contextlib.suppress(InputError):
-        if not others and load_config(path).to_yaml() == path.read_text(encoding="utf-8"):
+        config = load_config(path)
+        if not others and path.read_text(encoding="utf-8") in (config.to_yaml(), config.to_yaml(FIRST_FORM)):
             return
     raise InputError(f"run directory {str(path.parent)!r}: holds files that are no run's; accepted: a new directory")
 
@@ -352,6 +356,11 @@ def numbered(folder: Path) -> Path:
 
 def _fingerprint(environment: Path) -> str | None:
     return _read_json(environment).get("data_fingerprint")
+
+
+def _read_evaluation(folder: Path) -> dict[str, Any]:
+    """What a finished run reached, by today's keys."""
+    return {_RENAMED.get(key, key): value for key, value in _read_json(folder / "evaluation.json").items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from zoo.data import Scene
+from zoo.data import Canvas
 from zoo.errors import InputError, shortened
 from zoo.files import replacing
 from zoo.made_by import MadeBy
@@ -175,11 +175,11 @@ def filter_matches(
 
 @_own_style()
 def overlay(
-    score_map: ScoreMap, image: np.ndarray, path: Path, class_index: int | None = None, scene: Scene | None = None
+    score_map: ScoreMap, image: np.ndarray, path: Path, class_index: int | None = None, canvas: Canvas | None = None
 ) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
-    With a `scene`, each pasted image's place is framed: white where the nearest cell is right, red with the true
+    With a `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true
     class's name where it is wrong.
     """
     coloured, block = score_map.overlay(image, class_index, side=_SIDE), score_map.scale(_SIDE)
@@ -189,8 +189,8 @@ def overlay(
     bottom, right = (side * block - 0.5 for side in coloured.shape[:2])
     axis.imshow(coloured, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    if scene is not None:
-        _frames(axis, score_map, scene)
+    if canvas is not None:
+        _frames(axis, score_map, canvas)
     shown = np.flatnonzero(score_map.wins()[0]) if class_index is None else [class_index]
     colours = palette(len(score_map.class_names))
     names = [shortened(name, _LONGEST_NAME) for name in score_map.class_names]
@@ -266,9 +266,9 @@ def _extent(box: Box) -> tuple[float, float, float, float]:
     return left - 0.5, right - 0.5, bottom - 0.5, top - 0.5
 
 
-def _frames(axis: Axes, score_map: ScoreMap, scene: Scene) -> None:
+def _frames(axis: Axes, score_map: ScoreMap, canvas: Canvas) -> None:
     last = np.array(score_map.scores.shape[:2]) - 1
-    for box, label in zip(scene.boxes, scene.labels, strict=True):
+    for box, label in zip(canvas.boxes, canvas.labels, strict=True):
         row, column = np.clip(score_map.geometry.nearest_cell(*box), 0, last)
         right = score_map.scores[row, column].argmax() == label
         top, left, bottom, end = box

@@ -60,7 +60,7 @@ def run_seeds(
         reports[seed] = run(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}").evaluation
         keras.backend.clear_session()
         models[seed] = model_files.load(folder / f"seed-{seed}")
-    keys = ("accuracy", "loss", *(["scene_accuracy"] if "scene_accuracy" in reports[seeds[0]] else []))
+    keys = ("accuracy", "loss", *(["canvas_accuracy"] if "canvas_accuracy" in reports[seeds[0]] else []))
     result = {"config": config.name, "seeds": list(seeds), "n": len(seeds)}
     for key in keys:
         values = [reports[seed][key] for seed in seeds]

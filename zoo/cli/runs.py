@@ -22,7 +22,7 @@ from zoo.progress import say
 
 
 @zoo.command(
-    short_help="Train, evaluate, convert, scan a scene, draw.",
+    short_help="Train, evaluate, convert, scan a canvas, draw.",
     epilog="Example: zoo train nin_mnist_bn train.epochs=2 --workdir runs/quick",
 )
 @click.argument("arguments", nargs=-1, metavar="CONFIG [KEY=VALUE]...")
@@ -30,7 +30,7 @@ from zoo.progress import say
 @click.option("--fresh", is_flag=True, help="Train anew in a numbered directory, where the run exists already.")
 @click.option("--seeds", metavar="SEEDS", help="Train once for each of 0-4, or of 0,2,5, in one directory a seed.")
 def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: str | None) -> None:
-    """Train CONFIG, evaluate it, convert its head, scan a scene, draw pictures.
+    """Train CONFIG, evaluate it, convert its head, scan a canvas, draw pictures.
 
     The same command goes on where an unfinished run stopped. Options, CONFIG and overrides stand in any order.
 

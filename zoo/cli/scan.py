@@ -27,7 +27,7 @@ _SMALL = 64 * 2**20
 
 @zoo.command(
     short_help="Slide a model over large images.",
-    epilog="Example: zoo scan fcn.keras runs/quick/scene_input.png -o scanned",
+    epilog="Example: zoo scan fcn.keras runs/quick/canvas_input.png -o scanned",
 )
 @click.argument("model", type=FILE)
 @click.argument("images", type=FILE, metavar="IMAGE...", nargs=-1, required=True)

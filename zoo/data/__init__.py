@@ -1,4 +1,4 @@
-"""Data: tensorflow-datasets, image folders, .npz files and the bundled digits; single images; scenes.
+"""Data: tensorflow-datasets, image folders, .npz files and the bundled digits; single images; canvases.
 
 Nothing here needs Keras, and only sets of tensorflow-datasets need TensorFlow, which is imported when they are read.
 """
@@ -9,9 +9,9 @@ from zoo.config import Config
 from zoo.config.experiment import DataConfig
 from zoo.data import arrays, folder, tfds
 from zoo.data.audit import audit, empty_classes, leaks
+from zoo.data.canvas import Canvas as Canvas
+from zoo.data.canvas import make_canvas as make_canvas
 from zoo.data.faults import Fault as Fault
-from zoo.data.scenes import Scene as Scene
-from zoo.data.scenes import make_scene as make_scene
 from zoo.data.splits import Dataset as Dataset
 from zoo.data.splits import Split as Split
 from zoo.data.splits import hold_out
