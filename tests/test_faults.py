@@ -233,11 +233,11 @@ def test_names_of_either_unicode_form_are_one_class(tmp_path):
 
 def test_a_share_of_test_images_where_it_means_nothing(tmp_path):
     root = parts(tmp_path / "set")
-    with pytest.raises(InputError, match="data.test: received 0.5; accepted beside .*/test, which holds"):
+    with pytest.raises(InputError, match="data.test: received 0.5; accepted: none .* beside .*/test, which holds"):
         load(image_folder(root, test=0.5))
     # A stored config holds every key.
     assert len(load(image_folder(root, test=0.2)).test) == 12
-    with pytest.raises(InputError, match="data.test: received 0.5; accepted for data.name = digits: 0.2"):
+    with pytest.raises(InputError, match="data.test: received 0.5; accepted: 0.2 with data.name = digits"):
         load(config("digits", test=0.5))
 
 

@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 
 from zoo import data, model_files
 from zoo.classes import normal
-from zoo.config import Config, load_config
-from zoo.data import Dataset, Fault
+from zoo.config import load_config
+from zoo.data import Dataset, Fault, ImageForm
 from zoo.errors import InputError
 from zoo.evaluation import predict
 from zoo.network.outputs import class_names
@@ -151,31 +151,26 @@ def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
     """
     models = [model_files.load(path) for path in (new, old)]
     _check_classes(*(tuple(map(normal, class_names(model))) for model in models))
-    configs = [load_config(path / "config.yaml") if (path / "config.yaml").is_file() else None for path in (new, old)]
-    known = [config for config in configs if config is not None]
-    if not known:
+    configs = {path: load_config(path / "config.yaml") for path in (new, old) if (path / "config.yaml").is_file()}
+    if not configs:
         raise InputError(f"models {str(new)!r} and {str(old)!r}: are no runs; accepted: at least one run directory")
-    _check_test_sets(*(_test_set(path) for path, config in zip((new, old), configs, strict=True) if config))
-    views: dict[str, Dataset] = {}
+    recorded = {path: _test_fingerprint(path) for path in configs}
+    _check_test_sets(recorded)
+    source, *_ = configs.values()
+    datasets: dict[ImageForm, Dataset] = {}
     right = []
-    for path, config, model in zip((new, old), configs, models, strict=True):
-        view = _view(config or known[0], known[0])
-        dataset = views.get(view.to_yaml()) or data.load(view)
-        views[view.to_yaml()] = dataset
-        recorded = _test_set(path)[1] if config else dataset.test_fingerprint
-        if recorded != dataset.test_fingerprint:
+    for path, model in zip((new, old), models, strict=True):
+        form = ImageForm.of(configs.get(path, source))
+        if form not in datasets:
+            datasets[form] = data.read(source.data, form, source.model.num_classes, source.seed)
+        dataset = datasets[form]
+        if recorded.get(path, dataset.test_fingerprint) != dataset.test_fingerprint:
             raise InputError(f"run directory {str(path)!r}: the test images have changed since this run")
         right.append(_right(model, dataset, path))
     comparison = compare(right[1], right[0], dataset.test.labels, dataset.class_names, tolerance)
     # Each once: what is done to images of another size may differ between the models.
-    faults = dict.fromkeys(fault for each in views.values() for fault in each.faults)
+    faults = dict.fromkeys(fault for each in datasets.values() for fault in each.faults)
     return replace(comparison, faults=tuple(faults))
-
-
-def _view(config: Config, shared: Config) -> Config:
-    """The data of `shared`, prepared for the model of `config`."""
-    update = {"data": shared.data.model_copy(update={"resize": config.data.resize}), "model": config.model}
-    return shared.model_copy(update=update)
 
 
 def _right(model: keras.Model, dataset: Dataset, path: Path) -> np.ndarray:
@@ -197,16 +192,16 @@ def _check_classes(new: tuple[str, ...], old: tuple[str, ...]) -> None:
             )
 
 
-def _test_set(run: Path) -> tuple[Path, str]:
-    """A run, and the fingerprint of the test images that it was made for."""
+def _test_fingerprint(run: Path) -> str:
+    """The fingerprint of the test images that a run was made for."""
     path = run / "environment.json"
     try:
-        return run, json.loads(path.read_text(encoding="utf-8"))["test_fingerprint"]
+        return json.loads(path.read_text(encoding="utf-8"))["test_fingerprint"]
     except (OSError, ValueError, KeyError):
         raise InputError(f"{path}: names no test set; accepted in place of this run: its model.keras") from None
 
 
-def _check_test_sets(*runs: tuple[Path, str]) -> None:
-    if len({fingerprint for _, fingerprint in runs}) > 1:
-        names = " and ".join(f"{str(run)!r} ({fingerprint[:8]})" for run, fingerprint in runs)
+def _check_test_sets(recorded: dict[Path, str]) -> None:
+    if len({*recorded.values()}) > 1:
+        names = " and ".join(f"{str(run)!r} ({fingerprint[:8]})" for run, fingerprint in recorded.items())
         raise InputError(f"run directories {names}: were made for different test images; accepted: the same ones")
