@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -124,52 +124,6 @@ def filters(model: keras.Model, path: Path) -> Path:
     axis.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"{name}: {count} filters, {height} x {width} on {channels} channels", fontsize=9)
     axis.axis("off")
-    return _write(figure, path)
-
-
-@_own_style()
-def filter_matches(
-    kernels: list[np.ndarray],
-    similarities: dict[tuple[int, int], np.ndarray],
-    matches: dict[tuple[int, int], np.ndarray],
-    random: dict[str, np.ndarray],
-    seeds: Sequence[int],
-    path: Path,
-) -> Path:
-    """The first run's filters, from the best to the least matched, each above its match in every other run.
-
-    Beside them the distribution of the similarities of all pairs of runs, and of `random` filters under their names.
-    """
-    others = range(1, len(kernels))
-    agreement = np.mean([similarities[0, other] for other in others], axis=0)
-    order = np.argsort(agreement)[::-1]
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), 16)).round().astype(int))]
-    rows, columns = len(kernels), len(chosen)
-    figure = Figure(figsize=(0.62 * columns + 4.6, max(0.85 * rows + 0.6, 2.6)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(0.62 * columns + 0.6, 4))
-    axes = left.subplots(rows, columns, squeeze=False)
-    for row, kernel in enumerate(kernels):
-        shown = _visible(kernel)
-        for column, index in enumerate(chosen):
-            axis = axes[row, column]
-            picture = shown[..., index if row == 0 else matches[0, row][index]]
-            axis.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            if row:
-                axis.set_xlabel(f"{similarities[0, row][index]:.2f}", fontsize=7, labelpad=1)
-        axes[row, 0].set_ylabel(f"seed {seeds[row]}", fontsize=8)
-    left.suptitle(f"filters of seed {seeds[0]} and what they match, from best to least; cosine similarity", fontsize=9)
-    axis = right.subplots()
-    values = {"between seeds": np.concatenate([each for (i, j), each in similarities.items() if i < j]), **random}
-    bins = np.linspace(min(each.min() for each in values.values()), 1, 31)
-    for name, each in values.items():
-        weights = np.full(len(each), 1 / len(each))
-        label = f"{name}: mean {each.mean():.3f}"
-        axis.hist(
-            each, bins, weights=weights, histtype="stepfilled" if name == "between seeds" else "step", label=label
-        )
-    axis.set(xlabel="cosine similarity of matched filters", ylabel="share")
-    axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1))
     return _write(figure, path)
 
 

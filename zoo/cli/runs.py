@@ -34,8 +34,7 @@ def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: 
 
     The same command goes on where an unfinished run stopped. Options, CONFIG and overrides stand in any order.
 
-    With --seeds, the run directory holds one for each seed, seeds.json (mean and standard deviation) and
-    filters_match.png: how the first layer's filters of the runs match each other.
+    With --seeds, the run directory holds one for each seed, and seeds.json: mean and standard deviation.
     """
     from zoo.config import load_config
 
