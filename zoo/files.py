@@ -6,7 +6,6 @@ may replace it; anything else needs leave to overwrite, which is never leave to 
 
 import contextlib
 import errno
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from zoo.errors import InputError
-from zoo.made_by import MadeBy, can_be_signed, key_of, maker_of, sign
+from zoo.made_by import MadeBy, can_be_signed, json_text, key_of, maker_of, sign
 
 _SPECIAL = {
     stat.S_ISCHR: "a device",
@@ -332,5 +331,5 @@ def sweep(folder: Path, names: str) -> None:
 def write_json(path: str | Path, content: Any, made_by: MadeBy | None = None) -> Path:
     """Write a JSON file, whole or not at all."""
     with replacing(path, made_by) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(content), encoding="utf-8")
     return Path(path)

@@ -83,9 +83,9 @@ def key_of(path: str | Path) -> str:
 def sign(path: Path, made_by: MadeBy) -> None:
     """Write into a file, a Zarr array or a SavedModel which command made it; nothing where its format has no room."""
     if path.is_dir() and (path / _ZARR).is_file():
-        about = json.loads((path / _ZARR).read_text(encoding="utf-8"))
-        about.setdefault("attributes", {})[_KEY] = made_by.to_dict()
-        (path / _ZARR).write_text(json.dumps(about, indent=2), encoding="utf-8")
+        metadata = json.loads((path / _ZARR).read_text(encoding="utf-8"))
+        metadata.setdefault("attributes", {})[_KEY] = made_by.to_dict()
+        (path / _ZARR).write_text(json_text(metadata), encoding="utf-8")
     elif path.is_dir():
         (path / _FOLDER_FILE).parent.mkdir(exist_ok=True)
         (path / _FOLDER_FILE).write_text(_text(made_by), encoding="utf-8")
@@ -109,6 +109,11 @@ def maker_of(path: Path) -> MadeBy | None:
 def can_be_signed(path: Path) -> bool:
     """Whether the format of the file that lies there has room for a maker."""
     return path.is_dir() or _kind(path) is not None
+
+
+def json_text(content: Any) -> str:
+    """What a JSON file of ours holds; `zoo.files.write_json` writes it."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def _text(made_by: MadeBy) -> str:
@@ -179,7 +184,7 @@ def _read_tiff(path: Path) -> str:
 
 def _sign_json(path: Path, text: str) -> None:
     content = {**json.loads(path.read_text(encoding="utf-8")), _KEY: json.loads(text)}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 def _read_json(path: Path) -> str:
