@@ -18,6 +18,7 @@ from zoo.data import Dataset, Fault, ImageForm
 from zoo.errors import InputError
 from zoo.evaluation import predict
 from zoo.network.outputs import class_names
+from zoo.progress import aligned
 
 CONFIDENCE = 0.95
 
@@ -63,28 +64,18 @@ class Comparison:
 
     def table(self) -> str:
         """A line for each class under one for all, in percent, and what the gate says."""
-        lines = [("class", "images", "old", "new", "difference", "95 % interval", "gained", "lost")]
+        rows = [("class", "images", "old", "new", "difference", "95 % interval", "gained", "lost")]
         for name, row in [("all", self.overall), *self.classes.items()]:
             if row is None:
-                lines.append((name, "0", *6 * ("",)))
+                rows.append((name, "0", *6 * ("",)))
                 continue
             interval = f"{row.low:+.2%} to {row.high:+.2%}"
             numbers = (f"{row.old:.2%}", f"{row.new:.2%}", f"{row.difference:+.2%}", interval)
-            lines.append((name, str(row.n), *numbers, str(row.gained), str(row.lost)))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        rows = [
-            "  ".join(
-                [
-                    line[0].ljust(widths[0]),
-                    *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
-                ]
-            )
-            for line in lines
-        ]
+            rows.append((name, str(row.n), *numbers, str(row.gained), str(row.lost)))
         verdict = "; ".join(self.regressions) or "none"
         return "\n".join(
             [
-                *(row.rstrip() for row in rows),
+                aligned(rows),
                 f"exact McNemar test over all images: p = {self.p_value:.2g}; the classes' intervals hold together",
                 f"regressions beyond {self.tolerance:.2%}: {verdict}",
             ]

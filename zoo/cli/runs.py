@@ -12,13 +12,10 @@ from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, which_pictur
 from zoo.errors import InputError, listing
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
+from zoo.progress import aligned, say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
-
-if TYPE_CHECKING:
-    from zoo.pictures import Choice
-from zoo.progress import say
 
 
 @zoo.command(
@@ -111,8 +108,8 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
             say(str(fault))
         result = measure(model, dataset.test, dataset.class_names)
         say(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
-        for name, accuracy in result.per_class_accuracy.items():
-            say(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
+        classes = result.per_class_accuracy.items()
+        say(aligned([(f"  {name}", "no images" if share is None else f"{share:.2%}") for name, share in classes]))
         write({**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
 
 
