@@ -91,7 +91,7 @@ def model_section(family: str, variant: str) -> dict:
 
 
 def without_activations(model, pattern: str):
-    """The model without the ReLUs behind the layers whose names match `pattern`."""
+    """The model without the ReLUs after the layers whose names match `pattern`."""
     import re
 
     import keras

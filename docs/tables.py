@@ -1,6 +1,6 @@
 """The tables of README and docs, made from `docs/records/`.
 
-    python docs/tables.py            says which pages differ from what the records give; exit code 1 where one does
+    python docs/tables.py            reports which pages differ from what the records give; exit code 1 where one does
     python docs/tables.py --write    brings them up to date
 
 A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is below.
@@ -22,7 +22,7 @@ MARKED = re.compile(r"(?<=<!-- table: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.D
 
 
 def rows_of(*names: str) -> Callable[[], list[dict]]:
-    """The rows of these records, one behind the other."""
+    """The rows of these records, one after the other."""
     return lambda: [row for name in names for row in read(name).rows]
 
 
@@ -47,7 +47,7 @@ def training(record: Record) -> dict:
 
 
 def minutes(seconds: float | None) -> str:
-    """A duration as one says it."""
+    """A duration in words."""
     if seconds is None:
         return "not kept"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
@@ -122,7 +122,7 @@ def made(text: str) -> str:
 
 
 def main() -> None:
-    """Say which pages are old, or bring them up to date."""
+    """Report which pages are old, or bring them up to date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()

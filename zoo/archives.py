@@ -1,4 +1,4 @@
-"""Zip archives (.keras, .npz) of unknown origin: what a member says of its size is seen before it is read."""
+"""Zip archives (.keras, .npz) of unknown origin: what a member claims of its size is checked before it is read."""
 
 import contextlib
 import lzma
@@ -69,7 +69,7 @@ def _check(member: zipfile.ZipInfo) -> None:
 
 
 def check_packing(archive: zipfile.ZipFile) -> None:
-    """See that no member says it is far larger than its packed form, as no weights are.
+    """Check that no member claims to be far larger than its packed form, as no weights are.
 
     Raises:
         InputError: naming the member.

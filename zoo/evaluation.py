@@ -139,7 +139,7 @@ def _built_size(model: keras.Model) -> tuple[int, int] | None:
 
 
 def _check_fit(graph: Graph, image: np.ndarray, path: Path) -> None:
-    """See that every layer of a model that leaves the size open takes the image."""
+    """Check that every layer of a model that leaves the size open takes the image."""
     try:
         shapes_at(graph, image.shape[:2])
     except InputError as error:

@@ -112,7 +112,7 @@ def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) 
 
 @contextlib.contextmanager
 def _held(folder: Path, config: Config, job: Job) -> Iterator[None]:
-    """Hold the run directory for this config and this process; the other processes hear where that is refused."""
+    """Hold the run directory for this config and this process; where that is refused, all processes end."""
     with contextlib.ExitStack() as held:
         try:
             _prepare(folder)
@@ -280,7 +280,7 @@ def _prepare(folder: Path) -> None:
 
 
 def _claim(folder: Path, config: Config) -> None:
-    """Make the directory this config's, or see that it already is; one in which nothing was trained is anyone's."""
+    """Make the directory this config's, or check that it already is; one in which nothing was trained is anyone's."""
     path = folder / "config.yaml"
     if path.is_file() and not _began(folder):
         _check_own(path)

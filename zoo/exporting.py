@@ -91,7 +91,7 @@ def outputs_of(path: Path, format: str) -> list[Output]:
 
 @contextlib.contextmanager
 def _tensorflow_errors_as_os_errors(path: Path) -> Iterator[None]:
-    """TensorFlow tells of a full disk in errors of its own, which are no OSError."""
+    """TensorFlow reports a full disk in errors of its own, which are no OSError."""
     try:
         yield
     except Exception as error:

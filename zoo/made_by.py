@@ -1,6 +1,6 @@
 """Which command made a file, and from what: written into the file, where its format has room for text, and read there.
 
-The place is each format's own: the comment of a zip archive (.keras, .npz, and an empty one behind a .tflite), a text
+The place is each format's own: the comment of a zip archive (.keras, .npz, and an empty one after a .tflite), a text
 chunk of a PNG, the Software tag of a TIFF, a second array in a .npy file, the attributes of a Zarr array, a key of a
 JSON object, a comment at the end of HTML and XML, an entry of ONNX's `metadata_props`, a file in a SavedModel's
 `assets.extra`. Lists of boxes (.csv, .json) have none.
@@ -35,7 +35,7 @@ _ZARR = "zarr.json"
 class MadeBy:
     """A command with what it read and was asked for, each by a key of its content (see `key_of`).
 
-    `beside`: keys of files that belong to this one, by their names; they do not tell one maker from another.
+    `beside`: keys of files that belong to this one, by their names; they do not distinguish one maker from another.
     """
 
     command: str
@@ -202,7 +202,7 @@ def _read_markup(path: Path) -> str:
 
 
 def _sign_onnx(path: Path, text: str) -> None:
-    """Append an entry of `metadata_props`: what is behind a protocol buffer is merged into it."""
+    """Append an entry of `metadata_props`: what comes after a protocol buffer is merged into it."""
     import onnx
 
     entry = onnx.StringStringEntryProto(key=_KEY, value=text)
@@ -225,7 +225,7 @@ def _tail(path: Path) -> str:
 
 
 def _after(tail: str, mark: str) -> str:
-    """The first JSON object behind the last `mark`; it is all ASCII."""
+    """The first JSON object after the last `mark`; it is all ASCII."""
     begin = tail.index("{", tail.rindex(mark))
     return tail[begin : json.JSONDecoder().raw_decode(tail, begin)[1]]
 

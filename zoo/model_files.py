@@ -87,7 +87,7 @@ def load(path: str | Path) -> keras.Model:
         weights = [member.file_size for member in archive.infolist() if member.filename.startswith("model.weights.")]
         parts = list(_layers(config))
         if (numbers := sum(map(_kernel_size, parts))) > sum(weights):
-            raise InputError(f"config.json tells of {numbers:,} weights, for which {sum(weights):,} bytes are too few")
+            raise InputError(f"config.json names {numbers:,} weights, for which {sum(weights):,} bytes are too few")
     try:
         about = Card.model_validate_json(text)
     except ValidationError as error:

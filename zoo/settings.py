@@ -1,4 +1,4 @@
-"""The settings of Keras and the random states that are the caller's: ours while we work, the caller's again behind."""
+"""The settings of Keras and the random states that are the caller's: ours while we work, the caller's again after."""
 
 import contextlib
 import random

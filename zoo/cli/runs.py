@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, which_picture, zoo
-from zoo.errors import InputError, listing
+from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
 from zoo.progress import aligned, say
@@ -61,7 +61,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
         bounds = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds else (1, 0)
         if not 0 <= last - first < 1000:
-            raise InputError(f"--seeds: received {text!r}; accepted: such as 0-4, 0,2,5 or 0-2,7")
+            refuse("--seeds", quoted(text), "such as 0-4, 0,2,5 or 0-2,7")
         found |= set(range(first, last + 1))
     return tuple(sorted(found))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from zoo.errors import InputError, Interrupted, printable, shortened
+from zoo.errors import InputError, Interrupted, printable, quoted, refuse, shortened
 from zoo.progress import say, silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
@@ -85,7 +85,7 @@ def quiet_start() -> Iterator[None]:
     backend = os.environ.get("KERAS_BACKEND")
     if backend and (backend not in _BACKENDS or importlib.util.find_spec(backend) is None):
         there = ", ".join(name for name in _BACKENDS if importlib.util.find_spec(name))
-        raise InputError(f"KERAS_BACKEND: received {backend!r}; accepted here: {there}")
+        refuse("KERAS_BACKEND", quoted(backend), f"{there}, which are installed here")
     with _interruptible(), _hidden_log():
         yield
         # Keras reads and writes models with TensorFlow at hand where it is installed, under any backend.

@@ -18,7 +18,7 @@ _RESTARTS = range(0xD0, 0xD8)
 
 
 def check_scans(content: bytes, same: Callable[[bytes], bool]) -> None:
-    """See that a frame has its end marker, and before it the data of all its pixels.
+    """Check that a frame has its end marker, and before it the data of all its pixels.
 
     Noise is put before every marker that ends data: of a restart, of a scan or of all. No decoder reads it where the
     data suffice, and `same`, which decodes what it is given, finds the same pixels; else the noise becomes pixels.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import InputError, listing
+from zoo.errors import listing, refuse
 from zoo.pictures.jpegs import check_scans, ends_of
 from zoo.pictures.scale import tiff_pixel_size
 from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
@@ -56,7 +56,7 @@ def open_tiff(path: Path, wanted: Wanted, choice: Choice, cache: float, stack: E
     samples = 3 + about.samplesperpixel - 1 if about.photometric.name == "PALETTE" else about.samplesperpixel
     if len(planes) > 1:
         if samples > 1:
-            raise InputError(f"{name}: received {len(planes)} channels of {samples} samples each; accepted: either")
+            refuse(name, f"{len(planes)} channels of {samples} samples each", "either")
         colour, samples = "bands", len(planes)
     shape = (about.imagelength, about.imagewidth, samples)
     dtype = np.dtype(np.uint8) if about.photometric.name == "PALETTE" else _dtype(about, name, wanted)
@@ -82,7 +82,7 @@ def _together(readers: Sequence[Read]) -> Read:
 
 
 def _check_claims(file: "tifffile.TiffFile", name: str) -> None:
-    """See that descriptions claim no more planes than a file can hold, before anything is listed by them."""
+    """Check that descriptions claim no more planes than a file can hold, before anything is listed by them."""
     if file.is_ome:
         from xml.etree import ElementTree
 
@@ -97,7 +97,7 @@ def _check_claims(file: "tifffile.TiffFile", name: str) -> None:
 
 def _check_planes(name: str, count: int) -> None:
     if count > _MOST_PLANES:
-        raise InputError(f"{name}: received {count:,} planes; accepted: up to {_MOST_PLANES:,}")
+        refuse(name, f"{count:,} planes", f"up to {_MOST_PLANES:,}")
 
 
 def _choose_planes(
@@ -106,11 +106,11 @@ def _choose_planes(
     """The series, those of its planes that are the picture's channels, and what is said about the choice."""
     every = list(file.series)
     if not every:
-        raise InputError(f"{name}: received a file without images; accepted: one image")
+        refuse(name, "a file without images", "one image")
     counts = [math.prod(series.get_shape(False)) // math.prod(series.keyframe.shape) for series in every]
     for series, count in zip(every, counts, strict=True):
         _check_planes(name, count)
-        # Planes that lie one behind the other have a page for the first one alone, so nothing else bears the claim out.
+        # Planes that lie one after the other have a page for the first one alone, so nothing else bears the claim out.
         end = (series.dataoffset or 0) + count * series.keyframe.nbytes
         if series.dataoffset is not None and end > file.filehandle.size:
             raise ValueError(f"{count:,} planes end at byte {end:,}, the file at {file.filehandle.size:,}")
@@ -161,14 +161,14 @@ def _channels(
     before, own = named[: len(named) - len(page)], named[len(named) - len(page) :]
     if [axis.replace("C", "S") for axis, _ in own] != [axis for axis, _ in page]:
         received = ", ".join(f"{axis} {side}" for axis, side in named)
-        raise InputError(f"{name}: received axes {received}; accepted: Y, X and C")
+        refuse(name, f"axes {received}", "Y, X and C")
     if math.prod(side for _, side in before) <= 1:
         return series, [0], notes
     others = [(axis, side) for axis, side in before if axis not in "CS"]
     count = math.prod(side for _, side in before)
     if any(axis not in "IQ" for axis, _ in others):
         received = ", ".join(f"{axis} {side}" for axis, side in named)
-        raise InputError(f"{name}: received axes {received}; accepted: one image, chosen by --page 0 to {count - 1}")
+        refuse(name, f"axes {received}", f"one image, chosen by --page 0 to {count - 1}")
     if others:
         planes = math.prod(side for _, side in others)
         notes.append(f"holds {planes} images, of which the first is read; --page 0 to {count - 1} chooses one")
@@ -182,16 +182,16 @@ def _check_meaning(about: "tifffile.TiffPage", name: str) -> tuple[Colour, int |
     if compression in (_J2K_YCBCR, _J2K_RGB) and about.samplesperpixel >= 3:
         kind = "RGB"
     if about.axes not in ("YX", "YXS", "SYX") or kind not in _COLOURS:
-        raise InputError(f"{name}: received axes {about.axes}, {kind}; accepted: one grey or RGB image")
+        refuse(name, f"axes {about.axes}, {kind}", "one grey or RGB image")
     extra = about.samplesperpixel - _COLOURS[kind]
     tags = [int(tag) for tag in about.extrasamples or ()][:extra]
     # Decoders turn JPEG's luma and chroma into RGB where all samples lie together; no other decoder does.
     if kind == "YCBCR" and (compression not in _JPEG or about.axes == "SYX" or extra):
-        raise InputError(f"{name}: received {kind}; accepted: one grey or RGB image, or YCBCR in JPEG compression")
+        refuse(name, kind, "one grey or RGB image, or YCBCR in JPEG compression")
     if kind == "MINISBLACK" and compression in _JPEG and about.axes == "YXS" and about.samplesperpixel > 2:
-        raise InputError(f"{name}: received {about.samplesperpixel} samples in JPEG; accepted: tagged as RGB or YCBCR")
+        refuse(name, f"{about.samplesperpixel} samples in JPEG", "tagged as RGB or YCBCR")
     if extra < 0:
-        raise InputError(f"{name}: received {kind} of {about.samplesperpixel} samples; accepted: {_COLOURS[kind]}")
+        refuse(name, f"{kind} of {about.samplesperpixel} samples", f"{_COLOURS[kind]}")
     first = 3 if kind == "PALETTE" else _COLOURS[kind]
     alphas = [index for index, tag in enumerate(tags) if tag in (1, 2)]
     alpha = first + alphas[0] if alphas else None
@@ -204,15 +204,15 @@ def _dtype(about: "tifffile.TiffPage", name: str, wanted: Wanted) -> np.dtype:
     """The type that the samples are read as; 1-bit ones become 0 and 255."""
     bits, dtype = about.bitspersample, about.dtype
     if dtype is None or bits not in (1, 8, 16, 32, 64) or bits != 1 and bits != 8 * np.dtype(dtype).itemsize:
-        raise InputError(f"{name}: received {bits} bits a sample; accepted: 8 or 16")
+        refuse(name, f"{bits} bits a sample", "8 or 16")
     if bits == 1:
         return np.dtype(np.uint8)
     if dtype.kind != "f" and bits > 16 and not wanted.mask:
-        raise InputError(f"{name}: received {bits} bits a sample; accepted: 8 or 16 bits, or floats")
+        refuse(name, f"{bits} bits a sample", "8 or 16 bits, or floats")
     if about.photometric.name == "MINISWHITE" and dtype.kind != "u":
-        raise InputError(f"{name}: received {dtype} samples whose white is zero; accepted: 8 or 16 bits")
+        refuse(name, f"{dtype} samples whose white is zero", "8 or 16 bits")
     if dtype.kind == "i" and not wanted.mask:
-        raise InputError(f"{name}: received {dtype} samples; accepted: 8 or 16 bits without sign, or floats")
+        refuse(name, f"{dtype} samples", "8 or 16 bits without sign, or floats")
     return check_samples(name, dtype, wanted.mask)
 
 
@@ -234,12 +234,12 @@ def _plane_reader(
     about, file = series.keyframe, series.keyframe.parent
     planar = about.axes == "SYX"
     if series.dataoffset is not None and about.is_final:
-        # All planes lie one behind the other, in ImageJ's large files with a page for the first one alone.
+        # All planes lie one after the other, in ImageJ's large files with a page for the first one alone.
         page, offset = about, series.dataoffset + plane * about.nbytes
     else:
         page = series.pages[plane]
         if page is None:
-            raise InputError(f"{name}: page: received {plane}; accepted: another one, as it is not in the file")
+            refuse(f"{name}: page", plane, "another one, as it is not in the file")
         file = page.parent
         offset = page.dataoffsets[0] if about.is_final and page.is_contiguous else None
         path = Path(file.filehandle.path)
@@ -255,7 +255,7 @@ def _plane_reader(
     _check_extent(page)
     side = _side(about)
     if math.prod(side) >= _MOST_PIXELS:
-        raise InputError(f"{name}: received parts of {side[0]} x {side[1]} pixels; accepted: below {_MOST_PIXELS:,}")
+        refuse(name, f"parts of {side[0]} x {side[1]} pixels", f"below {_MOST_PIXELS:,}")
     down, across = (math.ceil(whole / part) for whole, part in zip(shape, side, strict=False))
     pieces = about.samplesperpixel if planar else 1
 
@@ -277,7 +277,7 @@ def _side(about: "tifffile.TiffPage") -> tuple[int, int]:
 
 
 def _check_extent(page: "tifffile.TiffPage | tifffile.TiffFrame") -> None:
-    """See that every strip or tile lies in the file, before hours of work find out."""
+    """Check that every strip or tile lies in the file, before hours of work find out."""
     missing = math.prod(page.keyframe.chunked) - min(len(page.dataoffsets), len(page.databytecounts))
     if missing > 0:
         raise ValueError(f"{missing} strips or tiles are missing")
@@ -311,7 +311,7 @@ def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.n
 
 
 def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
-    """See, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice.
+    """Check, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice.
 
     Of JPEG 2000 lengths are checked, so bytes that were overwritten are not found; of JPEG see `check_scans`.
     """
@@ -341,7 +341,7 @@ def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
 
 
 def _check_tile_parts(content: bytes, start: int) -> None:
-    """See that a JPEG 2000 codestream ends where the lengths of its tile-parts say: decoders fill up what is cut."""
+    """Check that a JPEG 2000 codestream ends where the lengths of its tile-parts say: decoders fill up what is cut."""
     place = start + 2
     # Segments of the main header, up to the first marker SOT, whose length is that of a tile-part, 0 up to the end.
     while 0 <= place < len(content) and content[place : place + 2] != b"\xff\x90":

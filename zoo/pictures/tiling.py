@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError
+from zoo.errors import refuse
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
 from zoo.pictures.picture import Picture, open_picture
@@ -43,7 +43,7 @@ def write_tiled(
     ):
         height, width, channels = picture.shape
         if picture.dtype.kind == "f":
-            raise InputError(f"image {path}: received {picture.dtype} samples; accepted: 8 or 16 bits")
+            refuse(f"image {path}", f"{picture.dtype} samples", "8 or 16 bits")
         corners = list(product(range(0, height, _TILE), range(0, width, _TILE)))
         shown = track(corners, "writing", len(corners)) if progress else corners
         tifffile.imwrite(

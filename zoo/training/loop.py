@@ -15,7 +15,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.config.experiment import TrainConfig
 from zoo.data import Dataset
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, refuse
 from zoo.files import replacing
 from zoo.signals import stop_signals
 from zoo.training import checkpoint
@@ -55,18 +55,14 @@ def train(
     recipe = config.train
     steps = len(dataset.train) // recipe.batch_size
     if steps == 0:
-        raise InputError(
-            f"train.batch_size: received {recipe.batch_size}; accepted: at most {len(dataset.train)}, the number of "
-            "training images"
-        )
+        accepted = f"at most {len(dataset.train)}, the number of training images"
+        refuse("train.batch_size", recipe.batch_size, accepted)
     if recipe.accumulate > recipe.epochs * steps:
-        raise InputError(
-            f"train.accumulate: received {recipe.accumulate}; accepted: at most {recipe.epochs * steps}, the number of "
-            "batches of the training"
-        )
+        accepted = f"at most {recipe.epochs * steps}, the number of batches of the training"
+        refuse("train.accumulate", recipe.accumulate, accepted)
     kind = dataset.train.images.dtype
     if recipe.augment.randaugment and kind != np.uint8:
-        raise InputError(f"train.augment.randaugment: received {kind} images; accepted: uint8, or null")
+        refuse("train.augment.randaugment", f"{kind} images", "uint8, or null")
     job.check("train.batch_size", recipe.batch_size)
     if dataset.validation is not None:
         job.check("data.validation", len(dataset.validation))
@@ -192,7 +188,7 @@ class _Keeper(keras.callbacks.Callback):
         self.progress.step += 1
 
     def _check(self, loss: float) -> None:
-        """See that the mean loss of the epoch so far is a number; one that is none makes it none to the epoch's end."""
+        """Check that the epoch's mean loss so far is a number; a single one that is none makes it none to the end."""
         if not math.isfinite(loss):
             raise Diverged(f"training diverged: the loss is {loss} by step {self.progress.step}")
 
