@@ -69,12 +69,12 @@ def main() -> None:
     print(f"{len(crops)} digits; the padded net on the digits by themselves: {np.mean(crops):.1%}")
     table = []
     for name, (model, fcn) in nets.items():
-        found = verify(model, fcn)
-        row = {"net": name, "window, pixels": found.geometry["window"][0]}
+        verification = verify(model, fcn)
+        row = {"net": name, "window, pixels": verification.geometry["window"][0]}
         row["right at the nearest cell, %"] = round(100 * np.mean(right[name]), 1)
         row["as on the digit alone, %"] = round(100 * np.mean(same[name]), 1)
         row |= {
-            "error against crops": float(f"{found.crops_max_error:.2g}"),
+            "error against crops": float(f"{verification.crops_max_error:.2g}"),
             "time of a canvas, s": spread(seconds[name]),
         }
         table.append(row)

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
-from record import Record, cell, deviation, read, table  # noqa: E402  # a script beside the benchmarks, not a package
+from record import Record, deviation, read, shown, table  # noqa: E402  # a script beside the benchmarks, not a package
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(?<=<!-- table: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
@@ -35,7 +35,7 @@ def training(record: Record) -> dict:
     """A training's row: what every record holds is added to it."""
     (row,) = record.rows
     accuracy = row["test accuracy, %"]
-    percent = ", ".join(f"{each:.2f}" for each in accuracy) if isinstance(accuracy, list) else cell(accuracy)
+    percent = ", ".join(f"{each:.2f}" for each in accuracy) if isinstance(accuracy, list) else shown(accuracy)
     return {
         "config": row["config"],
         "test accuracy, %": percent,
@@ -118,7 +118,7 @@ TABLES = {
 
 def made(text: str) -> str:
     """A page's text with its tables as the records give them."""
-    return MARKED.sub(lambda found: f"{found[1]}{found[2]}{table(TABLES[found[1]]())}\n", text)
+    return MARKED.sub(lambda match: f"{match[1]}{match[2]}{table(TABLES[match[1]]())}\n", text)
 
 
 def main() -> None:

@@ -124,7 +124,7 @@ def paired_interval(gained: int, lost: int, n: int, confidence: float) -> tuple[
     """The interval of the difference of two proportions measured on the same `n` items.
 
     Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
-    data": Wald's interval after one item is added to each discordant cell.
+    data": Wald's interval after one item is added to each of the two counts of changes.
     """
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))

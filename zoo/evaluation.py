@@ -114,13 +114,13 @@ def predict_files(
     """
     graph, outputs = trace(model), outputs_are(model)
     check_one_output(model)
-    about = card(model)
-    if len(model.output_shape) != 2 and about.pooling != "global":
+    known = card(model)
+    if len(model.output_shape) != 2 and known.pooling != "global":
         raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
     if model.output_shape[-1] == 1 and outputs == "logits":
         raise InputError(f"model {model.name!r}: has a single output; accepted: one a class, or a single sigmoid")
-    size = None if about.pooling == "global" else about.image_size or _built_size(model)
-    fill = about.preprocess.mean if about.preprocess else 0
+    size = None if known.pooling == "global" else known.image_size or _built_size(model)
+    fill = known.preprocess.mean if known.preprocess else 0
     for path in paths:
         image, notes = read_pixels(model, path, choice)
         if size is not None and image.shape[:2] != size:

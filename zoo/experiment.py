@@ -245,9 +245,9 @@ def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[st
 
 def _describe_data(model: keras.Model, dataset: Dataset) -> None:
     """Write what the model is trained on into its card."""
-    known = np.dtype(dataset.train.images.dtype).name
-    about = {"class_names": dataset.class_names, "dtype": known if known in PIXEL_TYPES else None}
-    attach(model, Card.model_validate({**card(model).model_dump(), **about}))
+    pixels = np.dtype(dataset.train.images.dtype).name
+    trained_on = {"class_names": dataset.class_names, "dtype": pixels if pixels in PIXEL_TYPES else None}
+    attach(model, Card.model_validate({**card(model).model_dump(), **trained_on}))
 
 
 def _canvas(
@@ -338,9 +338,8 @@ def first_difference(before: Any, now: Any, key: str = "") -> str:
     """Where two configs first differ, as `key: old there, new asked for`; empty where they are equal."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*now, *(name for name in before if name not in now)]:
-            found = first_difference(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
-            if found:
-                return found
+            if difference := first_difference(before.get(name), now.get(name), f"{key}.{name}".lstrip(".")):
+                return difference
         return ""
     return "" if before == now else f"{key}: {before!r} there, {now!r} asked for"
 

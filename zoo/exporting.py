@@ -85,8 +85,8 @@ def outputs_of(path: Path, format: str) -> list[Output]:
     is_folder = format == "saved_model"
     if is_folder and path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists():
         raise InputError(f"export path {str(path)!r}: exists already, with other files in it; accepted: a new path")
-    found = [Output(path, "export path", ending, is_folder)]
-    return [*found, Output(path.with_suffix(".bin"), "export path", owner=path)] if format == "openvino" else found
+    outputs = [Output(path, "export path", ending, is_folder)]
+    return [*outputs, Output(path.with_suffix(".bin"), "export path", owner=path)] if format == "openvino" else outputs
 
 
 @contextlib.contextmanager

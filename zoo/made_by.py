@@ -64,20 +64,20 @@ def key_of(path: str | Path) -> str:
     Raises:
         InputError: for a device or a pipe.
     """
-    path, found = Path(path), hashlib.blake2b(digest_size=16)
+    path, digest = Path(path), hashlib.blake2b(digest_size=16)
     if path.exists() and not (path.is_dir() or path.is_file()):
         raise InputError(f"{path}: is a device or a pipe; accepted: a file or a folder")
     if path.is_dir():
         for file in sorted(each for each in path.rglob("*") if each.is_file()):
-            about = file.stat()
-            found.update(f"{file.relative_to(path)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "replace"))
-    elif (about := path.stat()).st_size > _HASHED:
-        found.update(f"{about.st_size}\0{about.st_mtime_ns}".encode())
+            stat = file.stat()
+            digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "replace"))
+    elif (stat := path.stat()).st_size > _HASHED:
+        digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}".encode())
     else:
         with path.open("rb") as file:
             while block := file.read(2**20):
-                found.update(block)
-    return found.hexdigest()
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def sign(path: Path, made_by: MadeBy) -> None:

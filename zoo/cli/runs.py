@@ -56,14 +56,14 @@ def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from `0-4` or `0,2,5`, in order, each once."""
-    found: set[int] = set()
+    seeds: set[int] = set()
     for part in text.split(","):
         bounds = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds else (1, 0)
         if not 0 <= last - first < 1000:
             refuse("--seeds", quoted(text), "such as 0-4, 0,2,5 or 0-2,7")
-        found |= set(range(first, last + 1))
-    return tuple(sorted(found))
+        seeds |= set(range(first, last + 1))
+    return tuple(sorted(seeds))
 
 
 @zoo.command(

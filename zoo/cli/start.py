@@ -64,12 +64,12 @@ def which_picture(command: Callable) -> Callable:
 
         return command(choice=Choice(page, series, level), **others)
 
-    for option, default, about in (
+    for option, default, text in (
         ("--level", 0, "Which level of a pyramid; 0 is the full image."),
         ("--series", None, "Which image of a file with several, such as OME-TIFF."),
         ("--page", None, "Which page of a TIFF, or plane of its series."),
     ):
-        chosen = click.option(option, type=int, default=default, help=about)(chosen)
+        chosen = click.option(option, type=int, default=default, help=text)(chosen)
     return chosen
 
 

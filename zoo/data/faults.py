@@ -61,16 +61,16 @@ def plain(name: str) -> str:
 
 
 def noted(notes: Mapping[str, Collection[str]]) -> list[Fault]:
-    """What the reader says of images, by their names: a line with their number for each."""
-    found = []
+    """What the reader noted of images, by their names: a fault with their number for each."""
+    faults = []
     for text, names in sorted(notes.items()):
         images = "image" if len(names) == 1 else "images"
-        found.append(Fault("note", f"{len(names):,} {images}: {text}", len(names), tuple(sorted(names)[:3])))
-    return found
+        faults.append(Fault("note", f"{len(names):,} {images}: {text}", len(names), tuple(sorted(names)[:3])))
+    return faults
 
 
 def noted_since(*images: Any) -> list[Fault]:
-    """What the reader has said of images that are decoded when asked for, as far as they were read."""
+    """What the reader has noted of images that are decoded when asked for, as far as they were read."""
     together: dict[str, set[str]] = {}
     for each in images:
         for text, names in getattr(each, "notes", {}).items():

@@ -73,7 +73,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found; its splits have records.
+    """What a reader returns; its splits have records.
 
     `validation`: None where it is to be carved from `train`. `note` says how `test` came about. `faults`: what was left
     out.

@@ -94,16 +94,16 @@ def check_array(array: Any, wanted: Wanted, name: str = "image") -> None:
 
 
 def _check_range(array: Any, trained: np.dtype, name: str) -> None:
-    low, high, found = 0.0, 0.0, False
+    low, high, any_finite = 0.0, 0.0, False
     for strip in _strips(array):
         finite = strip[np.isfinite(strip)]
         if finite.size:
-            low, high, found = min(low, float(finite.min())), max(high, float(finite.max())), True
+            low, high, any_finite = min(low, float(finite.min())), max(high, float(finite.max())), True
     most = np.iinfo(trained).max
     accepted = f"raw pixels from 0 to {most}, as the model was trained on {trained}"
     if low < 0 or high > most:
         refuse(name, f"values from {low:g} to {high:g}", accepted)
-    if found and np.dtype(array.dtype).kind == "f" and 0 < high <= 1:
+    if any_finite and np.dtype(array.dtype).kind == "f" and 0 < high <= 1:
         refuse(name, "values from 0 to 1 only", accepted)
 
 

@@ -40,10 +40,10 @@ def ends_of(content: bytes) -> list[int]:
         ValueError: where there is none, or scans are missing before it.
     """
     place, progressive, wanted, missing, ends = 2, False, set(), None, []
-    while found := _MARKER.search(content, place):
-        marker, place = content[found.end() - 1], found.end()
+    while match := _MARKER.search(content, place):
+        marker, place = content[match.end() - 1], match.end()
         if missing is not None:
-            ends.append(found.start())
+            ends.append(match.start())
         if marker == _END[1] and missing is not None:
             if missing:
                 raise ValueError("its scans end before its pixels do")

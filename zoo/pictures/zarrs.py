@@ -98,9 +98,9 @@ def _multiscales(node: Any) -> list[dict]:
 
 
 def _attributes(node: Any) -> dict:
-    about = node.attrs.asdict()
-    inside = about.get("ome")
-    return {**about, **inside} if isinstance(inside, dict) else about
+    attributes = node.attrs.asdict()
+    inside = attributes.get("ome")
+    return {**attributes, **inside} if isinstance(inside, dict) else attributes
 
 
 def _levels(
