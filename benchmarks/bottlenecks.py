@@ -105,7 +105,7 @@ def without_activations(model, pattern: str):
 
 
 def measure(family: str, variant: str, seed: int, images: int, epochs: int) -> dict:
-    """Train one net, and say what it reached and what it took."""
+    """Train one net, and report what it reached and what it took."""
     import zoo
     from zoo import data
     from zoo.config import Config

@@ -9,7 +9,7 @@ ratio to PyTorch's eager bfloat16 within each round: the median, the least and l
 channels_last. On a machine that is not idle, --threads 1 compares best: neither side then waits for its other threads,
 and the processor time shows what an idle machine would take.
 
-The last lines say what reading a batch and augmenting it take of our step.
+The last lines report what reading a batch and augmenting it take of our step.
 """
 
 import argparse

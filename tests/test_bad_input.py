@@ -245,7 +245,7 @@ def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path):
         lying = archive.read("x.npy").replace(b"'shape': (10,), }" + b" " * 11, b"'shape': (1000000000000,), }")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("x.npy", lying)
-    assert "says it is (1000000000000,)" in refusal(archives.read_arrays, tmp_path / "b.npz", "data")
+    assert "claims to be (1000000000000,)" in refusal(archives.read_arrays, tmp_path / "b.npz", "data")
 
 
 def test_the_callers_settings_are_his_again_after_an_error_too():

@@ -63,7 +63,7 @@ class Comparison:
         return {**asdict(self), **own, "method": method}
 
     def table(self) -> str:
-        """A line for each class under one for all, in percent, and what the gate says."""
+        """A line for each class under one for all, in percent, and the gate's verdict."""
         rows = [("class", "images", "old", "new", "difference", "95 % interval", "gained", "lost")]
         for name, row in [("all", self.overall), *self.classes.items()]:
             if row is None:
@@ -134,8 +134,8 @@ def paired_interval(gained: int, lost: int, n: int, confidence: float) -> tuple[
 def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
     """Compare two models, each a run directory or a .keras file, on the test split of `new` (else of `old`).
 
-    A run's model sees the images at its own size, scaled or cropped as its config says; a .keras file's as the other
-    model's config says.
+    A run's model sees the images at its own size, scaled or cropped by its config; a .keras file's by the other model's
+    config.
 
     Raises:
         InputError: where neither is a run, the classes or the test sets differ, or the images do not fit a model.

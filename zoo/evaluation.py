@@ -105,7 +105,7 @@ def predict_files(
     """Classify image files, one after another; those of another size than the model's are cropped or padded.
 
     Rows and columns are cut off or added about the centre. A model with one answer for an image of any size takes every
-    image whole. `choice` says which image of a file with several.
+    image whole. `choice`: which image of a file with several.
 
     Raises:
         InputError: for a file that cannot be read, or whose samples are of another type than those that the model was
@@ -171,7 +171,7 @@ class CanvasEvaluation:
 def evaluate_canvas(
     fcn: keras.Model, model: keras.Model, canvas: Canvas, crops: np.ndarray
 ) -> tuple[CanvasEvaluation, ScoreMap]:
-    """Scan a canvas, and ask at each pasted image's place what the nearest cell says.
+    """Scan a canvas, and compare the nearest cell's answer at each pasted image with its label.
 
     Args:
         fcn: the converted model.

@@ -198,7 +198,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         else:
             canvas = _canvas(model, converted, dataset, config, folder)
             report |= {"canvas_accuracy": canvas.accuracy, "canvas": canvas.to_dict()}
-    # The last file: its presence says that the run is finished.
+    # The last file: where it is there, the run is finished.
     write_json(folder / "evaluation.json", report)
     result = Result(folder, report)
     say(result.summary())

@@ -1,7 +1,8 @@
 """The one writer: what is checked before work, temporary names and renames, what killed writers left, JSON.
 
-The rule for what is there already: an output says which command and inputs made it; the same command on the same inputs
-may replace it; anything else needs leave to overwrite, which is never leave to write over what the command reads.
+The rule for what is there already: an output names the command that made it, and from which inputs; the same command on
+the same inputs may replace it; anything else needs leave to overwrite, which is never leave to write over what the
+command reads.
 """
 
 import contextlib
@@ -163,7 +164,7 @@ def _check_own(output: Output, made_by: MadeBy) -> None:
 
 
 def check_equal(path: str | Path, text: str, overwrite: bool = False, what: str = "output") -> None:
-    """Check that a file which cannot say what made it holds nothing else than what is to be written there.
+    """Check that a file which has no room for its maker holds nothing else than what is to be written there.
 
     Raises:
         InputError: where it holds something else, and may not be overwritten.
@@ -218,7 +219,7 @@ def replacing(path: str | Path, made_by: MadeBy | None = None) -> Iterator[Path]
 
     Args:
         path: what to replace.
-        made_by: what made it, which it is made to say.
+        made_by: what made it, written into it.
 
     Raises:
         InputError: where `path` is a folder and a file was written, lies below a file, or another process writes it.

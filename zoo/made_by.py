@@ -94,7 +94,7 @@ def sign(path: Path, made_by: MadeBy) -> None:
 
 
 def maker_of(path: Path) -> MadeBy | None:
-    """Which command made a file, a Zarr array or a SavedModel; None where it does not say."""
+    """Which command made a file, a Zarr array or a SavedModel; None where it names none."""
     # What is there may be anything, damaged too.
     with contextlib.suppress(Exception):
         if path.is_dir() and (path / _ZARR).is_file():

@@ -117,7 +117,7 @@ def _layers(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _kernel_size(part: dict[str, Any]) -> int:
-    """The least of numbers that a layer's kernel has by its settings; 0 where they do not say."""
+    """The least of numbers that a layer's kernel has by its settings; 0 where they are silent."""
     settings, built = part["config"], part.get("build_config")
     shape = built.get("input_shape") if isinstance(built, dict) else None
     convolves = str(part["class_name"]).startswith("Conv")

@@ -159,7 +159,7 @@ def _report(
 def predict(model: Path, images: tuple[Path, ...], top: int, choice: "Choice") -> None:
     """Print the likeliest classes of each IMAGE with their probabilities.
 
-    An image of another size than the model's is cropped or padded about its centre, never scaled, and a line says so.
+    An image of another size than the model's is cropped or padded about its centre, never scaled, with a note.
     A model converted with --pooling global takes every image whole.
     """
     with quiet_start():

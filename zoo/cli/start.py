@@ -74,7 +74,7 @@ def which_picture(command: Callable) -> Callable:
 
 
 def say_notes(image: Path, notes: Sequence[str]) -> None:
-    """Tell the user what was noted while a picture was read."""
+    """Print what was noted while a picture was read."""
     for note in notes:
         say(f"note: {image} {note}")
 

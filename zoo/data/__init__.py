@@ -31,7 +31,7 @@ def load(config: Config) -> Dataset:
 def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Dataset:
     """Read a data set.
 
-    Images of another size are cropped or padded in the centre, or scaled where the form says so (see `fit_image`).
+    Images of another size are cropped or padded in the centre, or scaled where the form asks for it (see `fit_image`).
     Validation images are those of the set's own part, else carved from the training images; the test split depends on
     no seed. What the user may not mean is reported in `Dataset.faults`; the images are used as they are.
 

@@ -14,7 +14,7 @@ Kind = Literal["left out", "unreadable", "size", "class", "copy", "label", "leak
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: what is said of it, with its `count`, and three of the names."""
+    """One kind of fault: a sentence, the `count` of what it is about, and three of their names."""
 
     kind: Kind
     text: str
@@ -37,7 +37,7 @@ def fault(kind: Kind, noun: str, verb: str, names: Sequence[str], total: int | N
     Args:
         kind: what kind.
         noun: what they are, in the plural.
-        verb: what is said of them; it begins with "are" or "have".
+        verb: what is wrong with them; it begins with "are" or "have".
         names: all of them; those shown are the first by length and letters, so image[9] before image[10].
         total: of how many they are.
     """

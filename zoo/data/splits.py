@@ -75,7 +75,7 @@ class Dataset:
 class Source:
     """What a reader returns; its splits have records.
 
-    `validation`: None where it is to be carved from `train`. `note` says how `test` came about. `faults`: what was left
+    `validation`: None where it is to be carved from `train`. `note`: how `test` came about. `faults`: what was left
     out.
     """
 

@@ -22,8 +22,8 @@ class Listing:
     def note(self) -> str:
         """What is left out, as a line: counts and up to three names each; empty where nothing is."""
         kinds = ((self.left_out, "that are no pictures"), (self.hidden, "hidden"))
-        said = [f"{len(paths)} {kind}: {listing(_names(paths), 3)}" for paths, kind in kinds if paths]
-        return f"left out {'; '.join(said)}" if said else ""
+        texts = [f"{len(paths)} {kind}: {listing(_names(paths), 3)}" for paths, kind in kinds if paths]
+        return f"left out {'; '.join(texts)}" if texts else ""
 
 
 def _names(paths: tuple[Path, ...]) -> list[str]:

@@ -16,7 +16,7 @@ from zoo.pictures.wanted import Wanted
 class Mask:
     """A region of interest (H, W, 1): `mask[rows, columns]` -> (h, w, 1), true inside, where a channel is not 0.
 
-    `name` begins what is said of it. `notes`: what the user should know of what was read so far, a line each, as a
+    `name` begins errors about it. `notes`: what the user should know of what was read so far, a line each, as a
     picture's.
     """
 

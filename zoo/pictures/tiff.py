@@ -130,9 +130,11 @@ def _choose_planes(
     beside = beside if len(beside) < len(full) else []
     full = [number for number in full if number not in beside]
     notes = []
-    if said := [f"{number} ({every[number].name[:40]})" for number in beside if every[number].kind not in _SLIDES]:
+    if passed_over := [
+        f"{number} ({every[number].name[:40]})" for number in beside if every[number].kind not in _SLIDES
+    ]:
         notes.append(
-            f"series {listing(said, 3)}: passed over by name, as beside the picture; "
+            f"series {listing(passed_over, 3)}: passed over by name, as beside the picture; "
             f"--series 0 to {len(every) - 1} chooses one"
         )
     if len(full) > 1:

@@ -29,7 +29,7 @@ def write_tiled(
     The picture is written upright; what its channels are, alpha included, and the size of its pixels stay. The strips,
     tiles or chunks of `path` are decoded whole, so it takes as much memory as the largest of them; PNG, JPEG and BMP
     files as much as twice their pixels. `progress` shows a bar, on a terminal; `say` is called with what the user
-    should know of the picture, a line each. The file says that it is `made_by` a command.
+    should know of the picture, a line each. The file names the command that it is `made_by`.
 
     Raises:
         InputError: where `path` is no picture (see `open_picture`) or one of floats, or `output` does not end in .tif.

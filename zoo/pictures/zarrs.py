@@ -72,7 +72,7 @@ def open_zarr(path: Path, wanted: Wanted, choice: Choice, cache: float) -> Store
 
 
 def _one_series(node: Any, name: str, choice: Choice) -> tuple[Any, dict | None, list[str]]:
-    """One image: the group or array that holds it, its multiscales where it has them, and what is said of the choice.
+    """One image: the group or array that holds it, its multiscales where it has them, and notes on the choice.
 
     A group holds an image for every entry of its multiscales; in bioformats2raw's layout those of the groups 0, 1 and
     so on are counted through.

@@ -42,7 +42,7 @@ class Job:
         return slice(start + self.process * size, start + (self.process + 1) * size)
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so; all have to ask."""
+        """Whether the flag is set in any process; all have to ask."""
         if self.processes == 1:
             return flag
         from jax.experimental import multihost_utils
@@ -78,7 +78,7 @@ def joined(distribute: str | None) -> Iterator[Job]:
     KERAS_DISTRIBUTION_NUM_PROCESSES and KERAS_DISTRIBUTION_PROCESS_ID; without them this process's devices alone.
 
     Raises:
-        InputError: for another backend, or variables that say nothing usable.
+        InputError: for another backend, or variables that cannot be used.
     """
     if distribute is None:
         yield ALONE

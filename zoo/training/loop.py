@@ -212,7 +212,7 @@ def _given_back(learner: keras.Model, model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def _back_where_it_was(folder: Path, trainer: keras.Model, job: Job) -> Iterator[None]:
-    """After a diverged loss, put the trainer back to the newest checkpoint, and say what is left and what to try."""
+    """After a diverged loss, put the trainer back to the newest checkpoint, and report what is left and what to try."""
     try:
         yield
     except Diverged as error:
