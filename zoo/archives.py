@@ -26,7 +26,7 @@ _ENCRYPTED = 1
 
 @contextlib.contextmanager
 def opened(path: Path, what: str, kind: str) -> Iterator[zipfile.ZipFile]:
-    """An archive, whose directory has been checked; errors within begin with `what`, and name the `kind` that it is not.
+    """An archive, whose directory has been checked; errors within begin with `what`, and name the `kind` it is not.
 
     Raises:
         InputError: where it is no archive, is damaged, or has a member that is encrypted, or packed in a way that

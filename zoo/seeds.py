@@ -10,9 +10,10 @@ import keras
 
 from zoo.config import Config, load_config
 from zoo.errors import InputError
-from zoo.experiment import first_difference, numbered, run
+from zoo.experiment import run
 from zoo.files import is_trace, write_json
 from zoo.progress import say
+from zoo.run_directory import first_difference, numbered
 from zoo.settings import own_settings
 from zoo.training.distribution import environment
 
@@ -87,5 +88,5 @@ def _check(folder: Path, config: Config) -> None:
             raise InputError(f"folder {str(folder)!r}: holds {path.name}; accepted with --seeds: a new or empty folder")
         if (path / "config.yaml").is_file():
             there = load_config(path / "config.yaml").model_copy(update={"seed": 0})
-            if difference := first_difference(there.model_dump(mode="json"), config.model_dump(mode="json")):
+            if difference := first_difference(there, config):
                 raise InputError(f"folder {str(path)!r}: holds another config's run: {difference}")
