@@ -130,8 +130,10 @@ def _data_of(run: Path) -> list[Path]:
     """The file or folder of a run's data, if it has one of its own; tensorflow-datasets share theirs."""
     if not (run / "config.yaml").is_file():
         return []
+    from zoo.data import READERS
+
     data = run_config(run).data
-    return [data.dir] if data.dir is not None and data.name in ("npz", "image_folder") and data.dir.exists() else []
+    return [data.dir] if data.dir is not None and data.name in READERS and data.dir.exists() else []
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 Nothing here needs Keras, and only sets of tensorflow-datasets need TensorFlow, which is imported when they are read.
 """
 
+from functools import partial
+
 import numpy as np
 
 from zoo.config import Config
@@ -14,13 +16,18 @@ from zoo.data.canvas import make_canvas as make_canvas
 from zoo.data.faults import Fault as Fault
 from zoo.data.form import ImageForm as ImageForm
 from zoo.data.splits import Dataset as Dataset
+from zoo.data.splits import Reader, hold_out
 from zoo.data.splits import Split as Split
-from zoo.data.splits import hold_out
 from zoo.errors import InputError, quoted, refuse
 from zoo.pictures import fit_image as fit_image
 from zoo.pictures import read_image as read_image
 
-_READERS = {"digits": arrays.read_digits, "npz": arrays.read_npz, "image_folder": folder.read_folder}
+# What reads each source, by data.name; any other name is a set of tensorflow-datasets.
+READERS: dict[str, Reader] = {
+    "digits": arrays.read_digits,
+    "npz": arrays.read_npz,
+    "image_folder": folder.read_folder,
+}
 
 
 def load(config: Config) -> Dataset:
@@ -46,7 +53,7 @@ def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Data
     """
     name = data.name
     _check_keys(data)
-    source = _READERS.get(name, tfds.read_tfds)(data, form, num_classes)
+    source = READERS.get(name, partial(tfds.read_tfds, others=tuple(READERS)))(data, form, num_classes)
     parts = source.parts
     for part, split in parts.items():
         _check_part(name, part, split, len(source.class_names))

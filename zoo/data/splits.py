@@ -1,13 +1,15 @@
 """What every data source hands over: splits with random access, and what is known of each image."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from zoo.config.experiment import DataConfig
 from zoo.data.faults import Fault
+from zoo.data.form import ImageForm
 from zoo.errors import InputError, listing, quoted, refuse
 
 # Below this size a part of an array is copied, beyond it is a view that looks images up when they are asked for.
@@ -94,6 +96,10 @@ class Source:
         """The splits, by what their images are called."""
         given = {} if self.validation is None else {"validation": self.validation}
         return {"training": self.train, **given, "test": self.test}
+
+
+# A reader: of the data section, the form that images are brought to, and the number of classes that there have to be.
+Reader = Callable[[DataConfig, ImageForm, int], Source]
 
 
 class Subset:

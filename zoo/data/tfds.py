@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,16 @@ from zoo.errors import InputError
 from zoo.pictures import to_channels
 from zoo.progress import track
 
-_OWN_NAMES = ("digits", "npz", "image_folder")
 # Above this size, both splits together, decoded images are kept in a temporary file instead of memory.
 _IN_MEMORY = 4 * 2**30
 _BATCH = 256
 
 
-def read_tfds(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
+def read_tfds(data: DataConfig, form: ImageForm, num_classes: int, others: Sequence[str] = ()) -> Source:
     """An image classification set of tensorflow-datasets, from `data.dir` or the environment's TFDS_DATA_DIR.
 
-    A prepared set is read without any network. Where there is no `test` split, `validation` takes its place.
+    A prepared set is read without any network. Where there is no `test` split, `validation` takes its place. `others`:
+    names that errors mention too, of what other readers read.
 
     Raises:
         InputError: where the set is unknown, cannot be downloaded, or has no images, class labels or test images.
@@ -38,7 +38,7 @@ def read_tfds(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
     name = data.name
     with _quiet():
         # tensorflow-datasets reads the variable when it is imported, which may be before it is set.
-        builder = _builder(name, data.dir or os.environ.get("TFDS_DATA_DIR"))
+        builder = _builder(name, data.dir or os.environ.get("TFDS_DATA_DIR"), others)
         image_key, label_key = _keys(name, builder)
         if not builder.is_prepared():
             _download(name, builder)
@@ -79,7 +79,7 @@ def read_tfds(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
     return Source(class_names, *filled, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note, faults=faults)
 
 
-def _builder(name: str, folder: Path | str | None) -> Any:
+def _builder(name: str, folder: Path | str | None, others: Sequence[str]) -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -87,12 +87,12 @@ def _builder(name: str, folder: Path | str | None) -> Any:
     try:
         return tfds.builder(name, data_dir=folder)
     except (ValueError, AssertionError, ImportError) as error:
-        names = [*_OWN_NAMES, *tfds.list_builders(with_community_datasets=False)]
+        names = [*others, *tfds.list_builders(with_community_datasets=False)]
         if name.split("/")[0].split(":")[0] in names:
             raise InputError(f"data.name: {name!r} cannot be opened ({_short(error)})") from None
         near = difflib.get_close_matches(name, names, n=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        accepted = f"{', '.join(_OWN_NAMES)}, or a set of tensorflow-datasets"
+        accepted = ", ".join([*others, "or a set of tensorflow-datasets"])
         raise InputError(f"data.name: unknown data set {name!r}{hint}; accepted: {accepted}") from None
 
 
