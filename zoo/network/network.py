@@ -50,9 +50,9 @@ class Network:
             return cls(model, graph)
         size, built = check_size(image_size, graph.axes.count), graph.built_sides
         if None not in built and size != built:
-            refuse("image_size", f"{size}", f"for this model: {built}, or none")
+            refuse("image_size", f"{size}", f"{built}, or none, for this model")
         if any(side not in (None, own) for side, own in zip(built, size, strict=True)):
-            refuse("image_size", f"{size}", f"for this model: {built}, with a number for each None")
+            refuse("image_size", f"{size}", f"{built}, with a number for each None")
         return cls(model, graph, size)
 
     @property
