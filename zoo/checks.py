@@ -17,7 +17,7 @@ from zoo.catalogue import resolve
 from zoo.config import ArchitectureConfig
 from zoo.convert.conversion import convolutionalize
 from zoo.convert.verification import verify
-from zoo.network.geometry import geometry
+from zoo.network.network import geometry
 from zoo.scanning.scan import scan
 
 Spec = str | Path | ArchitectureConfig
