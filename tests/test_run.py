@@ -10,7 +10,9 @@ from conftest import command, train_digits
 
 import zoo
 from zoo.config import load_config
+from zoo.data import Split
 from zoo.errors import InputError
+from zoo.evaluation import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,27 @@ def test_a_diverging_learning_rate_stops_with_a_clear_line(tmp_path):
     with pytest.raises(InputError, match="the loss is .* by step .*, before the first checkpoint; try a lower .*rate"):
         zoo.run(config, tmp_path / "run")
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_validation_loss_alone_that_is_no_number_has_diverged_too(tmp_path, monkeypatch):
+    """As where the running averages of a normalisation blow up, but not the batches' own statistics."""
+    from zoo.training.batches import EvaluationBatches
+
+    item = EvaluationBatches.__getitem__
+    monkeypatch.setattr(EvaluationBatches, "__getitem__", lambda *at: (item(*at)[0], item(*at)[1] * np.nan))
+    config = load_config("nin_digits", ["train.epochs=1", "canvas=null"])
+    with pytest.raises(InputError, match="training diverged: the validation loss is nan by step .*, before the first"):
+        zoo.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_whose_scores_overflow_has_diverged(tmp_path):
+    model = zoo.build("nin_digits")
+    for weight in model.trainable_weights:
+        weight.assign(weight * 1e20)
+    split = Split(np.full((3, 8, 8, 1), 255, np.uint8), np.arange(3))
+    with pytest.raises(InputError, match="not finite, as of a training that diverged"):
+        evaluate(model, split, tuple("0123456789"))
 
 
 def test_a_loss_that_diverges_late_leaves_the_model_and_the_history_before_it(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from zoo.data import Canvas, Split
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 from zoo.network.network import Network
 from zoo.pictures import Choice, fit_image
 from zoo.scanning.engines import check_scores
@@ -53,10 +53,8 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
         raise InputError(f"model: has {model.output_shape[-1]} outputs; accepted for this data: {len(class_names)}")
     logits = predict(model, split.images)
     if not np.isfinite(logits).all():
-        raise InputError(
-            f"model {model.name!r}: its scores on the test images are not finite; accepted: a model whose training did "
-            "not diverge"
-        )
+        received = "scores of the test images that are not finite, as of a training that diverged"
+        refuse(f"model {model.name!r}", received, "a model whose training did not; a lower learning rate may help")
     labels = np.asarray(split.labels)
     chosen = to_probabilities(logits, Network.of(model).outputs_are[0])[np.arange(len(labels)), labels]
     counts = confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))

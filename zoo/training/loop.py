@@ -156,7 +156,7 @@ class _Keeper(keras.callbacks.Callback):
         step, stop = self.progress.step, self.job.any(self.stop_asked)
         save = stop or self.every and step % self.every == 0
         if save or step % _CHECKED_EVERY == 0:
-            self._check(float(self.model.metrics[0].result()))
+            self._check("loss", float(self.model.metrics[0].result()))
         if save:
             self._save()
         self._stop(stop)
@@ -168,7 +168,9 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._count()
-        self._check(float(logs["loss"]))
+        self._check("loss", float(logs["loss"]))
+        # Running averages of a normalisation may blow up while the batches' own statistics do not.
+        self._check("validation loss", float(logs.get("val_loss", 0)))
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}, "learning_rate": rate}
         self.progress.history.append(row)
@@ -187,10 +189,10 @@ class _Keeper(keras.callbacks.Callback):
     def _count(self) -> None:
         self.progress.step += 1
 
-    def _check(self, loss: float) -> None:
-        """Check that the epoch's mean loss so far is a number; a single one that is none makes it none to the end."""
+    def _check(self, what: str, loss: float) -> None:
+        """Check that a mean loss of the epoch so far is a number; a single one that is none makes the mean none."""
         if not math.isfinite(loss):
-            raise Diverged(f"training diverged: the loss is {loss} by step {self.progress.step}")
+            raise Diverged(f"training diverged: the {what} is {loss} by step {self.progress.step}")
 
     def _stop(self, stop: bool) -> None:
         if stop:
