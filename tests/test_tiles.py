@@ -8,7 +8,7 @@ from keras import layers
 
 import zoo
 from zoo.errors import InputError
-from zoo.scanning.tiles import lay_out
+from zoo.scanning.grid import Grid
 from zoo.scores import relative_error
 
 
@@ -38,7 +38,7 @@ def test_in_float64_no_tile_leaves_a_trace(data):
     image = np.random.default_rng(0).normal(size=(height, width, 1))
     whole = np.asarray(fcn(image[None]))[0]
     scanned = zoo.scan(fcn, image, tile=tile)
-    assert len(list(lay_out(fcn, (height, width)).tiles(tile))) > 1
+    assert len(list(Grid.of(fcn, (height, width)).tiles(tile))) > 1
     assert scanned.scores.dtype == np.float64
     assert relative_error(scanned.scores, whole) <= 1e-9
 
@@ -116,7 +116,7 @@ def test_padding_free_twins_in_tiles():
     reach = int(max(zoo.geometry(twin).receptive_field))
     image = noise(reach + 37, reach + 51, 3)
     whole = np.asarray(twin(image[None]))[0]
-    assert len(list(lay_out(twin, image.shape[:2]).tiles(19))) > 4
+    assert len(list(Grid.of(twin, image.shape[:2]).tiles(19))) > 4
     assert relative_error(zoo.scan(twin, image, tile=19).scores, whole) <= 1e-5
 
 
@@ -163,7 +163,7 @@ def test_every_family_in_tiles_is_the_whole(name):
     image = noise(reach + 37, reach + 50, fcn.input_shape[-1])
     whole = np.asarray(fcn(image[None]))[0]
     scanned = zoo.scan(fcn, image, tile=29)
-    assert len(list(lay_out(fcn, image.shape[:2]).tiles(29))) > 1
+    assert len(list(Grid.of(fcn, image.shape[:2]).tiles(29))) > 1
     assert scanned.scores.dtype == np.float32
     assert relative_error(scanned.scores, whole) <= 1e-5
 

@@ -25,10 +25,11 @@ from zoo.pictures import check_finite
 from zoo.progress import track
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
 from zoo.scanning.engines import check_scores
-from zoo.scanning.memory import available, size_text, tile_memory
+from zoo.scanning.memory import available, tile_memory
 from zoo.scanning.pixels import Pixels, open_pixels
 from zoo.scanning.roi import Pool, roi_pool
 from zoo.scanning.scan import scan
+from zoo.scanning.sizes import size_text
 from zoo.settings import own_settings
 
 Way = Literal["roi", "cells", "crops"]
