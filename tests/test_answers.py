@@ -185,16 +185,16 @@ def test_scales_are_merged_as_by_plain_loops(how, border, stride):
 
 
 def test_one_scale_is_the_map_itself_and_left_out_cells_stay_so(score_map):
-    layout = Grid.of(zoo.build("nin_mnist_valid"), (50, 43))
-    scores, grid = score_map.scores, Match.of(layout, layout)
+    grid = Grid.of(zoo.build("nin_mnist_valid"), (50, 43))
+    scores, match = score_map.scores, Match.of(grid, grid)
     rows, every = len(scores), np.ones(scores.shape[:2], bool)
-    assert grid.covers.all() and grid.needed(every, every.shape).all()
-    alone = merger([scores], [grid], "logits", "average-logits")
+    assert match.covers.all() and match.needed(every, every.shape).all()
+    alone = merger([scores], [match], "logits", "average-logits")
     np.testing.assert_array_equal(alone(slice(0, rows), every), scores)
     np.testing.assert_array_equal(alone(slice(2, 4), every[2:4]), scores[2:4])
     part = every.copy()
     part[0] = False
-    given = merger([scores, scores], [grid, grid], "logits", "maximum-logits")(slice(0, rows), part)
+    given = merger([scores, scores], [match, match], "logits", "maximum-logits")(slice(0, rows), part)
     assert np.isnan(given[0]).all()
     np.testing.assert_array_equal(given[1:], scores[1:])
 

@@ -73,10 +73,10 @@ def test_scores_do_not_depend_on_the_tiles(converted, name, data):
 
 
 def test_tiles_hold_every_cell_once_and_only_the_pixels_that_they_need():
-    layout = Grid.of(zoo.convolutionalize(zoo.build("nin_mnist_bn")), (301, 407))
-    placed = layout.geometry
-    seen = np.zeros(layout.grid_shape, int)
-    for part in layout.tiles(64):
+    grid = Grid.of(zoo.convolutionalize(zoo.build("nin_mnist_bn")), (301, 407))
+    placed = grid.geometry
+    seen = np.zeros(grid.shape, int)
+    for part in grid.tiles(64):
         seen[part.cells] += 1
         for pixels in part.pixels:
             assert pixels.start % 4 == 0
@@ -284,7 +284,10 @@ def test_engines_that_do_not_fit_are_refused(tmp_path):
     for options, text in (
         ({"engine": "onnx"}, "unknown engine 'onnx'"),
         ({"precision": "float32"}, "precision: received 'float32'"),
-        ({"engine": "openvino", "stride": 2}, "engine: received 'openvino' with a stride, for a model without padding; accepted: 'keras'"),
+        (
+            {"engine": "openvino", "stride": 2},
+            "engine: received 'openvino' with a stride, for a model without padding;",
+        ),
     ):
         with pytest.raises(InputError, match=text):
             zoo.scan(model, image, output=tmp_path / "a.npy", **options)

@@ -326,9 +326,9 @@ def test_bad_memory_is_refused(model, text):
 
 
 def test_more_memory_is_a_larger_tile(model):
-    layout = Grid.of(model, (9000, 9000))
+    grid = Grid.of(model, (9000, 9000))
     held = 2**40
-    sides = [choose_tile(model, layout, held + resident() + size * 2**20, held) for size in (1000, 1300, 2000)]
+    sides = [choose_tile(model, grid, held + resident() + size * 2**20, held) for size in (1000, 1300, 2000)]
     assert sides[0] < sides[1] < sides[2] <= 2048 and all(side % 2 == 0 for side in sides)
     with pytest.raises(InputError, match="memory: received 10 MiB; accepted: at least"):
         zoo.scan(model, noise(30, 30), memory="10MiB")
@@ -341,7 +341,7 @@ def test_a_finer_grid_takes_more_memory_and_so_smaller_tiles(model):
     plain, finer = (Grid.of(model, (9000, 9000), stride=stride) for stride in (None, 1))
     held = 2**40
     budget = held + resident() + 3000 * 2**20
-    sides = [choose_tile(model, layout, budget, held) for layout in (plain, finer)]
+    sides = [choose_tile(model, grid, budget, held) for grid in (plain, finer)]
     assert 0 < sides[1] < sides[0]
     need = tile_memory(model, finer.geometry)(400, 400)
     assert need > tile_memory(model, plain.geometry)(400, 400)

@@ -70,7 +70,7 @@ class Grid:
             return cls(size, geometry_at(whole), mirrored)
         if border == "shift":
             if not plain.bounded:
-                refuse("border", "'shift' for a model with a block that pools over the whole image", "'none', 'reflect'")
+                refuse("border", "'shift' for a model with a block that pools over the whole image", "none, reflect")
             return cls(size, plain, flush=tuple(_flush(geometry_at, plain, axis) for axis in range(2)))
         return cls(size, plain)
 

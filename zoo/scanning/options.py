@@ -41,10 +41,10 @@ class Options:
         """
         check_merge(self.merge)
         check_border(self.border)
-        if self.memory is not None:
-            object.__setattr__(self, "memory", parse_memory(self.memory))
         if self.tile is not None and self.memory is not None:
             refuse("tile and memory", f"{quoted(self.tile)} and {quoted(self.memory)}", "one of them")
+        if self.memory is not None:
+            object.__setattr__(self, "memory", parse_memory(self.memory))
         if self.scales is not None:
             object.__setattr__(self, "scales", check_scales(self.scales))
 
