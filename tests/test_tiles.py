@@ -9,6 +9,7 @@ from keras import layers
 import zoo
 from zoo.errors import InputError
 from zoo.scanning.grid import Grid
+from zoo.scanning.tiles import AxisPart, part_of, parts_of
 from zoo.scores import relative_error
 
 
@@ -109,6 +110,20 @@ def test_a_crop_at_the_front_and_padding_behind_it():
         whole = np.asarray(fcn(pixels[None]))[0]
         for tile in (3, 5, 16):
             assert relative_error(zoo.scan(fcn, pixels, tile=tile).scores, whole) <= 1e-9
+
+
+def test_the_example_of_the_page_on_tiles():
+    """docs/tiles.md, and its figure: two convolutions of 3 at stride 2, each padded by a row at both ends."""
+    x = image = keras.Input((32, 32, 1))
+    for _ in range(2):
+        x = layers.Conv2D(2, 3, 2)(layers.ZeroPadding2D(1)(x))
+    grid = Grid.of(keras.Model(image, x), (32, 32))
+    assert grid.shape == (8, 8) and grid.geometry.receptive_field == (7, 7) and grid.geometry.stride == (4, 4)
+    (part,) = (each for each in parts_of(grid.geometry, 0, 2) if each.cells.start == 4)
+    assert part == AxisPart(cells=slice(4, 6), pixels=slice(12, 24), inner=slice(1, 3))
+    # Cells 3 and 4, as in the figure.
+    alone = part_of(grid.geometry, 0, 3), part_of(grid.geometry, 0, 4)
+    assert min(each.pixels.start for each in alone) == 8 and max(each.pixels.stop for each in alone) == 20
 
 
 def test_padding_free_twins_in_tiles():
