@@ -209,21 +209,21 @@ def overlay(summary: Summary, path: Path, scene: Scene | None = None) -> Path:
 
 
 @_own_style()
-def cell(found: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None = None) -> Path:
+def cell(influence: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
     The influence lies over the image at the left, the more opaque the larger it is, and alone at the right.
 
     Args:
-        found: the influence, measured on `image`.
+        influence: it,, measured on `image`.
         image: (H, W, C), or anything of that shape that is read by slices.
         path: the PNG file.
         made_by: the command that draws it, which the file is made to name.
     """
-    view, shown = _view(np.array(list(found.boxes.values())), image.shape[:2])
+    view, shown = _view(np.array(list(influence.boxes.values())), image.shape[:2])
     top, left, bottom, right = shown
     grey = grey_view(np.asarray(image[top:bottom, left:right]))
-    values = found.over(shown)
+    values = influence.over(shown)
     share = values / (values.max() or 1)
     heat = {"cmap": "inferno", "norm": PowerNorm(0.5, 0, 1), "extent": _extent(shown)}
     height, width = view[2] - view[0], view[3] - view[1]
@@ -236,9 +236,9 @@ def cell(found: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None
     bar.set_label("share of the most influential pixel's (square-root scale)")
     for axis in axes:
         axis.set_facecolor(_BEYOND)
-        for name, box in found.boxes.items():
+        for name, box in influence.boxes.items():
             height, width = box[2] - box[0], box[3] - box[1]
-            label = f"{name}, {height} x {width}: {found.share(box):.1%} of the influence"
+            label = f"{name}, {height} x {width}: {influence.share(box):.1%} of the influence"
             axis.add_patch(
                 Rectangle((box[1] - 0.5, box[0] - 0.5), width, height, fill=False, label=label, **_LINES[name])
             )
@@ -247,7 +247,7 @@ def cell(found: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None
     axes[1].set_title("influence of each pixel on the score")
     handles = [*axes[0].patches, *([Patch(color=_BEYOND, label="beyond the image")] if shown != view else [])]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.45", labelcolor="white")
-    figure.suptitle(found.sentence())
+    figure.suptitle(influence.sentence())
     return _write(figure, path, made_by)
 
 

@@ -114,7 +114,7 @@ def scan(
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
     if gpus and workers is None:
-        raise InputError("--gpus: received without --workers; accepted: both")
+        refuse("--gpus", "without --workers", "both")
     read = model_files.files_of(model)
     if len(images) == 1 and not _is_folder(images[0]):
         if workers is not None:

@@ -197,9 +197,9 @@ def _connect(address: str) -> None:
             socket.create_connection((host, int(port)), _PATIENCE).close()
         with silent_stderr():
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         accepted = "a Ray cluster that answers, and takes this machine's token (RAY_AUTH_MODE) if it asks for one"
-        raise InputError(f"RAY_ADDRESS: received {address!r}; accepted: {accepted}") from error
+        refuse("RAY_ADDRESS", quoted(address), accepted)
 
 
 def _environment(threads: int, gpus: bool) -> dict[str, str]:

@@ -233,7 +233,7 @@ class Store:
                 file.flush()
                 size = file.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize
                 file.truncate(size)
-                # All the room at once: a full disk is told before the work, not after half of it.
+                # All the room at once: a full disk is reported before the work, not after half of it.
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
