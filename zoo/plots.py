@@ -215,7 +215,7 @@ def cell(influence: Influence, image: np.ndarray, path: Path, made_by: MadeBy | 
     The influence lies over the image at the left, the more opaque the larger it is, and alone at the right.
 
     Args:
-        influence: it,, measured on `image`.
+        influence: it, measured on `image`.
         image: (H, W, C), or anything of that shape that is read by slices.
         path: the PNG file.
         made_by: the command that draws it, which the file is made to name.

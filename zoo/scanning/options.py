@@ -1,7 +1,7 @@
 """The options of a scan, listed once and checked once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -50,17 +50,14 @@ class Options:
 
     def to_dict(self) -> dict[str, Any]:
         """What a scan's scores depend on, and how it is cut, as JSON holds it."""
-        return {
-            "stride": None if self.stride is None else np.broadcast_to(self.stride, 2).tolist(),
-            "scales": None if self.scales is None else list(self.scales),
-            "merge": None if self.scales is None else self.merge,
-            "border": self.border,
-            "engine": self.engine,
-            "precision": self.precision,
-            "tile": self.tile,
-            "memory": self.memory,
-            **self.choice.given,
-        }
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "choice"}
+        if self.stride is not None:
+            values["stride"] = np.broadcast_to(self.stride, 2).tolist()
+        if self.scales is not None:
+            values["scales"] = list(self.scales)
+        else:
+            values["merge"] = None
+        return {**values, **self.choice.given}
 
 
 def check_border(border: str) -> None:
