@@ -9,7 +9,7 @@ from zoo.card import Card, attach
 from zoo.convert.channels import ChannelsLast
 from zoo.convert.copy import Copy
 from zoo.convert.head import HeadPooling, SlidingHead
-from zoo.convert.oracle import check_graph, demand_equality, error_at_training_size, error_on_larger_maps
+from zoo.convert.oracle import check_graph, check_sizes, demand_equality, error_at_training_size, error_on_larger_maps
 from zoo.convert.twin import padding_free_twin
 from zoo.errors import InputError, quoted, refuse
 from zoo.network.graph import Step
@@ -115,6 +115,7 @@ def _opened(network: Network, pooling: HeadPooling) -> Conversion:
     size = _training_size(network)
     refuse_broadcasts(network.graph, network.head, network.shapes(size))
     network.program.spans(size)
+    check_sizes(network, size)
     about = network.card.model_dump()
     if network.head.collapses:
         about |= {"image_size": size, "pooling": pooling, "window": size if pooling == "window" else None}
