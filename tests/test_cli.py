@@ -221,7 +221,7 @@ def plain(tmp_path, name):
     [
         ("two inputs", ("predict", "scan", "convert"), "accepted: one image"),
         ("vector", ("predict", "scan", "convert"), "accepted: one image"),
-        ("two outputs", ("predict", "scan", "convert"), "has 2 outputs; accepted: one"),
+        ("two outputs", ("predict", "scan", "convert"), "has 2 outputs, "),
         ("open", ("convert 2 2",), "'conv'"),
         ("open", ("convert -3 0",), "received (-3, 0); accepted: 2 numbers above 0"),
     ],

@@ -64,15 +64,6 @@ def convolutionalize(
             its graph says, or was converted with pooling="global" before.
         RuntimeError: where the self-check fails.
     """
-    for name, value, accepted in (("pooling", pooling, get_args(HeadPooling)), ("padding", padding, get_args(Padding))):
-        if value not in accepted:
-            refuse(name, quoted(value), ", ".join(map(repr, accepted)))
-    if (pooling, padding) == ("global", "valid"):
-        refuse(
-            "padding",
-            "'valid' with pooling='global'",
-            "pooling='window', for one answer from the whole image has no finite field",
-        )
     return convert(Network.of(model, image_size), pooling, padding).network.model
 
 
@@ -82,6 +73,15 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
     Raises:
         InputError, RuntimeError: see `convolutionalize`.
     """
+    for name, value, accepted in (("pooling", pooling, get_args(HeadPooling)), ("padding", padding, get_args(Padding))):
+        if value not in accepted:
+            refuse(name, quoted(value), ", ".join(map(repr, accepted)))
+    if (pooling, padding) == ("global", "valid"):
+        refuse(
+            "padding",
+            "'valid' with pooling='global'",
+            "pooling='window', for one answer from the whole image has no finite field",
+        )
     network.check_one_image((1, 2))
     if network.card.pooling == "global":
         raise InputError(
