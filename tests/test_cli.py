@@ -221,7 +221,7 @@ def plain(tmp_path, name):
     [
         ("two inputs", ("predict", "scan", "convert"), "accepted: one image"),
         ("vector", ("predict", "scan", "convert"), "accepted: one image"),
-        ("two outputs", ("predict", "scan", "convert"), "has 2 outputs, "),
+        ("two outputs", ("predict", "scan"), "has 2 outputs, "),
         ("open", ("convert 2 2",), "'conv'"),
         ("open", ("convert -3 0",), "received (-3, 0); accepted: 2 numbers above 0"),
     ],
@@ -236,6 +236,12 @@ def test_what_a_foreign_model_cannot_do_is_one_line(capsys, monkeypatch, image_f
         code, _, err = call(capsys, command, path, *rest)
         assert code == 2 and text in err and err.count("\n") == 1, err
         assert not (tmp_path / "fcn.keras").exists() and not (tmp_path / "out").exists()
+
+
+def test_every_output_is_converted_and_verified(capsys, tmp_path):
+    code, out, _ = call(capsys, "convert", plain(tmp_path, "two outputs"), "-o", tmp_path / "fcn.keras")
+    assert code == 0 and "the same function" in out
+    assert [tensor.shape[-1] for tensor in package.load(tmp_path / "fcn.keras").outputs] == [3, 2]
 
 
 def test_convert_takes_the_length_of_sequences_and_leaves_its_source_alone(capsys, tmp_path):
