@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from zoo.config import Config, find_config, load_config, shipped_configs
-from zoo.config.models import Window
 from zoo.errors import InputError
+from zoo.models.architecture import Window
 
 REQUIRED = [
     "nin_digits",

@@ -11,7 +11,7 @@ import zoo
 from zoo.catalogue import list_models, resolve
 from zoo.checks import CHECKS
 from zoo.errors import InputError
-from zoo.models.blocks import add
+from zoo.models.resnet import add
 
 # One of each kind of block runs every check, the larger ones in the extended tests; the others, whose blocks are the
 # same, when asked for.

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
-from zoo.config.architecture import LARGEST_MAP
-from zoo.config.base import FIRST_FORM, LARGEST, Added, Positive, Rate, Schema, Size, in_bytes, problem
-from zoo.config.models import ModelConfig
+from zoo.models.architecture import LARGEST_MAP
+from zoo.models.families import ModelConfig
+from zoo.schema import FIRST_FORM, LARGEST, Added, Positive, Rate, Schema, Size, in_bytes, problem
 
 CONFIG_VERSION = 1
 # Samples of the canvas that a run is tried on.

@@ -1,0 +1,81 @@
+"""Which schema a model section is checked by: one of the four families here, or a user's own class."""
+
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ValidationError
+
+from zoo.errors import InputError, quoted
+from zoo.models.architecture import ArchitectureConfig
+from zoo.models.inception import InceptionConfig
+from zoo.models.nin import NINConfig
+from zoo.models.resnet import ResNetConfig
+from zoo.models.squeezenet import SqueezeNetConfig
+from zoo.schema import Schema, key_and_text, problem
+
+FAMILIES: dict[str, type[ArchitectureConfig]] = {
+    "nin": NINConfig,
+    "inception": InceptionConfig,
+    "resnet": ResNetConfig,
+    "squeezenet": SqueezeNetConfig,
+}
+
+
+def _schema(family: Any) -> type[ArchitectureConfig]:
+    """The schema of a family: one of ours, or `package.module:Class` of a user's own."""
+    if isinstance(family, str) and family in FAMILIES:
+        return FAMILIES[family]
+    named = re.fullmatch(r"(\w+(?:\.\w+)*):(\w+)", family) if isinstance(family, str) else None
+    if named is None:
+        accepted = ", ".join(repr(known) for known in FAMILIES)
+        raise problem(f"received {quoted(family)}; accepted: {accepted}, or package.module:Class", "family")
+    try:
+        schema = getattr(importlib.import_module(named[1]), named[2])
+    except Exception as error:  # the user's module may fail in any way
+        why = f"{type(error).__name__}: {error}"
+        raise problem(f"received {quoted(family)}, which cannot be imported ({why})", "family") from None
+    if not (isinstance(schema, type) and issubclass(schema, ArchitectureConfig)):
+        accepted = "a class derived from zoo.config.ArchitectureConfig"
+        raise problem(f"received {quoted(family)}; accepted: {accepted}", "family")
+    return schema
+
+
+def _as_model(value: Any) -> Any:
+    """A model section, checked by the schema of its family."""
+    if isinstance(value, ArchitectureConfig):
+        return value
+    if not isinstance(value, Mapping):
+        raise problem(f"received {quoted(value)}; accepted: the keys of a model, beginning with family")
+    schema = _schema(value.get("family"))
+    try:
+        return schema.model_validate(dict(value))
+    except ValidationError as error:
+        key, text = key_and_text(error, value)
+        raise problem(text, key) from None
+
+
+ModelConfig = Annotated[ArchitectureConfig, BeforeValidator(_as_model)]
+
+
+class _Section(Schema):
+    model: ModelConfig
+
+
+def model_config(data: Mapping[str, Any], source: str) -> ArchitectureConfig:
+    """Check the `model` section of a config; errors begin with `source`."""
+    section = {"model": data}
+    try:
+        return _Section.model_validate(section).model
+    except ValidationError as error:
+        key, text = key_and_text(error, section)
+        raise InputError(f"{source}: {key}: {text}") from None
+
+
+def changed(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A model section with other values for some keys; of a shorthand and what it stands for the later one counts."""
+    schema = FAMILIES.get(str(section.get("family")), ArchitectureConfig)
+    pairs = ((short, key) for short, (key, _) in schema.shorthands.items())
+    replaced = {old for pair in pairs for old, new in (pair, pair[::-1]) if new in changes}
+    return {**{key: value for key, value in section.items() if key not in replaced}, **changes}
