@@ -85,14 +85,14 @@ class Schema(BaseModel):
         return {old.get(key, key): value for key, value in data.items()}
 
     @classmethod
-    def _written_out(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """A section in which every shorthand is replaced by what it stands for."""
+    def written_out(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A section with what its shorthands stand for in their place."""
+        data = dict(data)
         for short, (key, expand) in cls.shorthands.items():
             if short in data:
                 if key in data:
                     raise problem(f"received {short} and {key}; accepted: one of them, as {short} stands for {key}")
-                others = {each: value for each, value in data.items() if each != short}
-                data = {**others, key: expand(data[short], others)}
+                data[key] = expand(data.pop(short), data)
         return data
 
     @model_validator(mode="before")
@@ -100,7 +100,7 @@ class Schema(BaseModel):
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        data = cls._written_out(cls.todays(data))
+        data = cls.written_out(cls.todays(data))
         for key in data:
             if key not in cls.model_fields:
                 raise problem(unknown("key", key, [*cls.model_fields, *cls.shorthands]))

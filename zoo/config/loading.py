@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from zoo.config.experiment import Config
 from zoo.config.parsing import parse_yaml, read_text
 from zoo.errors import InputError, quoted, refuse, unknown
-from zoo.models.families import changed
+from zoo.models.families import changed, written_out
 from zoo.schema import Schema, one_line
 
 _MOST_PARTS = 20
@@ -37,6 +37,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     except PydanticCustomError as error:
         raise InputError(f"{path}: {error.message()}") from None
     data.setdefault("name", path.stem)
+    if isinstance(data.get("model"), dict):
+        # An override may name a row of the table that a shorthand stands for.
+        data["model"] = written_out(data["model"])
     for override in overrides:
         _override(data, override)
     try:
@@ -122,9 +125,10 @@ def _override(data: dict, override: str) -> None:
         else:
             part, schema = _todays(part, schema)
         if done == len(parents):
-            node[part] = value
-            if parents == ["model"]:
+            if parents == ["model"] and isinstance(node, dict):
                 data["model"] = changed(node, {part: value})
+            else:
+                node[part] = value
         else:
             node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
 

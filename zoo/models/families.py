@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
+from pydantic_core import PydanticCustomError
 
 from zoo.errors import InputError, quoted
 from zoo.models.architecture import ArchitectureConfig
@@ -73,9 +74,22 @@ def model_config(data: Mapping[str, Any], source: str) -> ArchitectureConfig:
         raise InputError(f"{source}: {key}: {text}") from None
 
 
+def written_out(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A model section with what its shorthands stand for in their place.
+
+    A section that is wrong stays as it is: what is wrong is named where it is checked.
+    """
+    try:
+        return _schema(section.get("family")).written_out(section)
+    except PydanticCustomError:
+        return dict(section)
+
+
 def changed(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A model section with other values for some keys; of a shorthand and what it stands for the later one counts."""
-    schema = FAMILIES.get(str(section.get("family")), ArchitectureConfig)
-    pairs = ((short, key) for short, (key, _) in schema.shorthands.items())
-    replaced = {old for pair in pairs for old, new in (pair, pair[::-1]) if new in changes}
-    return {**{key: value for key, value in section.items() if key not in replaced}, **changes}
+    """A model section with other values for some keys; a shorthand takes the place of what it stands for."""
+    try:
+        shorthands = _schema(section.get("family")).shorthands
+    except PydanticCustomError:
+        shorthands = {}
+    replaced = {key for short, (key, _) in shorthands.items() if short in changes}
+    return {**{key: value for key, value in written_out(section).items() if key not in replaced}, **changes}

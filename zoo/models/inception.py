@@ -282,7 +282,7 @@ def _branch_names(module: str, branches: tuple[Branch, ...]) -> list[str]:
 
 
 def _layer_names(branch: str, index: int, tier: Tier) -> list[str]:
-    """Names of the layers of a branch's `index`-th tier: `_conv2`, `_pool1`; `_conv2a`, `_conv2b` where there are two."""
+    """Names of the layers of a branch's tier: `_conv2`, `_pool1`; `_conv2a`, `_conv2b` where there are two."""
     letters = "abcdefgh" if len(tier) > 1 else [""]
     kinds = ("conv" if layer.kind == "conv" else "pool" for layer in tier)
     return [f"{branch}_{kind}{index}{letter}" for kind, letter in zip(kinds, letters, strict=False)]
