@@ -53,7 +53,7 @@ def matching(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             near = difflib.get_close_matches(pattern[:100].strip("*?"), names, n=5, cutoff=0.4)
-            refuse("zoo list", quoted(pattern), f"names or patterns of names, such as {listing(near or names)}")
+            refuse("pattern", quoted(pattern), f"names or patterns of names, such as {listing(near or names)}")
     return [name for name in names if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 

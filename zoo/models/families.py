@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
 from zoo.errors import InputError, quoted
@@ -57,7 +57,7 @@ def _as_model(value: Any) -> Any:
         raise problem(text, key) from None
 
 
-ModelConfig = Annotated[ArchitectureConfig, BeforeValidator(_as_model)]
+ModelConfig = Annotated[ArchitectureConfig, PlainValidator(_as_model)]
 
 
 class _Section(Schema):
