@@ -146,15 +146,15 @@ def test_without_padding_the_map_is_the_padded_one_where_no_border_cuts_it(kind)
         sides = (count(field[0] + more + odd) for more in (25, 32))
         height, width = (next(side for side in larger if shape.fits(side, side)) for larger in sides)
         image = noise(1, height, width, 2)
-        placed = zoo.geometry(padded, (height, width))
+        geometry = zoo.geometry(padded, (height, width))
         scores = np.asarray(padded(image))[0]
-        boxes = {cell: placed.cell_field(*cell) for cell in np.ndindex(scores.shape[:2])}
+        boxes = {cell: geometry.cell_field(*cell) for cell in np.ndindex(scores.shape[:2])}
         uncut = [cell for cell, box in boxes.items() if (box[2] - box[0], box[3] - box[1]) == field]
         top, left = boxes[uncut[0]][:2]
-        found = np.asarray(valid(image[:, top:, left:]))[0]
-        assert found.dtype == np.float64 and len(uncut) == found.shape[0] * found.shape[1] >= 6
-        wanted = np.array([scores[cell] for cell in uncut]).reshape(found.shape)
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
+        unpadded = np.asarray(valid(image[:, top:, left:]))[0]
+        assert unpadded.dtype == np.float64 and len(uncut) == unpadded.shape[0] * unpadded.shape[1] >= 6
+        wanted = np.array([scores[cell] for cell in uncut]).reshape(unpadded.shape)
+        np.testing.assert_allclose(unpadded, wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
         assert np.ptp(wanted) > 0.01
 
 
@@ -298,7 +298,7 @@ def test_a_spatial_pyramid_gives_the_same_numbers_at_any_size(levels, bins, pool
     for height, width in ((28, 28), (37, 52)):
         images = noise(1, height, width, 1)
         assert model(images).shape == (1, 10)
-        found = np.asarray(before(images))[0]
+        numbers = np.asarray(before(images))[0]
         maps = np.asarray(features(images))[0]
         rows, columns = maps.shape[:2]
         wanted = []
@@ -309,7 +309,7 @@ def test_a_spatial_pyramid_gives_the_same_numbers_at_any_size(levels, bins, pool
                     bin_rows = slice(i * rows // side, -(-(i + 1) * rows // side))
                     bin_columns = slice(j * columns // side, -(-(j + 1) * columns // side))
                     wanted.append(reduce(maps[bin_rows, bin_columns], axis=(0, 1)))
-        np.testing.assert_allclose(found, np.concatenate(wanted), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(numbers, np.concatenate(wanted), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("variant", ["v1", "v1_5", "v2"])

@@ -91,5 +91,5 @@ def changed(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
         shorthands = _schema(section.get("family")).shorthands
     except PydanticCustomError:
         shorthands = {}
-    replaced = {key for short, (key, _) in shorthands.items() if short in changes}
-    return {**{key: value for key, value in written_out(section).items() if key not in replaced}, **changes}
+    ousted = {key for short, (key, _) in shorthands.items() if short in changes}
+    return {**{key: value for key, value in written_out(section).items() if key not in ousted}, **changes}

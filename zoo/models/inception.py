@@ -288,32 +288,6 @@ def _layer_names(branch: str, index: int, tier: Tier) -> list[str]:
     return [f"{branch}_{kind}{index}{letter}" for kind, letter in zip(kinds, letters, strict=False)]
 
 
-# What torchvision calls the layers, as patterns, and we; it counts the stem's convolutions, our stem its layers.
-_STEM = {"1": 1, "2": 3, "3": 4}
-_TORCH_NAMES: NamePatterns = [
-    (r"conv(\d)\.(conv|bn)", lambda m: f"stem_conv{_STEM[m[1]]}{_ending(m[2])}"),
-    (r"inception(\w\w)\.branch1\.(conv|bn)", lambda m: f"{_module_name(m[1])}_branch1_conv1{_ending(m[2])}"),
-    (
-        r"inception(\w\w)\.branch([234])\.([01])\.(conv|bn)",
-        lambda m: f"{_module_name(m[1])}_branch{m[2]}_conv{int(m[3]) + 1}{_ending(m[4])}",
-    ),
-    (r"aux(\d)\.conv\.(conv|bn)", lambda m: f"aux{m[1]}_conv{_ending(m[2])}"),
-    (r"aux(\d)\.fc1", lambda m: f"aux{m[1]}_dense"),
-    (r"aux(\d)\.fc2", lambda m: f"aux{m[1]}_logits"),
-    (r"fc", lambda m: "head_logits"),
-]
-
-
-def _ending(kind: str) -> str:
-    return "_norm" if kind == "bn" else ""
-
-
-def _number(name: str) -> int:
-    """The number that Keras has given a layer: 3 of `conv2d_3`, none for the first one."""
-    match = re.search(r"_(\d+)$", name)
-    return int(match[1]) if match else 0
-
-
 def layer(x: Tensor, row: Layer, config: InceptionConfig, name: str) -> Tensor:
     """One layer of a branch: (B, H, W, C) -> (B, H', W', filters), or C channels after a pooling."""
     padding = "valid" if config.padding == "valid" else row.padding
@@ -381,3 +355,29 @@ def _auxiliary_head(x: Tensor, config: InceptionConfig, name: str) -> Tensor:
     x = layers.Dense(1024, activation="relu", kernel_initializer="he_normal", name=f"{name}_dense")(x)
     x = layers.Dropout(0.7, name=f"{name}_dropout")(x)
     return layers.Dense(config.num_classes, dtype="float32", name=f"{name}_logits")(x)
+
+
+# What torchvision calls the layers, as patterns, and we; it counts the stem's convolutions, our stem its layers.
+_STEM = {"1": 1, "2": 3, "3": 4}
+_TORCH_NAMES: NamePatterns = [
+    (r"conv(\d)\.(conv|bn)", lambda m: f"stem_conv{_STEM[m[1]]}{_ending(m[2])}"),
+    (r"inception(\w\w)\.branch1\.(conv|bn)", lambda m: f"{_module_name(m[1])}_branch1_conv1{_ending(m[2])}"),
+    (
+        r"inception(\w\w)\.branch([234])\.([01])\.(conv|bn)",
+        lambda m: f"{_module_name(m[1])}_branch{m[2]}_conv{int(m[3]) + 1}{_ending(m[4])}",
+    ),
+    (r"aux(\d)\.conv\.(conv|bn)", lambda m: f"aux{m[1]}_conv{_ending(m[2])}"),
+    (r"aux(\d)\.fc1", lambda m: f"aux{m[1]}_dense"),
+    (r"aux(\d)\.fc2", lambda m: f"aux{m[1]}_logits"),
+    (r"fc", lambda m: "head_logits"),
+]
+
+
+def _ending(kind: str) -> str:
+    return "_norm" if kind == "bn" else ""
+
+
+def _number(name: str) -> int:
+    """The number that Keras has given a layer: 3 of `conv2d_3`, none for the first one."""
+    match = re.search(r"_(\d+)$", name)
+    return int(match[1]) if match else 0
