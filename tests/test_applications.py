@@ -9,8 +9,7 @@ from conftest import noise, randomize
 
 import zoo
 from zoo.card import card
-from zoo.network.graph import shapes_at, trace
-from zoo.network.head import head_collapses
+from zoo.network.network import Network
 from zoo.scores import relative_error
 
 MARKS = {"MobileNetV2": (), "MobileNetV3Small": (), "EfficientNetB0": pytest.mark.extended}
@@ -92,9 +91,9 @@ def vgg16():
 def test_vgg16_layer_by_layer(vgg16):
     """CS231n, convolutional networks, "Converting FC layers to CONV layers": F=7, P=0, S=1, K=4096; then F=1."""
     model, fcn = vgg16
-    graph = trace(fcn)
-    names = [step.path for step in graph.steps]
-    collapse = trace(model).steps[min(head_collapses(trace(model)))]
+    converted, source = Network.of(fcn), Network.of(model)
+    names = [step.path for step in converted.graph.steps]
+    collapse = source.graph.steps[min(source.head.collapses)]
     assert collapse.path == "flatten" and collapse.shapes == ((None, 7, 7, 512),)
     for name, kernel, filters in (("fc1", 7, 4096), ("fc2", 1, 4096), ("predictions", 1, 1000)):
         layer = fcn.get_layer(name)
@@ -105,9 +104,10 @@ def test_vgg16_layer_by_layer(vgg16):
         (224, ((7, 7, 512), (1, 1, 4096), (1, 1, 4096), (1, 1, 1000))),
         (384, ((12, 12, 512), (6, 6, 4096), (6, 6, 4096), (6, 6, 1000))),
     ):
-        shapes = shapes_at(graph, (size, size))
+        shapes = converted.shapes((size, size))
         found = [
-            shapes[graph.steps[names.index(name)].outputs[0]] for name in ("block5_pool", "fc1", "fc2", "predictions")
+            shapes[converted.graph.steps[names.index(name)].outputs[0]]
+            for name in ("block5_pool", "fc1", "fc2", "predictions")
         ]
         assert tuple(found) == wanted
     np.testing.assert_array_equal(

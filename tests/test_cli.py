@@ -19,7 +19,6 @@ from zoo.catalogue import entries
 from zoo.cli import main
 from zoo.cli import zoo as group
 from zoo.cli.runs import train as train_command
-from zoo.convert import check
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -166,8 +165,8 @@ def test_global_pooling_by_command(capsys, model_file, image_file, tmp_path):
 
 
 def test_global_pooling_is_written_only_where_it_equals_its_source(capsys, monkeypatch, model_file, tmp_path):
-    monkeypatch.setattr(check, "error_at_training_size", lambda *_: 2e-5)
-    with pytest.raises(RuntimeError, match="nothing was written"):
+    monkeypatch.setattr("zoo.convert.conversion.error_at_training_size", lambda *_: 2e-5)
+    with pytest.raises(RuntimeError, match="failed its check"):
         main(["convert", str(model_file), "-o", str(tmp_path / "all.keras"), "--pooling", "global"])
     assert not list(tmp_path.iterdir())
 

@@ -14,7 +14,7 @@ from small_nets import HEADS, stack, two_inputs
 import zoo
 from zoo.card import card
 from zoo.errors import InputError
-from zoo.network.outputs import outputs_are
+from zoo.network.network import Network
 from zoo.scores import relative_error
 
 
@@ -206,7 +206,7 @@ def test_a_saturated_activation_hides_no_fault_and_small_probabilities_raise_no_
 )
 def test_what_the_outputs_are_is_read_from_the_graph_and_kept_by_the_conversion(head, kind):
     model = stack(head)
-    assert outputs_are(model) == outputs_are(zoo.convolutionalize(model)) == kind
+    assert Network.of(model).outputs_are == Network.of(zoo.convolutionalize(model)).outputs_are == (kind,)
 
 
 def test_one_answer_for_any_size_is_not_converted_again():
@@ -255,12 +255,12 @@ def test_a_head_that_mixes_positions_is_caught_beyond_the_training_size(monkeypa
 
 def test_every_weight_is_accounted_for(monkeypatch):
     monkeypatch.setattr(
-        "zoo.convert.copy.Rebuild.place", lambda self, made, values, *sources: self.values.append((made, values))
+        "zoo.convert.copy.Copy.place", lambda self, copy, values, *sources: self.values.append((copy, values))
     )
     with pytest.raises(RuntimeError, match="no place in the converted model"):
         zoo.convolutionalize(stack(HEADS["flatten"]))
     monkeypatch.setattr(
-        "zoo.convert.copy.Rebuild.place", lambda self, made, values, *sources: self.placed.update(map(id, sources))
+        "zoo.convert.copy.Copy.place", lambda self, copy, values, *sources: self.placed.update(map(id, sources))
     )
     with pytest.raises(RuntimeError, match="has no value from the source"):
         zoo.convolutionalize(stack(HEADS["flatten"]))

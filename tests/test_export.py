@@ -10,7 +10,7 @@ from conftest import noise, randomize
 import zoo
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
-from zoo.network.outputs import class_names
+from zoo.network.network import Network
 from zoo.scores import relative_error
 
 SIZES = [(28, 28), (45, 60), (101, 33)]
@@ -188,7 +188,7 @@ def test_a_file_of_plain_keras_loads_with_an_empty_card(tmp_path):
     image = keras.Input((8, 8, 1))
     model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
     model.save(tmp_path / "plain.keras")
-    assert class_names(zoo.load(tmp_path / "plain.keras")) == ("0", "1", "2")
+    assert Network.of(zoo.load(tmp_path / "plain.keras")).class_names == ("0", "1", "2")
 
 
 def test_code_in_a_file_is_not_run(tmp_path):

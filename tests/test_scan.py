@@ -12,7 +12,7 @@ import zoo
 from zoo.card import Card, attach, card
 from zoo.errors import InputError
 from zoo.evaluation import predict_files
-from zoo.network.outputs import class_names
+from zoo.network.network import Network
 from zoo.scanning.tiles import lay_out
 from zoo.scores import relative_error
 
@@ -237,7 +237,7 @@ def test_a_single_output_is_a_sigmoid_or_refused(tmp_path):
         if activation == "sigmoid":
             (answer,) = predict_files(model, [tmp_path / "image.npy"])
             assert answer.probabilities == pytest.approx(np.asarray(model(noise(1, 8, 8, 1)[..., :1]))[0], rel=1e-5)
-            assert class_names(model) == ("1",)
+            assert Network.of(model).class_names == ("1",)
         else:
             with pytest.raises(InputError, match="single output; accepted: one a class, or a single sigmoid"):
                 list(predict_files(model, [tmp_path / "image.npy"]))
@@ -298,7 +298,7 @@ def test_several_outputs_are_refused():
     for attempt in (
         lambda: zoo.scan(model, noise(20, 20)),
         lambda: list(predict_files(model, [])),
-        lambda: class_names(model),
+        lambda: Network.of(model).class_names,
     ):
         with pytest.raises(InputError, match="has 2 outputs; accepted: one"):
             attempt()

@@ -8,9 +8,10 @@ from typing import Any
 import keras
 from keras import layers
 
+from zoo import model_files
 from zoo.card import Card, Preprocess, attach
-from zoo.catalogue import resolve
-from zoo.errors import refuse
+from zoo.catalogue import list_models, resolve
+from zoo.errors import InputError, refuse, unknown
 from zoo.models.architecture import ArchitectureConfig
 from zoo.settings import keras_defaults
 from zoo.weights import assign, from_keras, from_torch, is_of_keras, of_keras, of_model
@@ -57,6 +58,30 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
     elif weights is not None:
         assign(model, of_model(weights))
     return attach(model, Card(image_size=config.image_size, preprocess=config.preprocess))
+
+
+def find_model(spec: str | Path) -> keras.Model:
+    """The model that `spec` names, for reading about it.
+
+    Args:
+        spec: a catalogue name, the path of a config, a .keras file or a run directory, or "keras:" and the name of a
+            constructor in keras.applications, which is called with weights=None.
+
+    Raises:
+        InputError: where there is no such model; with the nearest name.
+    """
+    name, prefix = str(spec), "keras:"
+    if name.startswith(prefix):
+        constructors = [each for each in dir(keras.applications) if each[0].isupper()]
+        if name.removeprefix(prefix) not in constructors:
+            raise InputError(unknown("keras.applications model", name.removeprefix(prefix), constructors))
+        return getattr(keras.applications, name.removeprefix(prefix))(weights=None)
+    if name in list_models() or Path(name).suffix in (".yaml", ".yml"):
+        return build(spec)
+    if Path(name).suffix == ".keras" or Path(name).is_dir():
+        return model_files.load(name)
+    forms = "a path to a .yaml or .keras file, a run directory, or keras:NAME of keras.applications"
+    raise InputError(f"{unknown('model', name, list_models())}; or {forms}")
 
 
 def _feature_map(config: ArchitectureConfig) -> Callable[[keras.KerasTensor, Any], keras.KerasTensor]:

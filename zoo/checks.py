@@ -22,7 +22,7 @@ from zoo.catalogue import resolve
 from zoo.convert.conversion import convolutionalize
 from zoo.convert.verification import verify
 from zoo.models.architecture import ArchitectureConfig
-from zoo.network.geometry import geometry
+from zoo.network.network import geometry
 from zoo.scanning.scan import scan
 
 Spec = str | Path | ArchitectureConfig

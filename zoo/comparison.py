@@ -17,7 +17,7 @@ from zoo.config import Config, load_config
 from zoo.data import Dataset, Fault
 from zoo.errors import InputError
 from zoo.evaluation import predict
-from zoo.network.outputs import class_names
+from zoo.network.network import Network
 
 CONFIDENCE = 0.95
 
@@ -150,7 +150,7 @@ def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
         InputError: where neither is a run, the classes or the test sets differ, or the images do not fit a model.
     """
     models = [model_files.load(path) for path in (new, old)]
-    _check_classes(*(tuple(map(normal, class_names(model))) for model in models))
+    _check_classes(*(tuple(map(normal, Network.of(model).class_names)) for model in models))
     configs = [load_config(path / "config.yaml") if (path / "config.yaml").is_file() else None for path in (new, old)]
     known = [config for config in configs if config is not None]
     if not known:

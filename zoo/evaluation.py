@@ -9,11 +9,9 @@ import keras
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from zoo.card import card
 from zoo.data import Scene, Split
 from zoo.errors import InputError
-from zoo.network.graph import Graph, check_one_output, shapes_at, trace
-from zoo.network.outputs import outputs_are
+from zoo.network.network import Network
 from zoo.pictures import Choice, fit_image
 from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import read_pixels
@@ -60,7 +58,7 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
             "not diverge"
         )
     labels = np.asarray(split.labels)
-    chosen = to_probabilities(logits, outputs_are(model))[np.arange(len(labels)), labels]
+    chosen = to_probabilities(logits, Network.of(model).outputs_are[0])[np.arange(len(labels)), labels]
     counts = confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
     totals, right = counts.sum(1), counts.diagonal()
     return Evaluation(
@@ -112,14 +110,14 @@ def predict_files(
             trained on; a converted model, which gives a map instead of an answer; what is no classifier of images; or
             scores that are not finite.
     """
-    graph, outputs = trace(model), outputs_are(model)
-    check_one_output(model)
-    about = card(model)
+    network = Network.of(model)
+    network.check_one_output()
+    outputs, about = network.outputs_are[0], network.card
     if len(model.output_shape) != 2 and about.pooling != "global":
         raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
     if model.output_shape[-1] == 1 and outputs == "logits":
         raise InputError(f"model {model.name!r}: has a single output; accepted: one a class, or a single sigmoid")
-    size = None if about.pooling == "global" else about.image_size or _built_size(model)
+    size = None if about.pooling == "global" else about.image_size or network.built_size
     fill = about.preprocess.mean if about.preprocess else 0
     for path in paths:
         image, notes = read_pixels(model, path, choice)
@@ -127,21 +125,15 @@ def predict_files(
             notes += (f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}",)
             image = fit_image(image, size, fill=fill)
         if size is None:
-            _check_fit(graph, image, path)
+            _check_fit(network, image, path)
         scores = check_scores(predict(model, image[None]), f"image {path}", model)
         yield Answer(Path(path), to_probabilities(scores, outputs)[0], "; ".join(notes))
 
 
-def _built_size(model: keras.Model) -> tuple[int, int] | None:
-    """The height and width that a model's input has, None where it leaves them open."""
-    built = tuple(model.inputs[0].shape[1:-1])
-    return None if None in built else built
-
-
-def _check_fit(graph: Graph, image: np.ndarray, path: Path) -> None:
+def _check_fit(network: Network, image: np.ndarray, path: Path) -> None:
     """See that every layer of a model that leaves the size open takes the image."""
     try:
-        shapes_at(graph, image.shape[:2])
+        network.shapes(image.shape[:2])
     except InputError as error:
         raise InputError(f"image {path}: {error}") from None
 

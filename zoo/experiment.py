@@ -25,7 +25,7 @@ from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
 from zoo.evaluation import SceneEvaluation, evaluate, evaluate_scene
 from zoo.files import is_trace, replacing, sweep, write_json
-from zoo.network.outputs import class_names
+from zoo.network.network import Network
 from zoo.progress import say
 from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
@@ -229,7 +229,7 @@ def redraw(folder: Path) -> list[Path]:
     report = _read_json(folder / "evaluation.json")
     with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    return _draw(model, history, report["confusion"], class_names(model), folder)
+    return _draw(model, history, report["confusion"], Network.of(model).class_names, folder)
 
 
 def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[str, ...], folder: Path) -> list[Path]:

@@ -5,38 +5,21 @@ import io
 import json
 import math
 import operator
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
-from keras import layers
 
-from zoo import model_files
-from zoo.builder import build
-from zoo.card import card
-from zoo.catalogue import list_models
-from zoo.errors import InputError, unknown
-from zoo.network.graph import Graph, Step, check_size, shapes_at, trace
-from zoo.network.head import head_collapses
-from zoo.network.positions import is_pointwise
-from zoo.network.program import Span, smallest_image, spans
+from zoo.errors import InputError, refuse, unknown
+from zoo.layer_counts import kernels_of, sides_of, total
+from zoo.network.graph import Shape, Step, check_size
+from zoo.network.moves import Span
+from zoo.network.network import Network
 from zoo.settings import keras_defaults
 
 Format = Literal["table", "markdown", "csv", "json"]
 FORMATS = ("table", "markdown", "csv", "json")
-Shape = tuple[int | None, ...]
 
-_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-# Layers and operations without a kernel of their own that multiply tensors with each other: not counted.
-_PRODUCTS = {
-    "AdditiveAttention", "Attention", "Conv", "ConvTranspose", "DepthwiseConv", "Dot", "DotProductAttention", "Einsum",
-    "Lambda", "Matmul", "SeparableConv", "Tensordot", "Vdot",
-}  # fmt: skip
 _HEADINGS = ("layer", "type", "output", "kernel", "params", "MACs", "field", "stride")
 # Keras's own shorter names, so that a row fits a line of 100 characters.
 _SHORTER = {"Normalization": "Norm", "GlobalAverage": "GlobalAvg", "Pooling": "Pool"}
@@ -108,7 +91,7 @@ class Description:
     @property
     def macs(self) -> int | None:
         """Multiply-adds of one image in convolutions and Dense layers; None where those of any layer are not known."""
-        return _sum(row.macs for row in self.rows)
+        return total(row.macs for row in self.rows)
 
     @property
     def pointwise_params_share(self) -> float:
@@ -118,7 +101,7 @@ class Description:
     @property
     def pointwise_macs_share(self) -> float | None:
         """The share of the multiply-adds that is in 1x1 convolutions."""
-        return None if self.macs is None else _sum(row.pointwise_macs for row in self.rows) / max(self.macs, 1)
+        return None if self.macs is None else total(row.pointwise_macs for row in self.rows) / max(self.macs, 1)
 
     @property
     def _is_open(self) -> bool:
@@ -238,19 +221,18 @@ def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> D
     Raises:
         InputError: for a subclassed model, or an `image_size` that a layer does not take.
     """
-    graph = trace(model)
-    built = tuple(graph.model.inputs[0].shape[graph.layout.spatial])
-    known = built if built and None not in built else card(model).image_size
-    size = known if image_size is None else _checked_size(graph, image_size, built)
-    shapes = shapes_at(graph, size)
-    one_image = len(graph.inputs) == 1 and len(built) > 0
-    reaches = spans(graph, size) if one_image else {}
+    network = Network.of(model)
+    graph, count = network.graph, network.axes.count
+    size = network.training_size if image_size is None else _checked_size(network, image_size)
+    shapes = network.shapes(size if count else None)
+    one_image = len(graph.inputs) == 1 and count > 0
+    reaches = network.spans(size) if one_image else {}
     seen: set[int] = set()
     rows: dict[int, Row] = {}
     for step in graph.steps:
-        row = _row(step, shapes, reaches.get(step.outputs[0]) if built else (), seen)
+        row = _row(step, shapes, reaches.get(step.outputs[0]) if count else (), seen)
         rows |= dict.fromkeys(step.outputs, row)
-    collapses = head_collapses(graph)
+    collapses = network.head.collapses
     last = graph.steps[max(collapses)].inputs[0] if collapses else graph.outputs[0]
     return Description(
         name=model.name,
@@ -258,50 +240,9 @@ def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> D
         rows=tuple(rows[step.outputs[0]] for step in graph.steps),
         params=sum(math.prod(weight.shape) for weight in model.weights),
         trainable_params=sum(math.prod(weight.shape) for weight in model.trainable_weights),
-        smallest_image=smallest_image(graph, known) if one_image else None,
+        smallest_image=network.smallest_image if one_image else None,
         last_map=rows.get(last) if one_image else None,
     )
-
-
-def find_model(spec: str | Path) -> keras.Model:
-    """The model that `spec` names, for reading about it.
-
-    Args:
-        spec: a catalogue name, the path of a config, a .keras file or a run directory, or "keras:" and the name of a
-            constructor in keras.applications, which is called with weights=None.
-
-    Raises:
-        InputError: where there is no such model; with the nearest name.
-    """
-    name, prefix = str(spec), "keras:"
-    if name.startswith(prefix):
-        constructors = [each for each in dir(keras.applications) if each[0].isupper()]
-        if name.removeprefix(prefix) not in constructors:
-            raise InputError(unknown("keras.applications model", name.removeprefix(prefix), constructors))
-        return getattr(keras.applications, name.removeprefix(prefix))(weights=None)
-    if name in list_models() or Path(name).suffix in (".yaml", ".yml"):
-        return build(spec)
-    if Path(name).suffix == ".keras" or Path(name).is_dir():
-        return model_files.load(name)
-    forms = "a path to a .yaml or .keras file, a run directory, or keras:NAME of keras.applications"
-    raise InputError(f"{unknown('model', name, list_models())}; or {forms}")
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A kernel of a layer, and at how many positions it is applied to one image; None where that is open."""
-
-    kernel: tuple[int, ...]
-    positions: int | None
-    pointwise: bool
-
-    @property
-    def weights(self) -> int:
-        return math.prod(self.kernel)
-
-    @property
-    def macs(self) -> int | None:
-        return None if self.positions is None else self.weights * self.positions
 
 
 def _row(step: Step, shapes: dict[int, Shape], reach: tuple[Span, ...] | None, seen: set[int]) -> Row:
@@ -310,7 +251,7 @@ def _row(step: Step, shapes: dict[int, Shape], reach: tuple[Span, ...] | None, s
     fresh = {id(weight): math.prod(weight.shape) for weight in getattr(layer, "weights", ())}
     params = sum(count for key, count in fresh.items() if key not in seen)
     seen.update(fresh)
-    parts = _parts(layer, shapes[step.inputs[0]] if step.inputs else (), made)
+    parts = kernels_of(layer, shapes[step.inputs[0]] if step.inputs else (), made)
     spatial = [part for part in parts or () if not part.pointwise]
     pointwise = [part for part in parts or () if part.pointwise]
     strides = tuple(span.stride for span in reach or ())
@@ -318,48 +259,14 @@ def _row(step: Step, shapes: dict[int, Shape], reach: tuple[Span, ...] | None, s
         name=step.path,
         type=type(layer).__name__,
         output_shape=made,
-        kernel=" + ".join(_kernel_text(part, layer) for part in parts) if parts else _window_text(layer),
+        kernel=" + ".join(_by(sides_of(part, layer)) for part in parts) if parts else _window_text(layer),
         params=params,
-        macs=None if parts is None else _sum(part.macs for part in parts),
+        macs=None if parts is None else total(part.macs for part in parts),
         receptive_field=None if reach is None else tuple(span.extent for span in reach),
         stride=strides if strides and 0 not in strides else None,
         pointwise_params=params - sum(part.weights for part in spatial) if pointwise and params else 0,
-        pointwise_macs=_sum(part.macs for part in pointwise),
+        pointwise_macs=total(part.macs for part in pointwise),
     )
-
-
-def _parts(layer: keras.Operation, given: Shape, made: Shape) -> list[_Part] | None:
-    """The kernels of a layer that takes `given` and gives `made`; None where it multiplies in a way not known here."""
-    if isinstance(layer, _CONVOLUTIONS):
-        kernel = tuple(layer.kernel.shape)
-        return [_Part(kernel, _positions(made, kernel[-1]), set(kernel[:-2]) == {1})]
-    if isinstance(layer, _TRANSPOSED):
-        kernel = tuple(layer.kernel.shape)  # (rows, columns, filters, channels): laid down once for each position given
-        return [_Part(kernel, _positions(given, kernel[-1]), set(kernel[:-2]) == {1})]
-    if isinstance(layer, _DEPTHWISE):
-        kernel = tuple(layer.kernel.shape)
-        return [_Part(kernel, _positions(made, kernel[-2] * kernel[-1]), False)]
-    if isinstance(layer, _SEPARABLE):
-        positions = _positions(made, layer.filters)
-        kernels = (tuple(layer.depthwise_kernel.shape), False), (tuple(layer.pointwise_kernel.shape), True)
-        return [_Part(kernel, positions, pointwise) for kernel, pointwise in kernels]
-    if isinstance(layer, layers.Dense):
-        kernel = tuple(layer.kernel.shape)
-        return [_Part(kernel, _positions(made, kernel[-1]), len(made) > 1)]
-    if isinstance(layer, layers.Embedding) or is_pointwise(layer):
-        return []
-    has_matrix = any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ()))
-    return None if has_matrix or type(layer).__name__ in _PRODUCTS else []
-
-
-def _positions(shape: Shape, channels: int) -> int | None:
-    return None if None in shape else math.prod(shape) // channels
-
-
-def _kernel_text(part: _Part, layer: keras.Operation) -> str:
-    """The kernel's shape; a depthwise one without its multiplier of one."""
-    is_single = isinstance(layer, (*_DEPTHWISE, *_SEPARABLE)) and not part.pointwise and part.kernel[-1] == 1
-    return _by(part.kernel[:-1] if is_single else part.kernel)
 
 
 def _window_text(layer: keras.Operation) -> str:
@@ -367,15 +274,13 @@ def _window_text(layer: keras.Operation) -> str:
     return _by((window,) if isinstance(window, int) else tuple(window)) if window else ""
 
 
-def _checked_size(graph: Graph, image_size: tuple[int, ...], built: Shape) -> tuple[int, ...]:
-    if len(graph.inputs) != 1 or not built:
-        raise InputError(
-            f"image_size: received {image_size}; accepted: none, for model {graph.model.name!r} takes no single image"
-        )
-    size = check_size(image_size, len(built))
-    flattens = any(isinstance(graph.steps[index].layer, layers.Flatten) for index in head_collapses(graph))
-    if flattens and None not in built and size != built:
-        raise InputError(f"image_size: received {size}; accepted: {built}, for this model flattens its map")
+def _checked_size(network: Network, image_size: tuple[int, ...]) -> tuple[int, ...]:
+    if len(network.graph.inputs) != 1 or not network.axes.count:
+        refuse("image_size", f"{image_size}", f"none, for model {network.name!r} takes no single image")
+    size = check_size(image_size, network.axes.count)
+    flattens = any(map(network.is_flattened, network.head.collapses))
+    if flattens and network.built_size not in (None, size):
+        refuse("image_size", f"{size}", f"{network.built_size}, for this model flattens its map")
     return size
 
 
@@ -388,12 +293,6 @@ def _row_dict(row: Row) -> dict[str, Any]:
 def _markdown(rows: list[tuple[str, ...]]) -> str:
     rules = tuple("---:" if index >= 4 else "---" for index in range(len(_HEADINGS)))
     return "".join(f"| {' | '.join(row)} |\n" for row in (_HEADINGS, rules, *rows))
-
-
-def _sum(numbers: Iterable[int | None]) -> int | None:
-    """The sum, None where any number is."""
-    numbers = list(numbers)
-    return None if None in numbers else sum(numbers)
 
 
 def _by(sides: Shape) -> str:

@@ -80,8 +80,9 @@ def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> Non
     with quiet_start():
         from rich.console import Console
 
+        from zoo.builder import find_model
         from zoo.errors import unknown
-        from zoo.layer_table import FORMATS, describe, find_model
+        from zoo.layer_table import FORMATS, describe
     if format_ not in FORMATS:
         raise InputError(unknown("format", format_, FORMATS))
     with Console(stderr=True).status(f"describing {spec}"):

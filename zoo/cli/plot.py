@@ -82,7 +82,7 @@ def _plot_cell(
         from zoo.errors import unknown
         from zoo.files import Output, writing
         from zoo.made_by import MadeBy, key_of
-        from zoo.network.outputs import class_names
+        from zoo.network.network import Network
         from zoo.scanning.influence import influence
         from zoo.scanning.keys import image_key
         from zoo.scanning.pixels import open_pixels
@@ -95,7 +95,7 @@ def _plot_cell(
     made_by = MadeBy("zoo plot", {**about, **choice.given})
     with writing([Output(output, "picture", ".png")], made_by, [*model_files.files_of(model), image], overwrite):
         network = model_files.load(model)
-        names = class_names(network)
+        names = Network.of(network).class_names
         class_name = None if class_name is None else normal(class_name)
         if class_name is not None and class_name not in names:
             raise InputError(unknown("class", class_name, names))

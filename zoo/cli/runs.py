@@ -169,9 +169,9 @@ def predict(model: Path, images: tuple[Path, ...], top: int, choice: "Choice") -
     with quiet_start():
         from zoo import model_files
         from zoo.evaluation import predict_files
-        from zoo.network.outputs import class_names
+        from zoo.network.network import Network
     network = model_files.load(model)
-    names = class_names(network)
+    names = Network.of(network).class_names
     for answer in predict_files(network, images, choice):
         best = answer.probabilities.argsort()[::-1][:top]
         shown = ", ".join(f"{names[index]} {answer.probabilities[index]:.1%}" for index in best)

@@ -92,8 +92,7 @@ def scan(
         from zoo import model_files
         from zoo.classes import normal
         from zoo.errors import unknown
-        from zoo.network.graph import check_one_output
-        from zoo.network.outputs import class_names
+        from zoo.network.network import Network
         from zoo.scanning.answers import check_pooling
         from zoo.scanning.scales import check_scales
         from zoo.scanning.scan import Scanner
@@ -102,8 +101,7 @@ def scan(
         check_pooling(each)
     sizes = None if scales is None else check_scales(scales.split(","))
     network = model_files.load(model)
-    check_one_output(network)
-    names = class_names(network)
+    names = Network.of(network).class_names
     class_name = None if class_name is None else normal(class_name)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))

@@ -1,38 +1,52 @@
 """A classifier as a fully-convolutional model: the same function at the training size, on images of any size."""
 
-import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import keras
 
-from zoo.card import Card, attach, card
-from zoo.convert.check import error_at_training_size, error_on_larger_maps
-from zoo.convert.copy import Rebuild
-from zoo.convert.head import Pooling, SlidingHead
+from zoo.card import Card, attach
+from zoo.convert.channels import ChannelsLast
+from zoo.convert.copy import Copy
+from zoo.convert.head import HeadPooling, SlidingHead
+from zoo.convert.oracle import check_graph, demand_equality, error_at_training_size, error_on_larger_maps
 from zoo.convert.twin import padding_free_twin
-from zoo.errors import InputError
-from zoo.network.graph import Graph, check_one_image, check_size, shapes_at, trace
-from zoo.network.head import head_collapses, refuse_broadcasts, refuse_unknown_reach
-from zoo.network.program import program_of
+from zoo.errors import InputError, quoted, refuse
+from zoo.network.graph import Step
+from zoo.network.head import refuse_broadcasts, refuse_unknown_reach
+from zoo.network.marks import mark_name
+from zoo.network.network import Network
 from zoo.settings import own_settings
 
-# The largest relative difference that the self-check lets pass, in float32: rounding alone stays far below it.
-_TOLERANCE = 1e-4
+Padding = Literal["keep", "valid"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted network, and how far it was from its source when it was checked; None where there was no such check.
+
+    `error_at_training_size`: of its single cell there. `error_of_inner_cells`: of a padding-free twin, at the padded
+    net's cells that no border cuts.
+    """
+
+    network: Network
+    error_at_training_size: float | None = None
+    error_of_inner_cells: float | None = None
 
 
 @own_settings()
 def convolutionalize(
     model: keras.Model,
     image_size: tuple[int, ...] | None = None,
-    pooling: Pooling = "window",
-    padding: Literal["keep", "valid"] = "keep",
+    pooling: HeadPooling = "window",
+    padding: Padding = "keep",
 ) -> keras.Model:
     """Turn a classifier's Dense head into convolutions: (B, h, w, C) -> (B, rows, cols, classes), h and w free.
 
-    The result is a new model of built-in Keras layers with equal weights; `model` is not changed. At the training
-    size it gives one cell, with the source's outputs. The conversion is checked, in float32, on random images of that
-    size, and its head on every window of a larger map. A model of sequences is converted alike, (B, l, C) -> (B,
-    cells, classes); maps may have their channels first.
+    The result is a new model of the same layers and built-in ones with equal weights; `model` is not changed. At the
+    training size it gives one cell, with the source's outputs. The conversion is checked, in float32, on random images
+    of that size, and its head on every window of a larger map. A model of sequences is converted alike, (B, l, C) ->
+    (B, cells, classes). A model whose maps have their channels first comes back with its channels last.
 
     Args:
         model: a Functional or Sequential classifier with one image input. A fully-convolutional model comes back as
@@ -46,76 +60,106 @@ def convolutionalize(
 
     Raises:
         InputError: naming the layer, where the head cannot be slid, or its field is infinite and so has no twin; where
-            the training size is not known, or a layer does not take it; for a model that was converted with
-            pooling="global" before.
+            the training size is not known, or a layer does not take it; for a model that computes something else than
+            its graph says, or was converted with pooling="global" before.
         RuntimeError: where the self-check fails.
     """
-    for name, value, accepted in (("pooling", pooling, ("window", "global")), ("padding", padding, ("keep", "valid"))):
+    for name, value, accepted in (("pooling", pooling, get_args(HeadPooling)), ("padding", padding, get_args(Padding))):
         if value not in accepted:
-            raise InputError(f"{name}: received {value!r}; accepted: {', '.join(map(repr, accepted))}")
+            refuse(name, quoted(value), ", ".join(map(repr, accepted)))
     if (pooling, padding) == ("global", "valid"):
-        raise InputError("padding: received 'valid' with pooling='global'; accepted: pooling='window', for one answer "
-                         "from the whole image has no finite field")  # fmt: skip
-    graph = trace(model)
-    check_one_image(graph, axes=(1, 2))
-    if card(model).pooling == "global":
+        refuse(
+            "padding",
+            "'valid' with pooling='global'",
+            "pooling='window', for one answer from the whole image has no finite field",
+        )
+    return convert(Network.of(model, image_size), pooling, padding).network.model
+
+
+def convert(network: Network, pooling: HeadPooling = "window", padding: Padding = "keep") -> Conversion:
+    """`convolutionalize` for a network, which comes back itself where there is nothing to convert, with its checks.
+
+    Raises:
+        InputError, RuntimeError: see `convolutionalize`.
+    """
+    network.check_one_image((1, 2))
+    if network.card.pooling == "global":
         raise InputError(
-            f"model {model.name!r}: was converted with pooling='global', so it gives one answer for an image of any "
+            f"model {network.name!r}: was converted with pooling='global', so it gives one answer for an image of any "
             "size and no map; `zoo predict` takes it, accepted here: its source"
         )
-    collapses = head_collapses(graph)
-    refuse_unknown_reach(graph, collapses)
-    converted = _opened(model, graph, collapses, image_size, pooling)
-    return converted if padding == "keep" else padding_free_twin(converted, _training_size(model, graph, image_size))
+    refuse_unknown_reach(network.graph, network.head)
+    if network.axes.channels_first:
+        network = _channels_last(network)
+    opened = _opened(network, pooling)
+    if padding == "keep":
+        return opened
+    twin, error = padding_free_twin(opened.network, _training_size(network))
+    return Conversion(twin, error_of_inner_cells=error)
 
 
-def _opened(
-    model: keras.Model, graph: Graph, collapses: frozenset[int], image_size: tuple[int, ...] | None, pooling: Pooling
-) -> keras.Model:
-    """The model with its head made to slide, and height and width free."""
-    if not collapses and None in graph.layout.sides(model.inputs[0].shape):
-        return model
-    size = _training_size(model, graph, image_size)
-    refuse_broadcasts(graph, shapes_at(graph, size))
-    program_of(graph, size).spans(size)
-    about = card(model).model_dump()
-    if collapses:
-        converted = SlidingHead(graph, collapses, size, pooling).run()
+def _channels_last(network: Network) -> Network:
+    """The same function of images (B, H, W, C)."""
+    size = _training_size(network)
+    check_graph(network, size)
+    model = ChannelsLast(network).run(network.graph.built_sides)
+    last = Network.of(attach(model, network.card), size if network.built_size is None else None)
+    demand_equality(network, error_at_training_size(network, last, size), "the training size, with its channels last")
+    return last
+
+
+def _opened(network: Network, pooling: HeadPooling) -> Conversion:
+    """The network with its head made to slide, and height and width free."""
+    if not network.head.collapses and network.built_size is None:
+        return Conversion(network)
+    size = _training_size(network)
+    refuse_broadcasts(network.graph, network.head, network.shapes(size))
+    network.program.spans(size)
+    check_graph(network, size)
+    about = network.card.model_dump()
+    if network.head.collapses:
         about |= {"image_size": size, "pooling": pooling, "window": size if pooling == "window" else None}
+        mark = mark_name(Card.model_validate(about)) if pooling == "window" else ""
+        model = SlidingHead(network, pooling, mark).run()
     else:
-        converted = Rebuild(graph, suffix="_fcn").run()
-    attach(converted, Card.model_validate(about))
-    errors = {"the training size": error_at_training_size(model, converted, size)}
-    if collapses:
-        errors["a larger size"] = error_on_larger_maps(graph, converted, collapses, size, pooling)
-    for where, error in errors.items():
-        if not math.isfinite(error):
-            raise InputError(
-                f"model {model.name!r}: its scores are not finite at {where}, computed in float32; accepted: a model "
-                "whose training did not diverge"
-            )
-        if not error <= _TOLERANCE:
-            raise RuntimeError(
-                f"conversion of {model.name!r} failed its check: relative error {error:.1e} at {where}; this is a "
-                "fault of the converter, please report the model's layers"
-            )
-    return converted
+        model = Copy(network, suffix="_fcn").run()
+    converted = Network.of(attach(model, Card.model_validate(about)))
+    _refuse_fixed_sides(converted)
+    error = error_at_training_size(network, converted, size)
+    demand_equality(network, error, "the training size")
+    if network.head.collapses:
+        demand_equality(network, error_on_larger_maps(network, converted, pooling), "a larger size")
+    return Conversion(converted, error)
 
 
-def _training_size(model: keras.Model, graph: Graph, image_size: tuple[int, ...] | None) -> tuple[int, ...]:
-    built = graph.layout.sides(model.inputs[0].shape)
-    given = None if image_size is None else check_size(image_size, len(built))
-    if None not in built:
-        if given is not None and given != built:
-            raise InputError(f"image_size: received {given}; accepted for this model: {built}, or none")
-        return built
-    if given is not None and any(side not in (None, own) for side, own in zip(built, given, strict=True)):
-        raise InputError(f"image_size: received {given}; accepted for this model: {built}, with a number for each None")
-    known = given or card(model).image_size
-    if known is None:
-        sides = ("length",) if len(built) == 1 else ("height", "width")
-        raise InputError(
-            f"model {model.name!r}: its input leaves {' and '.join(sides)} open; give the training size as "
-            f"image_size=({', '.join(sides)}{',' * (len(sides) == 1)})"
-        )
-    return tuple(known)
+def _refuse_fixed_sides(converted: Network) -> None:
+    """Check that no layer gives maps of one size to images of any.
+
+    Raises:
+        InputError: naming the first that does.
+    """
+    axes, kinds = converted.axes, converted.head.kinds
+    for step in converted.graph.steps:
+        if _pins(step, [kinds[key] for key in (*step.inputs, step.outputs[0])], axes.rank):
+            sides = " x ".join(map(str, axes.sides(step.output_shape)))
+            refuse(f"layer {step.path!r}", f"images of any size, and gives maps of {sides}", "maps that grow with them")
+
+
+def _pins(step: Step, kinds: list[str], rank: int) -> bool:
+    is_open = any(None in shape[1:] for shape in step.shapes)
+    return is_open and kinds[-1] == "map" and len(step.output_shape) == rank and None not in step.output_shape[1:]
+
+
+def _training_size(network: Network) -> tuple[int, ...]:
+    """The training size.
+
+    Raises:
+        InputError: where it is not known.
+    """
+    if network.training_size is not None:
+        return tuple(network.training_size)
+    sides = ("length",) if network.axes.count == 1 else ("height", "width")
+    raise InputError(
+        f"model {network.name!r}: its input leaves {' and '.join(sides)} open; give the training size as "
+        f"image_size=({', '.join(sides)}{',' * (len(sides) == 1)})"
+    )

@@ -1,44 +1,63 @@
-"""A Keras model anew, layer by layer beside its graph: what conversions build on."""
+"""A Keras model anew, layer by layer along its graph: what conversions build on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
 from zoo.errors import InputError
-from zoo.network.graph import AUGMENTATIONS, Graph, Step
+from zoo.network.graph import Step
+from zoo.network.layer_kinds import AUGMENTATIONS
+from zoo.network.marks import is_mark
+from zoo.network.network import Network
 
 Values = Callable[[], list[np.ndarray]]
 
 
-class Rebuild:
-    """One walk along a graph, building a new model of layers of its own.
+class Copy:
+    """One walk along a network's graph, building a new model of layers of its own.
 
     `tensors` maps a source tensor's key to its new tensor. A kind of conversion overrides `step` and calls `clone` and
     `call`. Layers that are called several times stay one. At the end every weight of the source has found its place,
     and every weight of the new model has a value.
     """
 
-    def __init__(self, graph: Graph, suffix: str = "", **changes: object):
-        """`suffix` is put behind the model's name; `changes` replace settings of every layer."""
-        self.graph, self.layout, self.suffix, self.changes = graph, graph.layout, suffix, changes
+    def __init__(self, network: Network, suffix: str = "", mark: str = "", **changes: object):
+        """Prepare the walk.
+
+        Args:
+            network: the source.
+            suffix: put after the model's name.
+            mark: the name of a layer that hands the image on (see `zoo.network.marks`), in place of the source's own.
+            changes: settings of every layer to replace.
+        """
+        self.network, self.graph, self.axes = network, network.graph, network.axes
+        self.suffix, self.mark, self.changes = suffix, mark, changes
         self.tensors: dict[int, keras.KerasTensor] = {}
-        self.made: dict[tuple, layers.Layer] = {}
+        self.copies: dict[tuple, layers.Layer] = {}
         self.values: list[tuple[layers.Layer, Values]] = []
         self.placed: set[int] = set()
         self.names: set[str] = set()
-        self.data_format = "channels_first" if graph.layout.channels_first else "channels_last"
+
+    @property
+    def data_format(self) -> str:
+        """Where the new model's maps have their channels, as Keras calls it."""
+        return "channels_first" if self.axes.channels_first else "channels_last"
 
     def run(self, sides: tuple[int | None, ...] | None = None) -> keras.Model:
         """The new model, for images of `sides`; height and width are free where none are given."""
         source = self.graph.model.inputs[0]
-        shape = self.layout.shape(sides or (None,) * self.layout.axes, source.shape[self.layout.channel])
+        shape = self.axes.shape(sides or (None,) * self.axes.count, self.network.channels)
         image = keras.Input(shape, dtype=source.dtype, name=source.name)
         self.names.add(source.name)
-        self.tensors[self.graph.inputs[0]] = image
+        first = self.graph.inputs[0]
+        self.tensors[first] = layers.Identity(dtype=source.dtype, name=self.mark)(image) if self.mark else image
         for index, step in enumerate(self.graph.steps):
-            if isinstance(step.layer, AUGMENTATIONS):
+            if self.mark and is_mark(step):
+                self.tensors[step.outputs[0]] = self.tensors[step.inputs[0]]
+            elif isinstance(step.layer, AUGMENTATIONS):
                 self._leave_out(step)
             else:
                 self.step(index, step)
@@ -59,11 +78,11 @@ class Rebuild:
             return layer
         changes = {**self.changes, **changes}
         key = (id(layer), *sorted((name, repr(value)) for name, value in changes.items()))
-        if key not in self.made:
+        if key not in self.copies:
             config = {**layer.get_config(), **changes, "name": self.name(step)}
-            made = self.made[key] = made_of(step, type(layer), config)
-            self.place(made, lambda: _values(layer), layer)
-        return self.made[key]
+            copy = self.copies[key] = made_of(step, type(layer), config)
+            self.place(copy, lambda: _values(layer), layer)
+        return self.copies[key]
 
     def call(
         self,
@@ -73,12 +92,15 @@ class Rebuild:
     ) -> None:
         """Call a layer as the step calls its own, on the new tensors, or on `inputs` in their place."""
         args, kwargs = step.refill(self.tensors | (inputs or {}))
-        outputs = keras.tree.flatten(layer(*args, **kwargs))
-        self.tensors |= dict(zip(step.outputs, outputs, strict=True))
+        self.give(step, layer(*args, **kwargs))
 
-    def place(self, made: layers.Layer, values: Values, *sources: layers.Layer) -> None:
+    def give(self, step: Step, outputs: Any) -> None:
+        """Say what a step's outputs are in the new model."""
+        self.tensors |= dict(zip(step.outputs, keras.tree.flatten(outputs), strict=True))
+
+    def place(self, copy: layers.Layer, values: Values, *sources: layers.Layer) -> None:
         """Say where the weights of a new layer come from: arrays of equal size, and the layers that they are of."""
-        self.values.append((made, values))
+        self.values.append((copy, values))
         self.placed.update(map(id, sources))
 
     def name(self, step: Step, suffix: str = "") -> str:
@@ -93,7 +115,7 @@ class Rebuild:
     def _leave_out(self, step: Step) -> None:
         """A layer that does nothing at inference but give the image another dtype."""
         image = self.tensors[step.inputs[0]]
-        if image.dtype != step.node.outputs[0].dtype:
+        if image.dtype != step.made[0].dtype:
             image = layers.Rescaling(1.0, dtype=step.layer.dtype_policy, name=self.name(step))(image)
         self.tensors[step.outputs[0]] = image
 
@@ -106,12 +128,12 @@ class Rebuild:
         for step in self.graph.steps:
             if getattr(step.layer, "weights", ()) and id(step.layer) not in self.placed:
                 raise RuntimeError(f"layer {step.path!r}: its weights have no place in the converted model")
-        for made, values in self.values:
-            pairs = zip(values(), made.weights, strict=True)
-            made.set_weights([value.reshape(weight.shape) for value, weight in pairs])
-            if isinstance(made, layers.Normalization):
-                made.finalize_state()
-        filled = {id(weight) for made, _ in self.values for weight in made.weights}
+        for copy, values in self.values:
+            pairs = zip(values(), copy.weights, strict=True)
+            copy.set_weights([value.reshape(weight.shape) for value, weight in pairs])
+            if isinstance(copy, layers.Normalization):
+                copy.finalize_state()
+        filled = {id(weight) for copy, _ in self.values for weight in copy.weights}
         empty = [weight.path for weight in model.weights if id(weight) not in filled]
         if empty:
             raise RuntimeError(f"converted model: {empty[0]} has no value from the source")
@@ -131,19 +153,19 @@ def made_of(step: Step, kind: type[layers.Layer], config: dict) -> layers.Layer:
     return kind.from_config(config)
 
 
+def in_float32(network: Network) -> Network:
+    """The network itself where it computes in float32 or float64, else a copy of it in float32."""
+    policies = [getattr(step.layer, "dtype_policy", None) for step in network.graph.steps]
+    low = {"float16", "bfloat16"}
+    if not any(policy and {policy.compute_dtype, policy.variable_dtype} & low for policy in policies):
+        return network
+    return Network.of(Copy(network, dtype="float32").run(network.graph.built_sides), network.training_size)
+
+
 def _values(layer: layers.Layer) -> list[np.ndarray]:
-    """The weights of a layer; of a Normalization those that it computes with, which is told when they change."""
+    """The weights of a layer; of a Normalization those that it computes with, however it came by them."""
     values = layer.get_weights()
     if isinstance(layer, layers.Normalization) and values:
         mean, variance = (keras.ops.convert_to_numpy(value) for value in (layer.mean, layer.variance))
         return [mean, variance, values[2]]
     return values
-
-
-def in_float32(model: keras.Model, graph: Graph) -> keras.Model:
-    """The model itself where it computes in float32 or float64, else a copy of it in float32."""
-    policies = [getattr(step.layer, "dtype_policy", None) for step in graph.steps]
-    low = ("float16", "bfloat16")
-    if not any(policy and {policy.compute_dtype, policy.variable_dtype} & set(low) for policy in policies):
-        return model
-    return Rebuild(graph, dtype="float32").run(graph.layout.sides(model.inputs[0].shape))

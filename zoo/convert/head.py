@@ -4,30 +4,25 @@ A Dense layer on a flattened H x W x C map is an H x W convolution without paddi
 pooling, is a 1x1 convolution; a global pooling is a pooling of the training map's size at stride 1.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import layers
 
 from zoo.convert.affine import is_affine, scale_and_shift
-from zoo.convert.copy import Rebuild, made_of
+from zoo.convert.copy import Copy, made_of
 from zoo.errors import InputError
-from zoo.network.graph import Graph, Step, shapes_at
-from zoo.network.positions import (
-    axes_of,
-    does_nothing,
-    global_pooling,
-    is_along_last_axis,
-    is_elementwise,
-    is_pointwise,
-    refuse_constants,
-)
-from zoo.network.program import spans
+from zoo.network.graph import Step
+from zoo.network.layer_kinds import GLOBAL_POOLINGS, axes_of, does_nothing, is_elementwise, rearranges
+from zoo.network.network import Network
+from zoo.network.program import Ints
+from zoo.network.rules import check_constants, global_pooling, is_pointwise
 
-Pooling = Literal["window", "global"]
+HeadPooling = Literal["window", "global"]
 
 _CONVOLUTION = {1: layers.Conv1D, 2: layers.Conv2D}
 _WINDOWS = {
@@ -42,26 +37,38 @@ _GLOBAL = {
     (2, "average"): layers.GlobalAveragePooling2D,
     (2, "max"): layers.GlobalMaxPooling2D,
 }
+# Settings of a Dense layer that a convolution with its weights has too, those of the weights' first values not among
+# them: these are never drawn, and some fit a matrix alone.
+_SHARED_SETTINGS = ("activation", "use_bias", "trainable", "dtype")
+# Regularisers that sum over single numbers, whatever the shape of the weights.
+_REGULARISERS = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
+_SUMS = ("L1", "L2", "L1L2")
 
 
 @dataclass(frozen=True)
 class _Flat:
-    """A flattened map: its training shape without batch, its stride, and the order in which its axes were laid out.
+    """A rearranged map: its shape at the training size, without batch, its stride, and where its numbers come from.
 
-    `affine`: layers (normalisations, scalings) since then that scale and shift each number by its own amounts; they
-    become part of the kernel of the Dense layer that follows.
+    `places`: for every number of the rearranged map, in its shape, its place in the map, counted row by row. `affine`:
+    layers (normalisations, scalings) since then that scale and shift each number by its own amounts; they become part
+    of the kernel of the Dense layer that follows.
     """
 
-    shape: tuple[int, ...]
-    stride: tuple[int, ...] | None
-    order: tuple[int, ...]
+    shape: Ints
+    stride: Ints | None
+    places: np.ndarray
     affine: tuple[layers.Layer, ...] = ()
 
-    def kernel(self, matrix: np.ndarray, channel: int) -> np.ndarray:
-        """A Dense kernel (h * w * c, units) as a convolution's, (h, w, c, units); `channel`: the axis of the c."""
-        kernel = matrix.reshape(*(self.shape[axis] for axis in self.order), -1)
-        spatial = [axis for axis in range(len(self.shape)) if axis != channel]
-        return kernel.transpose(*(self.order.index(axis) for axis in (*spatial, channel)), -1)
+    @property
+    def key(self) -> tuple:
+        """What two calls of a Dense layer have in common where one kernel serves both."""
+        return self.shape, self.places.tobytes(), tuple(map(id, self.affine))
+
+    def kernel(self, matrix: np.ndarray) -> np.ndarray:
+        """A Dense kernel (h * w * c, units) as a convolution's, (h, w, c, units)."""
+        kernel = np.empty_like(matrix)
+        kernel[self.places.ravel()] = matrix
+        return kernel.reshape(*self.shape, -1)
 
     def folded(self, matrix: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The Dense layer's kernel and bias with the scales and shifts before it in them."""
@@ -72,32 +79,33 @@ class _Flat:
         return matrix, bias
 
 
-class SlidingHead(Rebuild):
-    """A model with its head made to slide.
+class SlidingHead(Copy):
+    """A model with its head made to slide; its maps have their channels last.
 
     A former vector is either `cells` (at every grid cell), or, after Flatten, a `flat` map that the next Dense layer
     takes whole.
     """
 
-    def __init__(self, graph: Graph, collapses: frozenset[int], size: tuple[int, ...], pooling: Pooling):
-        """`collapses`: the steps at which maps become vectors, at the training `size`."""
-        super().__init__(graph, suffix="_fcn")
-        self.collapses, self.pooling = collapses, pooling
-        self.map_shapes = shapes_at(graph, size)
-        self.strides = {key: span and tuple(side.stride for side in span) for key, span in spans(graph, size).items()}
-        self.cells: dict[int, tuple[int, ...] | None] = {}  # the stride of the map that a vector was made of
+    def __init__(self, network: Network, pooling: HeadPooling, mark: str = ""):
+        """Prepare the conversion of a network whose training size is known."""
+        super().__init__(network, suffix="_fcn", mark=mark)
+        self.pooling = pooling
+        self.map_shapes = network.shapes(network.training_size)
+        spans = network.spans(network.training_size)
+        self.strides = {key: span and tuple(side.stride for side in span) for key, span in spans.items()}
+        self.cells: dict[int, Ints | None] = {}  # the stride of the map that a vector was made of
         self.flat: dict[int, _Flat] = {}
 
     def run(self, sides: tuple[int | None, ...] | None = None) -> keras.Model:
         """The new model, height and width free."""
         model = super().run(sides)
         if any(key in self.flat for key in self.graph.outputs):
-            raise InputError(f"model {self.graph.model.name!r}: an output is a flattened map, not a vector of classes")
+            raise InputError(f"model {self.network.name!r}: an output is a flattened map, not a vector of classes")
         return model
 
     def step(self, index: int, step: Step) -> None:
         """Build one step of the graph."""
-        if index in self.collapses:
+        if index in self.network.head.collapses:
             self._collapse(step)
         elif any(key in self.flat for key in step.inputs):
             self._flattened(step)
@@ -107,39 +115,44 @@ class SlidingHead(Rebuild):
             super().step(index, step)
 
     def _collapse(self, step: Step) -> None:
-        """Pooling or flattening of the map."""
+        """Pooling of the map, or the first step of rearranging it to a vector."""
         (source,), (result,) = step.inputs, step.outputs
-        shape = self.map_shapes[source]
-        sides = self.layout.sides((None, *shape))
-        kind = global_pooling(step, self.layout)
+        shape, stride = self.map_shapes[source], self.strides[source]
+        sides = shape[:-1]
+        kind = global_pooling(step, self.axes)
         if kind is None and set(sides) != {1}:
             if self.pooling == "global":
                 raise InputError(f"layer {step.path!r}: flattens the map; accepted for pooling='global': a pooled head")
+            places = np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
             self.tensors[result] = self.tensors[source]
-            self.flat[result] = _Flat(shape, self.strides[source], _order_of(step, len(shape)))
+            self.flat[result] = _Flat(shape, stride, _rearranged(step, places))
             return
         made = self.tensors[source]
         if kind is not None:
-            common = {"name": self.name(step), "data_format": self.data_format}
+            settings: dict[str, Any] = {"name": self.name(step)}
             if isinstance(step.layer, layers.Layer):
-                common["dtype"] = step.layer.dtype_policy
-            key = (self.layout.axes, kind)
+                settings["dtype"] = step.layer.dtype_policy
+            pool = (self.axes.count, kind)
             if self.pooling == "global":
-                made = _GLOBAL[key](keepdims=True, **common)(made)
+                made = _GLOBAL[pool](keepdims=True, **settings)(made)
             else:
-                made = _WINDOWS[key](sides, strides=1, padding="valid", **common)(made)
+                made = _WINDOWS[pool](sides, strides=1, padding="valid", **settings)(made)
         self.tensors[result] = made
-        self.cells[result] = self.strides[source] if self.pooling == "window" else None
+        self.cells[result] = stride if self.pooling == "window" else None
 
     def _flattened(self, step: Step) -> None:
-        """A layer on a flattened map, up to the Dense layer that takes it."""
+        """A layer on a rearranged map, up to the Dense layer that takes it."""
         layer = step.layer
         flat = self.flat[step.inputs[0]] if len(step.inputs) == 1 else None
-        if flat and isinstance(layer, layers.Dense):
+        is_vector = flat is not None and flat.places.ndim == 1
+        if is_vector and isinstance(layer, layers.Dense):
             self._call_dense(step, flat)
             self.cells[step.outputs[0]] = flat.stride
-        elif flat and is_affine(layer) and not is_elementwise(layer):
-            self.tensors[step.outputs[0]] = self.tensors[step.inputs[0]]
+        elif flat and rearranges(layer) and not flat.affine:
+            self._hand_on(step)
+            self.flat[step.outputs[0]] = replace(flat, places=_rearranged(step, flat.places))
+        elif is_vector and is_affine(layer) and not is_elementwise(layer):
+            self._hand_on(step)
             self.flat[step.outputs[0]] = replace(flat, affine=(*flat.affine, layer))
             self.placed.add(id(layer))
         elif flat and does_nothing(layer) or flat and not flat.affine and is_elementwise(layer):
@@ -147,84 +160,78 @@ class SlidingHead(Rebuild):
             self.flat[step.outputs[0]] = flat
         else:
             where = "on the flattened map" if flat else "joining flattened maps, each of which a Dense layer must take"
-            if flat and is_elementwise(layer):
+            if flat and flat.affine:
                 where = "between a normalisation of the flattened map and its Dense layer"
             raise InputError(f"layer {step.path!r} ({type(layer).__name__}): cannot be slid over an image {where}")
 
     def _vector(self, step: Step) -> None:
         """A layer on former vectors, which are now at every cell."""
-        layer = step.layer
         strides = {self.cells[key] for key in step.inputs if key in self.cells}
         if len(strides) > 1:
             received = " and ".join(" x ".join(map(str, stride)) for stride in sorted(strides))
             raise InputError(f"layer {step.path!r}: joins heads on maps at strides {received}; accepted: one stride")
         self.cells |= dict.fromkeys(step.outputs, strides.pop())
-        if isinstance(layer, layers.Dense):
-            if step.shapes[0][-1] != self._channels(step):
-                raise InputError(f"layer {step.path!r}: works along the last axis, and the channels are another here")
-            self._call_dense(step, None)
-            return
-        if isinstance(layer, layers.Reshape | layers.Flatten):
-            self._numbers_axis(step, step.output_shape)
-            self.tensors[step.outputs[0]] = self.tensors[step.inputs[0]]
-            return
-        is_pointwise_convolution = isinstance(layer, tuple(_CONVOLUTION.values())) and set(layer.kernel_size) == {1}
-        if not (is_pointwise(layer) or is_pointwise_convolution):
-            raise InputError(f"layer {step.path!r} ({type(layer).__name__}): cannot be slid over an image in the head")
+        rule = next((rule for kinds, rule in _ON_VECTORS if isinstance(step.layer, kinds)), SlidingHead._at_every_cell)
+        rule(self, step)
+
+    def _hand_on(self, step: Step) -> None:
+        self.tensors[step.outputs[0]] = self.tensors[step.inputs[0]]
+
+    def _dense(self, step: Step) -> None:
+        self._numbers_axis(step, step.shapes[0])
+        self._call_dense(step, None)
+
+    def _reshaped(self, step: Step) -> None:
+        """A vector in another form, (C,) or (1, 1, C), is the same cells."""
+        self._numbers_axis(step, step.output_shape)
+        self._hand_on(step)
+
+    def _convolution(self, step: Step) -> None:
+        if set(step.layer.kernel_size) != {1}:
+            raise self._cannot_slide(step)
+        self.call(step, self.clone(step))
+
+    def _prelu(self, step: Step) -> None:
+        """Slopes of a vector's numbers, or one for all of them."""
+        spatial = list(range(1, self.axes.channel))
+        alone = math.prod(step.layer.alpha.shape) == 1
+        self.call(step, self.clone(step, shared_axes=[*spatial, *([self.axes.channel] if alone else [])]))
+
+    def _at_every_cell(self, step: Step) -> None:
+        """A layer that works on a vector's numbers, one by one or along their axis."""
+        layer = step.layer
+        if not is_pointwise(layer):
+            raise self._cannot_slide(step)
         changes: dict[str, object] = {}
         if axes_of(layer, len(step.output_shape)):
             changes["axis"] = self._channel_axis(step)
-        if isinstance(layer, layers.Rescaling) and self.layout.channels_first:
-            changes |= {name: self._per_channel(getattr(layer, name)) for name in ("scale", "offset")}
-        else:
-            refuse_constants(step, self.layout)
-        if isinstance(layer, layers.RMSNormalization) and self.layout.channels_first:
-            raise InputError(
-                f"layer {step.path!r} (RMSNormalization): scales along the last axis, which are columns here"
-            )
-        if isinstance(layer, layers.PReLU):
-            changes["shared_axes"] = list(range(self.layout.rank))[self.layout.spatial]
-        if is_along_last_axis(layer) and self.layout.channels_first:
-            if not isinstance(layer, layers.Activation) or step.shapes[0][-1] != self._channels(step):
-                name = layer.activation.__name__
-                raise InputError(f"layer {step.path!r}: activation {name} works along the last axis, here of columns")
-            self.tensors[step.outputs[0]] = self.tensors[step.inputs[0]]
-            self._softmax(step)
-            return
+        check_constants(step, self.axes)
         self.call(step, self.clone(step, **changes))
+
+    def _cannot_slide(self, step: Step) -> InputError:
+        kind = type(step.layer).__name__
+        return InputError(f"layer {step.path!r} ({kind}): cannot be slid over an image in the head")
 
     def _channel_axis(self, step: Step) -> int:
         """The axis of the channels, for a layer that works along the numbers of a vector (C,) or (1, 1, C)."""
-        rank = len(step.output_shape)
         own = self._numbers_axis(step, step.shapes[0])
-        if own not in axes_of(step.layer, rank):
+        if own not in axes_of(step.layer, len(step.output_shape)):
             raise InputError(f"layer {step.path!r}: works along axis {step.layer.axis}; accepted: axis {own}")
-        if not isinstance(step.layer, layers.Layer) and (
-            self.layout.channels_first or step.layer.axis not in (-1, [-1])
-        ):
-            accepted = "a layer" if self.layout.channels_first else "-1, or a layer"
+        if not isinstance(step.layer, layers.Layer) and step.layer.axis not in (-1, [-1]):
             raise InputError(
-                f"layer {step.path!r}: an operation along axis {step.layer.axis}; accepted here: {accepted}"
+                f"layer {step.path!r}: an operation along axis {step.layer.axis}; accepted here: -1, or a layer"
             )
-        return self.layout.channel
+        return self.axes.channel
 
     def _numbers_axis(self, step: Step, shape: tuple[int | None, ...]) -> int:
-        """The axis of a former vector that its numbers lie along: (B, C), (B, 1, 1, C), or (B, C, 1, 1)."""
-        channels = self._channels(step)
-        axes = (self.layout.channel, len(shape) - 1) if len(shape) == self.layout.rank else (len(shape) - 1,)
-        wanted = [axis for axis in axes if shape[1:] == (*(1,) * (axis - 1), channels, *(1,) * (len(shape) - 1 - axis))]
-        if not wanted:
+        """The axis of a former vector that its numbers lie along, the last: (B, C) or (B, 1, 1, C)."""
+        channels = self.tensors[step.inputs[0]].shape[-1]
+        last = len(shape) - 1
+        if shape[1:] != (*(1,) * (last - 1), channels):
             raise InputError(
-                f"layer {step.path!r}: reshapes the vector to {shape[1:]}; accepted: between (C,) and (1, 1, C)"
+                f"layer {step.path!r}: gives or takes a vector as {shape[1:]}; accepted: (C,) or (1, 1, C)"
             )
-        return wanted[0]
-
-    def _per_channel(self, numbers: float | Sequence) -> float | list:
-        """A constant for a vector as one for maps with their channels first."""
-        return np.reshape(numbers, (-1, *(1,) * self.layout.axes)).tolist() if np.ndim(numbers) else numbers
-
-    def _channels(self, step: Step) -> int:
-        return self.tensors[step.inputs[0]].shape[self.layout.channel]
+        return last
 
     def _call_dense(self, step: Step, flat: _Flat | None) -> None:
         """The convolution that a Dense layer is: over the whole map for the first after Flatten, else 1x1."""
@@ -233,41 +240,37 @@ class SlidingHead(Rebuild):
             raise InputError(
                 f"layer {step.path!r}: is quantized to {layer.quantization_mode}; accepted: the float model"
             )
-        key = (id(layer), flat and (flat.shape, flat.order, tuple(map(id, flat.affine))))
-        if key not in self.made:
+        key = (id(layer), flat and flat.key)
+        if key not in self.copies:
             config = layer.get_config()
-            shared = ("units", "lora_rank", "lora_alpha", "quantization_config", "name")
-            config = {name: value for name, value in config.items() if name not in shared}
+            sums = {name for name in _REGULARISERS if (config.get(name) or {}).get("class_name") in _SUMS}
+            settings = {name: config[name] for name in (*_SHARED_SETTINGS, *sums)}
             if flat and flat.affine:
-                config["use_bias"] = True
-            if is_along_last_axis(layer) and self.layout.channels_first:
-                config["activation"] = "linear"
-            sides = self.layout.sides((None, *flat.shape)) if flat else (1,) * self.layout.axes
-            config |= {"filters": layer.units, "kernel_size": sides, "padding": "valid", "name": self.name(step)}
-            config |= {"data_format": self.data_format}
-            self.made[key] = made_of(step, _CONVOLUTION[self.layout.axes], config)
-            self.place(self.made[key], lambda: _dense_values(layer, flat, self.layout.channel - 1), layer)
-        self.call(step, self.made[key])
-        if is_along_last_axis(layer) and self.layout.channels_first:
-            self._softmax(step)
-
-    def _softmax(self, step: Step) -> None:
-        """The softmax of a Dense or Activation layer, along the channels where they come first."""
-        if step.layer.activation is not keras.activations.softmax:
-            name = step.layer.activation.__name__
-            raise InputError(f"layer {step.path!r}: activation {name}; accepted, channels first: softmax")
-        made = layers.Softmax(self.layout.channel, dtype=step.layer.dtype_policy, name=self.name(step, "_softmax"))
-        self.tensors[step.outputs[0]] = made(self.tensors[step.outputs[0]])
+                settings["use_bias"] = True
+            sides = flat.shape[:-1] if flat else (1,) * self.axes.count
+            settings |= {"filters": layer.units, "kernel_size": sides, "padding": "valid", "name": self.name(step)}
+            self.copies[key] = made_of(step, _CONVOLUTION[self.axes.count], settings)
+            self.place(self.copies[key], lambda: _dense_values(layer, flat), layer)
+        self.call(step, self.copies[key])
 
 
-def _order_of(step: Step, axes: int) -> tuple[int, ...]:
-    """The order in which Flatten or Reshape lays out a map's axes; Flatten takes channels that come first last."""
-    order = tuple(range(axes))
-    first = isinstance(step.layer, layers.Flatten) and step.layer.data_format == "channels_first"
-    return (*order[1:], order[0]) if first else order
+# Layers that a vector's grid cells need otherwise than the vector does, and what becomes of each; the others are the
+# same at every cell.
+_ON_VECTORS: tuple[tuple[tuple[type, ...], Callable[[SlidingHead, Step], None]], ...] = (
+    ((layers.Dense,), SlidingHead._dense),
+    ((layers.Reshape, layers.Flatten, layers.Permute, *GLOBAL_POOLINGS), SlidingHead._reshaped),
+    (tuple(_CONVOLUTION.values()), SlidingHead._convolution),
+    ((layers.PReLU,), SlidingHead._prelu),
+)
 
 
-def _dense_values(layer: layers.Dense, flat: _Flat | None, channel: int) -> list[np.ndarray]:
+def _rearranged(step: Step, places: np.ndarray) -> np.ndarray:
+    """What a step that moves numbers about makes of their places: (h, w, c) -> its own output's shape."""
+    args, kwargs = step.refill({step.inputs[0]: keras.ops.convert_to_tensor(places[None])})
+    return keras.ops.convert_to_numpy(step.layer(*args, **kwargs))[0]
+
+
+def _dense_values(layer: layers.Dense, flat: _Flat | None) -> list[np.ndarray]:
     """A Dense layer's weights as the convolution has them."""
     matrix = keras.ops.convert_to_numpy(layer.kernel)
     bias = keras.ops.convert_to_numpy(layer.bias) if layer.use_bias else np.zeros(layer.units, matrix.dtype)
@@ -275,5 +278,5 @@ def _dense_values(layer: layers.Dense, flat: _Flat | None, channel: int) -> list
         return [matrix, bias][: 1 + layer.use_bias]
     dtype = matrix.dtype
     matrix, bias = flat.folded(matrix.astype(np.float64), bias.astype(np.float64)) if flat.affine else (matrix, bias)
-    values = [flat.kernel(matrix.astype(dtype), channel), bias.astype(dtype)]
+    values = [flat.kernel(matrix.astype(dtype)), bias.astype(dtype)]
     return values[: 1 + (layer.use_bias or bool(flat.affine))]

@@ -6,21 +6,18 @@ from itertools import product
 import keras
 import numpy as np
 
-from zoo.card import card
-from zoo.convert.check import error_at_training_size, random_images
-from zoo.convert.conversion import convolutionalize
+from zoo.convert.conversion import Conversion, convert
 from zoo.convert.copy import in_float32
+from zoo.convert.oracle import EXACT, error_at_training_size, random_images
 from zoo.convert.twin import error_of_inner_cells
-from zoo.errors import InputError
-from zoo.network.geometry import Geometry, geometry
-from zoo.network.graph import check_one_image, check_one_output, trace
+from zoo.errors import InputError, refuse
+from zoo.network.geometry import Geometry
+from zoo.network.network import Network
 from zoo.network.outputs import scores_before
 from zoo.progress import track
 from zoo.scores import relative_error
 from zoo.settings import own_settings
 
-# The largest relative difference that counts as the same function in float32.
-EXACT = 1e-5
 # Cells that are compared with their crops, along each axis of an image; as many in all along a sequence.
 _SIDE = 6
 
@@ -35,7 +32,8 @@ class Verification:
     larger image, each against the source model on the cell's own crop; of a twin, against the twin itself on that
     crop. `padding_free`: whether crops must agree, unless layers repeat rows (`upsampling`) or look at the whole image
     (`global_blocks`). A padded net sees zeros beyond a crop's border where the large image has pixels, so there the
-    difference is reported, not judged. The mean error is mean|a - b| / max|b|.
+    difference is reported, not judged. The mean error is mean|a - b| / max|b|. Of a model with several outputs each
+    number is that of the worst.
     """
 
     max_error_at_training_size: float | None
@@ -111,7 +109,7 @@ def verify(
     """Compare a converted model with its source at the training size, and cell by cell with crops.
 
     A padding-free twin is compared with the padded net's cells whose field is not cut, and with itself on crops. Both
-    models compute in float32 at least, whatever their dtype policy is.
+    models compute in float32 at least, whatever their dtype policy is. Every output is compared.
 
     Args:
         model: the source, a classifier; of a twin also the padded net's conversion.
@@ -120,92 +118,100 @@ def verify(
         progress: show a bar over the crops, on a terminal.
 
     Raises:
-        InputError: where `fcn` is no conversion of `model` with windows, a model has several outputs or takes
-            something else than one image, or the image is smaller than the window.
+        InputError: where `fcn` is no conversion of `model` with windows, a model takes something else than one image,
+            or the image is smaller than the window.
     """
-    graph = trace(model)
-    for each in (model, fcn):
-        check_one_image(trace(each), axes=(1, 2))
-        check_one_output(each)
-    if card(fcn).pooling == "global":
+    source, converted = Network.of(model), Network.of(fcn)
+    for each in (source, converted):
+        each.check_one_image((1, 2))
+    if converted.card.pooling == "global":
         raise InputError(f"model {fcn.name!r}: was converted with pooling='global'; accepted: pooling over windows")
-    shape = geometry(fcn)
-    is_twin = card(fcn).padding == "valid"
-    _check_conversion(model, fcn, shape, is_twin)
-    if is_twin:
-        trained = card(fcn).image_size
-        padded = convolutionalize(model, trained if None in graph.layout.sides(model.inputs[0].shape) else None)
-        at_training_size, inner = None, error_of_inner_cells(padded, fcn, trained, cells=2)
+    _check_conversion(source, converted)
+    if converted.card.padding == "valid":
+        trained = converted.card.image_size
+        padded = convert(Network.of(source, trained if source.built_size is None else None)).network
+        checked = Conversion(converted, error_of_inner_cells=error_of_inner_cells(padded, converted, trained))
     else:
-        at_training_size, inner = error_at_training_size(model, fcn, shape.window), None
-    given, wanted = _cells_and_crops(fcn if is_twin else model, fcn, shape, image, progress)
+        checked = Conversion(converted, error_at_training_size(source, converted, converted.geometry().window))
+    return verified(source, checked, image, progress)
+
+
+def verified(
+    source: Network, conversion: Conversion, image: np.ndarray | None = None, progress: bool = False
+) -> Verification:
+    """`verify` for a conversion that was checked as it was made: it is compared with crops.
+
+    Raises:
+        InputError: where the image is smaller than the window.
+    """
+    converted = conversion.network
+    shape, is_twin = converted.geometry(), converted.card.padding == "valid"
+    pairs = _cells_and_crops(converted if is_twin else source, converted, shape, image, progress)
+    least = np.finfo(np.float32).tiny
     return Verification(
-        max_error_at_training_size=at_training_size,
-        max_error_inner_cells=inner,
+        max_error_at_training_size=conversion.error_at_training_size,
+        max_error_inner_cells=conversion.error_of_inner_cells,
         padding_free=shape.padding_free,
         global_blocks=shape.global_blocks,
         upsampling=shape.upsampling,
-        crops=len(given),
-        crops_max_error=relative_error(given, wanted),
-        crops_mean_error=float(np.abs(given - wanted).mean() / max(np.abs(wanted).max(), np.finfo(np.float32).tiny)),
-        crops_argmax_agreement=float((given.argmax(-1) == wanted.argmax(-1)).mean()),
+        crops=len(pairs[0][0]),
+        crops_max_error=max(relative_error(given, expected) for given, expected in pairs),
+        crops_mean_error=max(
+            float(np.abs(given - expected).mean() / max(np.abs(expected).max(), least)) for given, expected in pairs
+        ),
+        crops_argmax_agreement=min(
+            float((given.argmax(-1) == expected.argmax(-1)).mean()) for given, expected in pairs
+        ),
         geometry=shape.to_dict(),
     )
 
 
-def _check_conversion(model: keras.Model, fcn: keras.Model, shape: Geometry, is_twin: bool) -> None:
-    """See that two models take the same images, give the same classes, and one gives a map for the other's size."""
-    layout = trace(fcn).layout
-    built = trace(model).layout.sides(model.inputs[0].shape)
-    ends = [(each.inputs[0].shape[trace(each).layout.channel], _units(each)) for each in (model, fcn)]
+def _check_conversion(source: Network, converted: Network) -> None:
+    """Check that two models take the same images, give the same classes, and one gives a map for the other's size."""
+    ends = [(each.channels, *map(each.units, range(len(each.model.outputs)))) for each in (source, converted)]
+    gives_maps = all(len(output.shape) == converted.axes.rank for output in converted.model.outputs)
+    is_twin = converted.card.padding == "valid"
     if (
-        len(fcn.output_shape) != layout.rank
+        not gives_maps
         or ends[0] != ends[1]
-        or not (is_twin or None in built or built == shape.window)
+        or not (is_twin or source.built_size in (None, converted.geometry().window))
     ):
         raise InputError(
-            f"model {fcn.name!r}: is no conversion of {model.name!r}; accepted: what convolutionalize gave"
+            f"model {converted.name!r}: is no conversion of {source.name!r}; accepted: what convolutionalize gave"
         )
 
 
-def _units(model: keras.Model) -> int:
-    layout = trace(model).layout
-    return model.output_shape[layout.channel if len(model.output_shape) == layout.rank else -1]
-
-
 def _cells_and_crops(
-    model: keras.Model, fcn: keras.Model, shape: Geometry, image: np.ndarray | None, progress: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of cells of a large image, and of `model` on each cell's own crop, (cells, classes) both."""
-    graph = trace(fcn)
-    layout = graph.layout
+    source: Network, converted: Network, shape: Geometry, image: np.ndarray | None, progress: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each output: scores of cells of a large image, and of `source` on each cell's crop, (cells, classes) both."""
+    axes = converted.axes
     if image is None:
-        cells = _SIDE if layout.axes == 2 else _SIDE**2
+        cells = _SIDE if axes.count == 2 else _SIDE**2
         size = [side + (cells - 1) * step for side, step in zip(shape.window, shape.stride, strict=True)]
-        image = random_images(fcn, graph, 1, shape.fitting(*size))
+        image = random_images(converted, 1, shape.fitting(*size))
     else:
-        image = np.moveaxis(image, -1, 0)[None] if layout.channels_first else image[None]
-    size = layout.sides(image.shape)
+        image = image[None]
+    size = axes.sides(image.shape)
     if any(side < least for side, least in zip(size, shape.window, strict=True)):
-        raise InputError(f"image: received {size}; accepted: at least the window {shape.window}")
-    placed = geometry(fcn, size)
-    source, network = (in_float32(each, trace(each)) for each in (model, fcn))
-    scores = layout.last(scores_before(network, image)[0])[0]
-    boxes = [(cell, placed.cell_box(*cell)) for cell in product(*map(range, scores.shape[:-1]))]
-    axes = range(layout.axes)
+        refuse("image", f"{size}", f"at least the window {shape.window}")
+    grid = converted.geometry(size)
+    given = [scores[0] for scores in scores_before(in_float32(converted).graph, image)]
+    whole = in_float32(source)
+    boxes = [(cell, grid.cell_box(*cell)) for cell in product(*map(range, given[0].shape[:-1]))]
     inside = [
         (cell, box)
         for cell, box in boxes
-        if all(box[axis] >= 0 and box[axis + layout.axes] <= size[axis] for axis in axes)
+        if all(box[axis] >= 0 and box[axis + axes.count] <= size[axis] for axis in range(axes.count))
     ]
     order = np.random.default_rng(0).permutation(len(inside))[: _SIDE**2]
-    given, wanted = [], []
+    crops: list[list[np.ndarray]] = []
     for index in track(order, "crops", len(order)) if progress else order:
-        cell, box = inside[index]
-        crop = image[layout.at(*(slice(box[axis], box[axis + layout.axes]) for axis in axes))]
-        given.append(scores[cell])
-        wanted.append(scores_before(source, crop)[0].reshape(-1))
-    return np.stack(given), np.stack(wanted)
+        _, box = inside[index]
+        crop = image[axes.at(*(slice(box[axis], box[axis + axes.count]) for axis in range(axes.count)))]
+        crops.append([scores.reshape(-1) for scores in scores_before(whole.graph, source.axes.own(crop))])
+    chosen = tuple(np.array([inside[index][0] for index in order]).T)
+    return [(scores[chosen], np.stack(each)) for scores, each in zip(given, zip(*crops, strict=True), strict=True)]
 
 
 def _by(sides: list[int]) -> str:

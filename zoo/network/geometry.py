@@ -5,15 +5,9 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import keras
-
-from zoo.card import card
 from zoo.errors import InputError
 from zoo.network.fields import Term, fields_of
-from zoo.network.graph import check_one_image, check_size, trace
-from zoo.network.head import head_collapses
-from zoo.network.positions import Border, Everywhere, Move, Repeat, Slide
-from zoo.network.program import Ints, Program, alignment, program_of, size_after
+from zoo.network.program import Ints, Program
 
 # The sides that an image may have, and how far apart those are, at most, at which merged maps have one size.
 _SIDES = range(1, 1 << 24)
@@ -35,23 +29,23 @@ class Geometry:
     window: tuple[float, ...]
     offset: Ints | None
     image_size: Ints | None
-    _program: Program = field(repr=False, compare=False)
-    _training_size: Ints | None = field(repr=False, compare=False)
+    program: Program = field(repr=False, compare=False)
+    training_size: Ints | None = field(repr=False, compare=False)
 
     def grid_shape(self, *size: int) -> Ints:
         """Rows and columns of the grid for an image of height and width `size`; zero where no window fits."""
         self._check_axes("image size", size)
-        return tuple(max(self._program.fold(side, size_after, axis), 0) for axis, side in enumerate(size))
+        return tuple(self.program.cells(axis, side) for axis, side in enumerate(size))
 
     def fits(self, *size: int) -> bool:
         """Whether every layer takes an image of height and width `size`: windows fit, merged maps have one size."""
         self._check_axes("image size", size)
-        return self._program.fits(*size)
+        return self.program.fits(*size)
 
     def fitting(self, *size: int) -> Ints:
         """The least sides from `size` on, congruent to it modulo the stride, that every layer takes."""
         self._check_axes("image size", size)
-        return tuple(self._program.fitting(axis, side, self.stride[axis]) for axis, side in enumerate(size))
+        return tuple(self.program.fitting(axis, side, self.stride[axis]) for axis, side in enumerate(size))
 
     def keeps_function(self, *size: int) -> bool:
         """Whether branches meet in an image of height and width `size` as they do at the training size.
@@ -61,26 +55,26 @@ class Geometry:
         border. True where the training size is not known.
         """
         self._check_axes("image size", size)
-        return self._training_size is None or all(
-            alignment(self._program, axis, side) == alignment(self._program, axis, self._training_size[axis])
+        return self.training_size is None or all(
+            self.program.alignment(axis, side) == self.program.alignment(axis, self.training_size[axis])
             for axis, side in enumerate(size)
         )
 
     @cached_property
     def sizes_that_keep_function(self) -> tuple[tuple[int, Ints], ...]:
         """For each axis (modulus, remainders): sides, above the receptive field, that `keeps_function` is true of."""
-        found = []
+        kept = []
         for axis, reach in enumerate(self.receptive_field):
-            modulus = math.lcm(*self._program.values(1, _stride_after, axis).values())
+            modulus = math.lcm(*self.program.values(1, lambda move, strides: move.modulus(strides), axis).values())
             remainders = tuple(range(modulus))
-            if self._training_size is not None and self.shifts_with_size:
-                trained = self._training_size[axis]
-                wanted = alignment(self._program, axis, trained)
+            if self.training_size is not None and self.shifts_with_size:
+                trained = self.training_size[axis]
+                wanted = self.program.alignment(axis, trained)
                 least = trained + (0 if math.isinf(reach) else int(reach))
                 base = -(-least // modulus) * modulus
-                remainders = tuple(r for r in remainders if alignment(self._program, axis, base + r) == wanted)
-            found.append((modulus, remainders) if len(remainders) < modulus else (1, (0,)))
-        return tuple(found)
+                remainders = tuple(r for r in remainders if self.program.alignment(axis, base + r) == wanted)
+            kept.append((modulus, remainders) if len(remainders) < modulus else (1, (0,)))
+        return tuple(kept)
 
     def other_function(self, *size: int) -> str:
         """What to know of an image of `size` that `keeps_function` is not true of, in a sentence; else empty."""
@@ -91,7 +85,7 @@ class Geometry:
             if modulus > 1:
                 accepted.append(f"{name} {modulus}k + {' or '.join(map(str, remainders))}")
         return (
-            f"at {' x '.join(map(str, size))} pixels branches behind strided SAME layers meet displaced, unlike at the "
+            f"at {' x '.join(map(str, size))} pixels branches after strided SAME layers meet displaced, unlike at the "
             f"training size: another function inside, not only at the border; sizes that keep it: {', '.join(accepted)}"
         )
 
@@ -107,10 +101,8 @@ class Geometry:
         self._check_axes("grid", cells)
         sides = []
         for axis, count in enumerate(cells):
-            least = 1 + bisect.bisect_left(
-                _SIDES, count, key=lambda side, axis=axis: self._program.fold(side, size_after, axis)
-            )
-            fitting = (side for side in range(least, least + _REPEATS) if self._program.fits_along(axis, side))
+            least = 1 + bisect.bisect_left(_SIDES, count, key=lambda side, axis=axis: self.program.cells(axis, side))
+            fitting = (side for side in range(least, least + _REPEATS) if self.program.fits_along(axis, side))
             side = next(fitting, None) if least in _SIDES else None
             if side is None:
                 raise InputError(f"geometry: no image gives a grid of {' x '.join(map(str, cells))} cells")
@@ -151,7 +143,7 @@ class Geometry:
 
     def nearest_cell(self, *box: int) -> Ints:
         """The cell whose crop is centred nearest to the centre of a box (top, left, bottom, right); may lie outside."""
-        axes = self._program.axes
+        axes = self.program.axes
         self._check_axes("box corner", box[:axes])
         first = self.cell_box(*(0,) * axes)
         centres = [(box[axis] + box[axis + axes] - first[axis] - first[axis + axes]) / 2 for axis in range(axes)]
@@ -160,17 +152,17 @@ class Geometry:
     @property
     def padding_free(self) -> bool:
         """Whether no layer adds rows or columns of its own, so that a cell sees a crop as it would see it alone."""
-        return not self._program.any(pads)
+        return not self.program.any(lambda move: move.pads)
 
     @property
     def upsampling(self) -> tuple[str, ...]:
         """The names of the layers that repeat rows, so that cells between them see pixels as their crops do not."""
-        return self._program.any(lambda move: isinstance(move, Repeat))
+        return self.program.any(lambda move: move.repeats)
 
     @property
     def shifts_with_size(self) -> bool:
         """Whether strided SAME layers pad by the image's size, which the offset depends on then."""
-        return bool(self._program.any(_shifts))
+        return bool(self.program.any(lambda move: move.shifts_with_size))
 
     @property
     def bounded(self) -> bool:
@@ -180,15 +172,15 @@ class Geometry:
     @property
     def global_blocks(self) -> tuple[str, ...]:
         """The names of the layers that look at the whole image, which make the receptive field infinite."""
-        return self._program.any(lambda move: isinstance(move, Everywhere))
+        return self.program.any(lambda move: move.is_global)
 
     def first_pixel(self) -> Ints:
         """Where the field of cell (0, 0) begins, negative where padding comes first; `image_size` is needed."""
-        return tuple(span.start for span in self._program.spans(self.image_size))
+        return tuple(span.start for span in self.program.spans(self.image_size))
 
     @cached_property
     def _fields(self) -> list[Term]:
-        return fields_of(self._program, self.image_size)
+        return fields_of(self.program, self.image_size)
 
     def _check_cell(self, cell: tuple[int, ...]) -> None:
         self._check_axes("cell", cell)
@@ -199,8 +191,8 @@ class Geometry:
             raise InputError(f"geometry: cell {cell} is outside the grid of {shape}")
 
     def _check_axes(self, what: str, values: tuple[int, ...]) -> None:
-        if len(values) != self._program.axes:
-            raise InputError(f"geometry: {what} {values}; accepted: {self._program.axes} numbers")
+        if len(values) != self.program.axes:
+            raise InputError(f"geometry: {what} {values}; accepted: {self.program.axes} numbers")
 
     def sentence(self) -> str:
         """The numbers for people to read."""
@@ -224,31 +216,19 @@ class Geometry:
         }
 
 
-def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> Geometry:
-    """The geometry of a fully-convolutional model's grid; of a classifier, that of its conversion.
+def place(
+    program: Program, size: Ints | None, training_size: Ints | None, window: Ints | None, is_global: bool = False
+) -> Geometry:
+    """The geometry of a program's grid.
 
     Args:
-        model: a Functional or Sequential model.
-        image_size: (height, width) of the image. `cell_field` needs it, and so does the offset where SAME padding at
-            a stride makes it depend on the size.
-
-    Raises:
-        InputError: naming a layer whose reach is not known; where a classifier's training size is not, or the model
-            takes something else than one image.
+        program: the moves from image to grid.
+        size: (height, width) of the image, where it is known.
+        training_size: that of the images that the model was trained at, where it is known.
+        window: the crop that a cell stands for; None where that is its receptive field.
+        is_global: whether there is one cell, for the whole image.
     """
-    graph = trace(model)
-    check_one_image(graph, axes=(1, 2))
-    axes = graph.layout.axes
-    size = None if image_size is None else check_size(image_size, axes)
-    training_size = card(model).image_size
-    built = graph.layout.sides(graph.model.inputs[0].shape)
-    if training_size is None and None not in built:
-        training_size = built
-    is_global = card(model).pooling == "global"
-    has_head = bool(head_collapses(graph)) and not is_global
-    program = program_of(graph, training_size, as_it_stands=is_global)
-    window = card(model).window or (training_size if has_head else None)
-    sides = size or training_size or (None,) * axes
+    sides = size or training_size or (None,) * program.axes
     spans = program.spans(sides)
     reach = tuple(span.extent for span in spans)
     offset: Ints | None = tuple(span.start for span in spans)
@@ -257,8 +237,8 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
         trained = program.spans(window)
         offset = tuple(span.start - alone.start for span, alone in zip(spans, trained, strict=True))
     if is_global:
-        offset = (0,) * axes
-    elif size is None and program.any(_shifts):
+        offset = (0,) * program.axes
+    elif size is None and program.any(lambda move: move.shifts_with_size):
         offset = None
     return Geometry(
         receptive_field=reach,
@@ -266,21 +246,6 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
         window=tuple(window) if window is not None else reach,
         offset=offset,
         image_size=size,
-        _program=program,
-        _training_size=training_size,
+        program=program,
+        training_size=training_size,
     )
-
-
-def _shifts(move: Move) -> bool:
-    return isinstance(move, Slide) and move.shifts_with_size
-
-
-def _stride_after(move: Move, strides: list[int]) -> int:
-    return strides[0] * move.stride if isinstance(move, Slide) else max(strides)
-
-
-def pads(move: Move) -> bool:
-    """Whether a move adds rows that are no map's."""
-    if isinstance(move, Border):
-        return move.before > 0 or move.after > 0
-    return isinstance(move, Slide) and (move.same or move.causal) and move.extent > 1

@@ -11,38 +11,20 @@ from itertools import count
 from typing import Any
 
 import keras
-from keras import layers
 
-from zoo.errors import InputError
-
-# Layers that change images in training alone, and hand them on at inference.
-AUGMENTATIONS = (
-    layers.AugMix,
-    layers.CutMix,
-    layers.MixUp,
-    layers.RandAugment,
-    layers.RandomBrightness,
-    layers.RandomColorDegeneration,
-    layers.RandomColorJitter,
-    layers.RandomContrast,
-    layers.RandomElasticTransform,
-    layers.RandomErasing,
-    layers.RandomFlip,
-    layers.RandomGaussianBlur,
-    layers.RandomGrayscale,
-    layers.RandomHue,
-    layers.RandomInvert,
-    layers.RandomPerspective,
-    layers.RandomPosterization,
-    layers.RandomRotation,
-    layers.RandomSaturation,
-    layers.RandomSharpness,
-    layers.RandomShear,
-    layers.RandomTranslation,
-    layers.RandomZoom,
+from zoo.errors import InputError, refuse
+from zoo.network.keras_internals import (
+    arguments,
+    cast_node,
+    filled,
+    graph_holder,
+    is_from_keras,
+    nodes_in_order,
+    takes_dict,
 )
-# Layers whose `data_format` does not say where maps have their channels.
-_OF_ANY_LAYOUT = (layers.Flatten, *AUGMENTATIONS)
+from zoo.network.layer_kinds import OF_ANY_LAYOUT
+
+Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -51,7 +33,6 @@ class Step:
 
     `path` is the layer's name, after those of the models around it. `inputs` and `outputs` are keys of tensors, equal
     where the tensor is the same. `training`: whether it, or a model around it, is called with training=True.
-    `refill(values)` gives the call's arguments, for inference, with values in place of its tensors.
     """
 
     layer: keras.Operation
@@ -62,50 +43,59 @@ class Step:
     training: bool = False
 
     @property
-    def shapes(self) -> tuple[tuple[int | None, ...], ...]:
+    def shapes(self) -> tuple[Shape, ...]:
         """The shapes of the inputs, as the model was built."""
         return tuple(tuple(tensor.shape) for tensor in self.node.input_tensors)
 
     @property
-    def output_shape(self) -> tuple[int | None, ...]:
+    def made(self) -> tuple[keras.KerasTensor, ...]:
+        """The outputs as the model was built, which have a shape and a dtype."""
+        return tuple(self.node.outputs)
+
+    @property
+    def output_shape(self) -> Shape:
         """The shape of the first output, as the model was built."""
-        return tuple(self.node.outputs[0].shape)
+        return tuple(self.made[0].shape)
+
+    @property
+    def arguments(self) -> tuple[tuple, dict[str, Any]]:
+        """The call's positional and keyword arguments, with its symbolic tensors."""
+        return arguments(self.node)
 
     def refill(self, values: dict[int, Any]) -> tuple[tuple, dict]:
-        """The call's positional and keyword arguments, each tensor replaced by `values[its key]`."""
-        tensors = zip(self.node.input_tensors, self.inputs, strict=True)
-        args, kwargs = self.node.arguments.fill_in({id(tensor): values[key] for tensor, key in tensors})
+        """The call's arguments, for inference, each tensor replaced by `values[its key]`."""
+        args, kwargs = filled(self.node, [values[key] for key in self.inputs])
         # Augmentation layers are called with training=True, which Keras overrides where it predicts.
         return args, {**kwargs, "training": False} if kwargs.get("training") else kwargs
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where maps (B, H, W, C), or (B, C, H, W), have their axes; `axes` spatial ones."""
+class Axes:
+    """Where maps (B, H, W, C), or (B, C, H, W), have their axes; `count` spatial ones."""
 
-    axes: int
+    count: int
     channels_first: bool = False
 
     @property
     def rank(self) -> int:
         """The number of axes of a map, with batch and channels."""
-        return self.axes + 2
+        return self.count + 2
 
     @property
     def channel(self) -> int:
         """The axis of the channels."""
-        return 1 if self.channels_first else self.axes + 1
+        return 1 if self.channels_first else self.count + 1
 
     @property
     def spatial(self) -> slice:
         """The spatial axes."""
         return slice(2, None) if self.channels_first else slice(1, -1)
 
-    def sides(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def sides(self, shape: Shape) -> Shape:
         """The spatial part of a map's shape with its batch."""
         return tuple(shape[self.spatial])
 
-    def shape(self, sides: tuple[int | None, ...], channels: int) -> tuple[int | None, ...]:
+    def shape(self, sides: Shape, channels: int | None) -> Shape:
         """The shape of a map without its batch."""
         return (channels, *sides) if self.channels_first else (*sides, channels)
 
@@ -118,6 +108,10 @@ class Layout:
         """Maps with their channels as the last axis: (B, H, W, C)."""
         return values.transpose(0, *range(2, self.rank), 1) if self.channels_first else values
 
+    def own(self, values: Any) -> Any:
+        """Maps (B, H, W, C) with their channels where these axes have them."""
+        return values.transpose(0, self.rank - 1, *range(1, self.rank - 1)) if self.channels_first else values
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -129,42 +123,47 @@ class Graph:
     steps: tuple[Step, ...]
 
     @cached_property
-    def layout(self) -> Layout:
+    def axes(self) -> Axes:
         """Where the model's maps have their axes: as its first layer with a `data_format` takes them."""
-        axes = max(len(self.model.inputs[0].shape) - 2, 0)
+        count = max(len(self.model.inputs[0].shape) - 2, 0)
         formats = (
             getattr(step.layer, "data_format", None)
             for step in self.steps
-            if not isinstance(step.layer, _OF_ANY_LAYOUT) and len(step.shapes[0]) == axes + 2
+            if not isinstance(step.layer, OF_ANY_LAYOUT) and len(step.shapes[0]) == count + 2
         )
-        return Layout(axes, next((each for each in formats if each), None) == "channels_first")
+        return Axes(count, next((each for each in formats if each), None) == "channels_first")
 
+    @property
+    def built_sides(self) -> Shape:
+        """The spatial sides of the image that the model was built for, None where they are open."""
+        return self.axes.sides(self.model.inputs[0].shape)
 
-def functional(model: keras.Model) -> keras.Model:
-    """The functional form of a Functional or Sequential model.
+    @cached_property
+    def readers(self) -> dict[int, tuple[int, ...]]:
+        """The indices of the steps that take each tensor, by its key."""
+        readers: dict[int, list[int]] = {}
+        for index, step in enumerate(self.steps):
+            for key in dict.fromkeys(step.inputs):
+                readers.setdefault(key, []).append(index)
+        return {key: tuple(indices) for key, indices in readers.items()}
 
-    Raises:
-        InputError: for a subclassed model, whose graph Keras does not keep, a Sequential one that is not built, or what
-            is no model.
-    """
-    if not isinstance(model, keras.Model):
-        raise InputError(f"model: accepted: a Keras model, received {type(model).__name__}")
-    if isinstance(model, keras.Sequential):
-        if not model.built or getattr(model, "_functional", None) is None:
-            raise InputError(f"model {model.name!r}: not built; give it an Input, or call it once")
-        return model._functional
-    if not hasattr(model, "_nodes_by_depth"):
-        raise InputError(f"model {model.name!r}: accepted: Functional or Sequential, received {type(model).__name__}")
-    return model
+    def dependent_on(self, index: int) -> set[int]:
+        """The keys of the tensors that depend on a step."""
+        keys = set(self.steps[index].outputs)
+        for step in self.steps[index + 1 :]:
+            if keys & set(step.inputs):
+                keys |= set(step.outputs)
+        return keys
 
 
 def trace(model: keras.Model) -> Graph:
     """List the steps of `model` in order of execution.
 
     Raises:
-        InputError: where Keras keeps no graph of the model, or of one inside it.
+        InputError: where Keras keeps no graph of the model, or of one inside it, or what it computes is more than that
+            graph: a `call` of its author's own.
     """
-    inner = functional(model)
+    inner = _functional(model)
     fresh = count()
     keys = {id(tensor): next(fresh) for tensor in inner.inputs}
     inputs = tuple(keys.values())
@@ -173,34 +172,61 @@ def trace(model: keras.Model) -> Graph:
     return Graph(model, inputs, outputs, tuple(steps[index] for index in needed_steps(steps, (), outputs)))
 
 
+def _functional(model: keras.Model, name: str = "") -> keras.Model:
+    """The Functional model whose graph is what `model`, whose path is `name`, computes."""
+    if not isinstance(model, keras.Model):
+        refuse("model", type(model).__name__, "a Keras model")
+    what = f"model {name or model.name!r}"
+    inner = graph_holder(model)
+    if inner is None and isinstance(model, keras.Sequential):
+        raise InputError(f"{what}: not built; give it an Input, or call it once")
+    if inner is None:
+        raise InputError(f"{what}: accepted: Functional or Sequential, received {type(model).__name__}")
+    for method in ("call", "__call__"):
+        if not is_from_keras(vars(model).get(method, getattr(type(model), method))):
+            raise InputError(
+                f"{what}: its class {type(model).__name__} has a `{method}` of its own, which computes what the graph "
+                "of its layers does not say; accepted: one that is its graph, with that work done by layers inside it"
+            )
+    return inner
+
+
 def _walk(
     model: keras.Model, keys: dict[int, int], prefix: str, fresh: Iterator[int], training: bool = False
 ) -> Iterator[Step]:
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            if node.is_input or any(id(tensor) not in keys for tensor in node.input_tensors):
-                continue
-            layer = node.operation
-            sources = tuple(keys[id(tensor)] for tensor in node.input_tensors)
-            in_training = training or bool(node.arguments.kwargs.get("training"))
-            if isinstance(layer, keras.Model):
-                # A shared model's inner tensors are the same objects at every call; each call has keys of its own.
-                inner = functional(layer)
-                inside = dict(zip(map(id, _inputs_in_order(inner, node)), sources, strict=True))
-                yield from _walk(inner, inside, f"{prefix}{layer.name}/", fresh, in_training)
-                keys |= {
-                    id(outer): inside[id(result)] for outer, result in zip(node.outputs, inner.outputs, strict=True)
-                }
-                continue
-            keys |= {id(tensor): next(fresh) for tensor in node.outputs}
-            results = tuple(keys[id(tensor)] for tensor in node.outputs)
-            yield Step(layer, f"{prefix}{layer.name}", sources, results, node, in_training)
+    for node in nodes_in_order(model):
+        if any(id(tensor) not in keys for tensor in node.input_tensors):
+            continue
+        layer = node.operation
+        path = f"{prefix}{layer.name}"
+        sources = tuple(keys[id(tensor)] for tensor in node.input_tensors)
+        in_training = training or bool(arguments(node)[1].get("training"))
+        if isinstance(layer, keras.Model):
+            # A shared model's inner tensors are the same objects at every call; each call has keys of its own.
+            inner = _functional(layer, path)
+            inside: dict[int, int] = {}
+            for key, given, taken in zip(sources, node.input_tensors, _inputs_in_order(inner, node), strict=True):
+                if len(given.shape) != len(taken.shape):
+                    refuse(f"model {path!r}", f"an input of shape {given.shape}", f"its own, {taken.shape}")
+                if given.dtype != taken.dtype:  # which a call of the model casts it to
+                    cast = cast_node(given, taken.dtype)
+                    made = next(fresh)
+                    yield Step(cast.operation, f"{path}/cast", (key,), (made,), cast, in_training)
+                    key = made
+                inside[id(taken)] = key
+            yield from _walk(inner, inside, f"{path}/", fresh, in_training)
+            keys |= {id(outer): inside[id(result)] for outer, result in zip(node.outputs, inner.outputs, strict=True)}
+            continue
+        keys |= {id(tensor): next(fresh) for tensor in node.outputs}
+        results = tuple(keys[id(tensor)] for tensor in node.outputs)
+        yield Step(layer, path, sources, results, node, in_training)
 
 
 def _inputs_in_order(model: keras.Model, node: Any) -> list[keras.KerasTensor]:
     """The inputs of a nested model as a call lists its tensors: by name where it gives them so."""
-    given = next(iter((*node.arguments.args, *node.arguments.kwargs.values())))
-    if isinstance(given, dict) and not isinstance(model._inputs_struct, dict):
+    args, kwargs = arguments(node)
+    given = next(iter((*args, *kwargs.values())))
+    if isinstance(given, dict) and not takes_dict(model):
         named = {tensor.name: tensor for tensor in model.inputs}
         return [named[name] for name in sorted(given)]
     return model.inputs
@@ -261,31 +287,6 @@ def run_steps(
     return {key: values[key] for key in wanted}
 
 
-def check_one_image(graph: Graph, axes: tuple[int, ...] = (2,)) -> None:
-    """See that the model takes one image with two spatial axes, or one of the other numbers of `axes`.
-
-    Raises:
-        InputError: for several inputs, a vector, or another number of axes.
-    """
-    shapes = [tuple(tensor.shape[1:]) for tensor in graph.model.inputs]
-    if len(shapes) != 1 or len(shapes[0]) - 1 not in axes:
-        form = "one image, (height, width, channels)"
-        if 1 in axes:
-            form += ", or one sequence, (length, channels)"
-        received = " and ".join(str(shape) for shape in shapes)
-        raise InputError(f"model {graph.model.name!r}: takes {received}; accepted: {form}")
-
-
-def check_one_output(model: keras.Model) -> None:
-    """See that the model has one output.
-
-    Raises:
-        InputError: where it has several.
-    """
-    if len(model.outputs) != 1:
-        raise InputError(f"model {model.name!r}: has {len(model.outputs)} outputs; accepted: one, a vector of classes")
-
-
 def check_size(size: Any, axes: int) -> tuple[int, ...]:
     """An `image_size` as whole numbers, one for each of `axes` axes.
 
@@ -297,11 +298,11 @@ def check_size(size: Any, axes: int) -> tuple[int, ...]:
     except TypeError:
         sides = ()
     if len(sides) != axes or min(sides, default=0) < 1:
-        raise InputError(f"image_size: received {size}; accepted: {axes} number{'s' * (axes > 1)} above 0")
+        refuse("image_size", f"{size}", f"{axes} number{'s' * (axes > 1)} above 0")
     return sides
 
 
-def shapes_at(graph: Graph, size: tuple[int, ...] | None) -> dict[int, tuple[int | None, ...]]:
+def shapes_at(graph: Graph, size: Shape | None) -> dict[int, Shape]:
     """The shape of every tensor without the batch, for an image of `size`; None where that leaves it open.
 
     Raises:
@@ -310,8 +311,8 @@ def shapes_at(graph: Graph, size: tuple[int, ...] | None) -> dict[int, tuple[int
     sources = graph.model.inputs
     shapes = {key: tuple(tensor.shape[1:]) for key, tensor in zip(graph.inputs, sources, strict=True)}
     for step in graph.steps:
-        shapes |= {key: tuple(made.shape[1:]) for key, made in zip(step.outputs, step.node.outputs, strict=True)}
-    axes = graph.layout.spatial
+        shapes |= {key: tuple(made.shape[1:]) for key, made in zip(step.outputs, step.made, strict=True)}
+    axes = graph.axes.spatial
     if size is None or (tuple(sources[0].shape[axes]) == size and not any(None in shape for shape in shapes.values())):
         return shapes
     probe = [1, *sources[0].shape[1:]]

@@ -1,73 +1,126 @@
 """Where a classifier's feature map ends and its head begins."""
 
-from keras import layers
+from dataclasses import dataclass
 
 from zoo.errors import InputError
-from zoo.network.graph import AUGMENTATIONS, Graph, Step
-from zoo.network.positions import global_pooling, moves, refuse_own_code
+from zoo.network.graph import Axes, Graph, Shape, Step
+from zoo.network.layer_kinds import AUGMENTATIONS, is_elementwise, rearranges
+from zoo.network.rules import Kind, global_pooling, moves_of, refuse_own_code
 
 
-def head_collapses(graph: Graph) -> frozenset[int]:
-    """Indices of the steps at which a map becomes the vector that the outputs are computed from.
+@dataclass(frozen=True)
+class Head:
+    """The steps, by their indices, at which maps become vectors, and what every tensor is, by its key.
 
-    A global pooling whose result is merged with a map again (squeeze-and-excitation) is inside the network: not one.
+    `collapses`: those whose vectors the outputs are computed from. `blocks`: global poolings inside the network, whose
+    vectors are merged with a map again (squeeze-and-excitation).
     """
-    spatial: dict[int, bool] = dict.fromkeys(graph.inputs, True)
-    origins: dict[int, frozenset[int]] = dict.fromkeys(graph.inputs, frozenset())
-    found: set[int] = set()
-    inside: set[int] = set()
-    for index, step in enumerate(graph.steps):
-        is_map = any(spatial[key] for key in step.inputs)
-        origin = frozenset().union(*(origins[key] for key in step.inputs if not spatial[key]))
-        if is_map and _collapses(step, graph):
-            found.add(index)
-            is_map, origin = False, frozenset({index})
-        elif is_map:
-            inside |= origin
-            origin = frozenset()
-        for key in step.outputs:
-            spatial[key], origins[key] = is_map, origin
-    return frozenset(found - inside)
+
+    collapses: frozenset[int]
+    blocks: frozenset[int]
+    kinds: dict[int, Kind]
+    origins: dict[int, frozenset[int]]
+
+    @classmethod
+    def of(cls, graph: Graph) -> "Head":
+        """Find the head of a graph."""
+        kinds: dict[int, Kind] = dict.fromkeys(graph.inputs, "map")
+        origins: dict[int, frozenset[int]] = dict.fromkeys(graph.inputs, frozenset())
+        collapses: set[int] = set()
+        blocks: set[int] = set()
+        for index, step in enumerate(graph.steps):
+            origin = frozenset().union(*(origins[key] for key in step.inputs if kinds[key] == "vector"))
+            if all(kinds[key] == "vector" for key in step.inputs):
+                kind: Kind = "vector"
+            elif _collapses(graph, step):
+                collapses.add(index)
+                kind, origin = "vector", frozenset({index})
+            else:
+                blocks |= origin
+                kind = "plane" if len(step.output_shape) == graph.axes.rank - 1 else "map"
+                origin = frozenset()
+            for key in step.outputs:
+                kinds[key], origins[key] = kind, origin
+        return cls(frozenset(collapses - blocks), frozenset(blocks), kinds, origins)
 
 
-def refuse_unknown_reach(graph: Graph, collapses: frozenset[int]) -> None:
-    """See that every layer is Keras's own, and every layer on a map one whose reach over positions is known.
+def refuse_unknown_reach(graph: Graph, head: Head) -> None:
+    """Check that every layer is Keras's own or registered, and every layer on a map one whose reach is known.
 
     Raises:
-        InputError: naming the layer (attention, Permute, recurrent, Lambda) that could not be slid; or one that is
-            called with training=True, whose answers are random or depend on the batch.
+        InputError: naming the layer (attention, recurrent, Lambda) that could not be slid; one that is called with
+            training=True, whose answers are random or depend on the batch; or one whose vector, of the whole image,
+            serves a block inside the network and the head at once, which a cell's window and the image would both be.
     """
-    vectors: set[int] = set()
     for index, step in enumerate(graph.steps):
         refuse_own_code(step)
-        if set(step.inputs) <= vectors:
-            vectors.update(step.outputs)
-        elif index in collapses or global_pooling(step, graph.layout):
-            vectors.update(step.outputs)
-        else:
-            moves(step, graph.layout)
+        on_vectors = all(head.kinds[key] == "vector" for key in step.inputs)
+        if on_vectors:
+            _refuse_shared_pooling(graph, head, step)
+        elif index not in head.collapses and not global_pooling(step, graph.axes):
+            moves_of(step, head.kinds, graph.axes)
         if step.training and not isinstance(step.layer, AUGMENTATIONS):
             raise InputError(f"layer {step.path!r}: is called with training=True; accepted: the model for inference")
+    for key in graph.outputs:
+        for index in head.origins[key] & head.blocks:
+            raise _serves_both(graph.steps[index])
 
 
-def refuse_broadcasts(graph: Graph, sizes: dict[int, tuple[int | None, ...]]) -> None:
-    """See that maps that are merged have one size, for one position repeated is so at the training size alone.
+def refuse_broadcasts(graph: Graph, head: Head, shapes: dict[int, Shape]) -> None:
+    """Check that maps that are merged have one size, for one position repeated is so at the training size alone.
 
-    `sizes`: the shape of every tensor there, without the batch. What a global pooling made is one position at any size.
+    `shapes`: those of every tensor there, without the batch. A vector is one position at any size.
 
     Raises:
-        InputError: naming the layer.
+        InputError: naming the layer; or the one that spreads a vector over the positions of one size.
     """
-    pooled: set[int] = set()
+    makers = {key: step for step in graph.steps for key in step.outputs}
     for step in graph.steps:
-        if set(step.inputs) <= pooled or global_pooling(step, graph.layout):
-            pooled.update(step.outputs)
-        found = {graph.layout.sides((None, *sizes[key])) for key in step.inputs if key not in pooled}
-        if len(found) > 1:
-            received = " and ".join(" x ".join(map(str, sides)) for sides in sorted(found))
+        maps = [key for key in step.inputs if head.kinds[key] != "vector"]
+        sides = {_sides(graph.axes, shapes[key]) for key in maps}
+        if len(sides) > 1:
+            received = " and ".join(" x ".join(map(str, each)) for each in sorted(sides))
             raise InputError(f"layer {step.path!r}: merges maps of {received} positions; accepted: one size")
+        for key in step.inputs if maps else ():
+            spread = head.kinds[key] == "vector" and len(shapes[key]) == graph.axes.rank - 1
+            if spread and any(side != 1 for side in _sides(graph.axes, shapes[key])):
+                size = " x ".join(map(str, _sides(graph.axes, shapes[key])))
+                raise InputError(
+                    f"layer {makers[key].path!r}: spreads a vector of the whole map over {size} positions, those of "
+                    "one image size; accepted: one position, which a merge repeats at any size"
+                )
 
 
-def _collapses(step: Step, graph: Graph) -> bool:
-    flattens = isinstance(step.layer, layers.Flatten | layers.Reshape) and len(step.output_shape) == 2
-    return flattens or global_pooling(step, graph.layout) is not None
+def _sides(axes: Axes, shape: Shape) -> Shape:
+    """The sides of a map or plane, of its shape without the batch."""
+    return axes.sides((None, *shape)) if len(shape) == axes.rank - 1 else tuple(shape)
+
+
+def _refuse_shared_pooling(graph: Graph, head: Head, step: Step) -> None:
+    origins = frozenset().union(*(head.origins[key] for key in step.inputs))
+    if origins & head.collapses and origins & head.blocks:
+        raise _serves_both(graph.steps[min(origins & head.blocks)])
+
+
+def _serves_both(step: Step) -> InputError:
+    return InputError(
+        f"layer {step.path!r}: its vector serves a block inside the network, which looks at the whole image, and the "
+        "head, whose cells look at a window each; accepted: a pooling of its own for each"
+    )
+
+
+def _collapses(graph: Graph, step: Step) -> bool:
+    """Whether a step on a map makes a vector, or begins to turn it into one."""
+    if rearranges(step.layer):
+        return len(step.output_shape) == 2 or _leads_to_vector(graph, step)
+    return global_pooling(step, graph.axes) is not None
+
+
+def _leads_to_vector(graph: Graph, step: Step) -> bool:
+    """Whether all that reads a rearranged map goes on to make a vector of it, without looking at what is in it."""
+    readers = [graph.steps[index] for index in graph.readers.get(step.outputs[0], ())]
+    return bool(readers) and all(
+        (rearranges(reader.layer) and len(reader.output_shape) == 2)
+        or ((rearranges(reader.layer) or is_elementwise(reader.layer)) and _leads_to_vector(graph, reader))
+        for reader in readers
+    )

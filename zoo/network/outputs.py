@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from zoo.card import card
-from zoo.network.graph import Graph, Step, check_one_output, run_steps, trace
+from zoo.network.graph import Graph, Step, run_steps
 from zoo.scores import Outputs
 
 # Layers that hand on or average what they get, so that probabilities stay probabilities.
@@ -25,44 +24,25 @@ _CARRIERS = (
 )
 
 
-def outputs_are(model: keras.Model) -> Outputs:
-    """What the first output is: "probabilities" after a softmax, "sigmoid" after a sigmoid, else "logits"."""
-    return _output_kinds(trace(model))[0]
-
-
-def class_names(model: keras.Model) -> tuple[str, ...]:
-    """The names of the classes, or their numbers where the model's file has no names; a single output is class 1's.
-
-    Raises:
-        InputError: for a model with several outputs.
-    """
-    check_one_output(model)
-    units = model.output_shape[-1]
-    return card(model).class_names or (tuple(str(index) for index in range(units)) if units > 1 else ("1",))
-
-
-def scores_before(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
-    """Every output of `model` on `images`, without the softmax or sigmoid at its end.
+def scores_before(graph: Graph, images: np.ndarray) -> list[np.ndarray]:
+    """Every output of a model on `images`, (B, ...) arrays, without the softmax or sigmoid at its end.
 
     Two models are compared here: a saturated softmax is equal for very different scores, and a sigmoid's small values
     differ by rounding alone.
     """
-    graph = trace(model)
-    dtype = graph.model.inputs[0].dtype
-    if not keras.backend.is_float_dtype(dtype):
-        images = images.astype(dtype)
-    if not any(kind != "logits" for kind in _output_kinds(graph)):
-        return [keras.ops.convert_to_numpy(scores) for scores in keras.tree.flatten(model(images, training=False))]
-    images = keras.ops.convert_to_tensor(images)
-    return [keras.ops.convert_to_numpy(scores) for scores in before_activation(model)(images)]
+    return [keras.ops.convert_to_numpy(scores) for scores in before_activation(graph)(as_taken(graph, images))]
 
 
-def before_activation(model: keras.Model) -> Callable[[Any], list[Any]]:
+def as_taken(graph: Graph, images: np.ndarray) -> Any:
+    """Images as the model's input takes them: of its dtype, to which Keras casts them."""
+    return keras.ops.convert_to_tensor(images, dtype=graph.model.inputs[0].dtype)
+
+
+def before_activation(graph: Graph) -> Callable[[Any], list[Any]]:
     """What `scores_before` computes, as a function from images to outputs, tensors of the backend.
 
     It makes no variables when it is called, so that it can be traced and differentiated.
     """
-    graph = trace(model)
     applied = without_activations(graph)
 
     def compute(images: Any) -> list[Any]:
@@ -87,9 +67,10 @@ def without_activations(graph: Graph) -> list[keras.Operation | None]:
     return applied
 
 
-def _output_kinds(graph: Graph) -> list[Outputs]:
+def kinds_of_outputs(graph: Graph) -> tuple[Outputs, ...]:
+    """What each output of a graph is: "probabilities" after a softmax, "sigmoid" after a sigmoid, else "logits"."""
     kinds = _kinds(graph)
-    return [kinds[key] for key in graph.outputs]
+    return tuple(kinds[key] for key in graph.outputs)
 
 
 def _kinds(graph: Graph) -> dict[int, Outputs]:

@@ -17,7 +17,8 @@ from keras import layers, ops
 
 from zoo.convert.affine import scale_and_shift
 from zoo.errors import InputError, unknown
-from zoo.network.graph import Graph, Step, check_one_image, check_one_output, run_steps, trace
+from zoo.network.graph import Graph, Step, run_steps
+from zoo.network.network import Network
 
 Engine = Literal["keras", "openvino"]
 Precision = Literal["float32", "bfloat16"]
@@ -51,20 +52,15 @@ def make_engine(fcn: keras.Model, name: Engine = "keras", precision: Precision |
     """
     if name not in ENGINES:
         raise InputError(unknown("engine", name, ENGINES))
-    graph = trace(fcn)
-    check_one_image(graph)
-    check_one_output(fcn)
+    network = Network.of(fcn)
+    network.check_one_image()
+    network.check_one_output()
+    graph = network.graph
     if name == "openvino":
         return _openvino(graph, precision or "float32")
     if precision is not None:
         raise InputError(f"precision: received {precision!r}; accepted for the engine 'keras': none, it is the model's")
     return _keras(graph)
-
-
-def compute_dtype(fcn: keras.Model) -> np.dtype:
-    """The type of pixels and scores: float64 for a model that answers in it, else float32."""
-    is_double = keras.backend.standardize_dtype(fcn.outputs[0].dtype) == "float64"
-    return np.dtype(np.float64 if is_double else np.float32)
 
 
 # From the smallest range to the largest.
@@ -81,7 +77,7 @@ def check_scores(
     """
     if np.isfinite(scores).all():
         return scores
-    used = {getattr(step.layer, "compute_dtype", None) for step in trace(model).steps}
+    used = Network.of(model).compute_dtypes
     computed = (precision or "float32") if engine == "openvino" else next(filter(used.__contains__, _RANGES), "float32")
     raise InputError(
         f"{what}: received scores that are not finite, computed in {computed} by the engine {engine!r}; accepted: "

@@ -11,7 +11,6 @@ without computing twice what the shifts share.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -21,51 +20,12 @@ from keras import ops
 
 from zoo.convert.conversion import convolutionalize
 from zoo.errors import InputError
-from zoo.network.geometry import Geometry, geometry
-from zoo.network.graph import Graph, Step, check_one_image, check_one_output, trace
-from zoo.network.positions import Border, Move, Slide, moves
-from zoo.network.program import Ints, size_after
+from zoo.network.geometry import Geometry
+from zoo.network.graph import Step
+from zoo.network.moves import Border, Lattice, Slide
+from zoo.network.network import Network
+from zoo.network.program import Ints
 from zoo.scanning.engines import Run, make_engine
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """The positions along one axis at which a map is known: `size` of them, `pitch` pixels apart, the first at 0.
-
-    Fragment f of `fragments` holds the positions f, f + fragments, ...: neighbours in it are one stride of the plain
-    network apart, so that the network's layers run on a fragment as they are.
-    """
-
-    size: int
-    pitch: int = 1
-    fragments: int = 1
-
-    @property
-    def stride(self) -> int:
-        """Pixels between neighbours in a fragment: the stride of the plain network."""
-        return self.pitch * self.fragments
-
-    @property
-    def length(self) -> int:
-        """Rows of every fragment; the last one may lie beyond the map, and holds nothing of meaning then."""
-        return -(-self.size // self.fragments)
-
-
-def lattice_after(move: Move, lattices: list[Lattice], stride: int) -> Lattice:
-    """The positions that a grid of `stride` pixels needs after a move without padding.
-
-    A cell at a multiple of `stride` looks at positions whole strides of the map away from it, so the map is needed at
-    the multiples of the greatest common divisor of the two, and nowhere else.
-    """
-    first = lattices[0]
-    if isinstance(move, Slide):
-        plain = first.stride * move.stride
-        pitch = math.gcd(stride, plain)
-        room = first.size - 1 - (move.extent - 1) * first.fragments
-        return Lattice(max(room // (pitch // first.pitch) + 1, 0), pitch, plain // pitch)
-    if isinstance(move, Border):
-        return replace(first, size=max(first.size + (move.before + move.after) * first.fragments, 0))
-    return replace(first, size=min(lattice.size for lattice in lattices))
 
 
 @dataclass(frozen=True)
@@ -90,7 +50,7 @@ class FinerGeometry(Geometry):
         if self.padding_free:
             return True
         shifted = ([length for _, length in self.shifts(side, axis)] for axis, side in enumerate(size))
-        return all(self._program.fits(*lengths) for lengths in product(*shifted))
+        return all(self.program.fits(*lengths) for lengths in product(*shifted))
 
     def keeps_function(self, *size: int) -> bool:
         """Whether branches meet in every shift of an image as at the training size; see `Geometry.keeps_function`."""
@@ -128,13 +88,19 @@ class FinerGeometry(Geometry):
             length = side - shift
             if stride < total and self.shifts_with_size:
                 length -= (length - self.window[axis]) % total
-            if length > 0 and self._program.fold(length, size_after, axis) > 0:
+            if length > 0 and self.program.cells(axis, length) > 0:
                 yield shift, length
+
+    def lattices(self, axis: int, side: int) -> dict[int, Lattice]:
+        """The positions at which the grid needs every tensor, by its key, for an image of `side` rows, unpadded."""
+        return self.program.values(
+            Lattice(side), lambda move, lattices: move.lattice(lattices, self.stride[axis]), axis
+        )
 
     def _cells(self, side: int, axis: int) -> int:
         if not self.padding_free:
-            return sum(self._program.fold(length, size_after, axis) for _, length in self.shifts(side, axis))
-        positions = self._program.fold(Lattice(side), partial(lattice_after, stride=self.stride[axis]), axis).size
+            return sum(self.program.cells(axis, length) for _, length in self.shifts(side, axis))
+        positions = self.lattices(axis, side)[self.program.grid].size
         inside = (side - self.offset[axis] - self.window[axis]) // self.stride[axis] + 1
         return max(min(positions, inside), 0)
 
@@ -155,10 +121,10 @@ def finer_geometry(
     Raises:
         InputError: where `stride` is no divisor; for a model that pools over the whole image, or enlarges its maps.
     """
-    graph = trace(fcn)
-    check_one_image(graph)
-    plain = geometry(fcn, image_size)
-    _refuse_no_grid(graph, plain)
+    network = Network.of(fcn)
+    network.check_one_image()
+    plain = network.geometry(image_size)
+    _refuse_no_grid(network, plain)
     steps = _check_stride(stride, plain.stride)
     finer = FinerGeometry(
         **{each.name: getattr(plain, each.name) for each in fields(Geometry)} | {"stride": steps},
@@ -170,7 +136,7 @@ def finer_geometry(
     offset = list(plain.offset or (0, 0))
     for axis, (step, total) in enumerate(zip(steps, plain.stride, strict=True)):
         if aligns and step < total:
-            offset[axis] = geometry(fcn, plain.window).offset[axis]
+            offset[axis] = network.geometry(plain.window).offset[axis]
     known = plain.offset is not None or all(map(int.__lt__, steps, plain.stride))
     return replace(finer, offset=tuple(offset) if known else None)
 
@@ -196,12 +162,13 @@ class FinerRunner:
         Raises:
             InputError: see `finer_geometry`; and for a model with several outputs.
         """
-        check_one_output(fcn)
+        Network.of(fcn).check_one_output()
         self.fcn = convolutionalize(fcn)
         self.geometry = finer_geometry(self.fcn, stride)
         self._run = run or make_engine(self.fcn)
-        self._graph = trace(self.fcn)
-        self._steps = [(step, moves(step, self._graph.layout)) for step in self._graph.steps]
+        network = Network.of(self.fcn)
+        self._graph = network.graph
+        self._steps = [(step, network.moves(index)) for index, step in enumerate(self._graph.steps)]
         self._last_use = {key: index for index, step in enumerate(self._graph.steps) for key in step.inputs}
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -219,7 +186,7 @@ class FinerRunner:
         for index, (step, step_moves) in enumerate(self._steps):
             before = [lattices[key] for key in step.inputs]
             after = tuple(
-                lattice_after(move, list(along), stride)
+                move.lattice(along, stride)
                 for move, along, stride in zip(step_moves, zip(*before, strict=True), self.geometry.stride, strict=True)
             )
             if 0 in (after[0].size, after[1].size):
@@ -324,15 +291,15 @@ def _check_stride(stride: int | tuple[int, int], total: Ints) -> Ints:
     return tuple(int(step) for step in steps)
 
 
-def _refuse_no_grid(graph: Graph, plain: Geometry) -> None:
+def _refuse_no_grid(network: Network, plain: Geometry) -> None:
     """See that the network does the same at every shift of its image."""
     if not plain.bounded:
         raise InputError(
-            f"stride: a block inside model {graph.model.name!r} pools over the whole image, so its cells are no crops' "
+            f"stride: a block inside model {network.name!r} pools over the whole image, so its cells are no crops' "
             "answers; accepted for it: no stride"
         )
     if plain.upsampling or plain.global_blocks:
         raise InputError(
-            f"stride: model {graph.model.name!r} enlarges its maps, so neighbouring cells share what they see; "
+            f"stride: model {network.name!r} enlarges its maps, so neighbouring cells share what they see; "
             "accepted for it: no stride"
         )

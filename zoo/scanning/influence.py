@@ -16,9 +16,9 @@ import numpy as np
 
 from zoo.convert.conversion import convolutionalize
 from zoo.errors import InputError
-from zoo.network.geometry import Geometry, geometry
-from zoo.network.graph import check_one_output
-from zoo.network.outputs import before_activation, class_names, outputs_are
+from zoo.network.geometry import Geometry
+from zoo.network.network import Network
+from zoo.network.outputs import before_activation
 from zoo.pictures import check_finite
 from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import open_pixels
@@ -160,13 +160,14 @@ def influence(
     backend = keras.backend.backend()
     if backend not in _GRADIENTS:
         raise InputError(f"influence: KERAS_BACKEND is {backend!r}; accepted: {', '.join(_GRADIENTS)}")
-    check_one_output(fcn)
+    Network.of(fcn).check_one_output()
     fcn = convolutionalize(fcn)
+    network = Network.of(fcn)
     with open_pixels(fcn, image) as source:
-        placed = geometry(fcn, source.shape[:2])
+        placed = network.geometry(source.shape[:2])
         check_fit(fcn, placed)
         _check_cell(placed, cell)
-        names = class_names(fcn)
+        names = network.class_names
         if class_index is not None and class_index not in range(len(names)):
             raise InputError(f"class: received {class_index!r}; accepted: 0 to {len(names) - 1}")
         tile = tile_of(placed, *cell)
@@ -176,7 +177,7 @@ def influence(
     scores = keras.ops.convert_to_numpy(fcn(batch, training=False))[here].astype(np.float64)
     check_scores(scores, f"cell {cell[0]},{cell[1]}", fcn)
     chosen = int(scores.argmax()) if class_index is None else class_index
-    outputs = before_activation(fcn)
+    outputs = before_activation(network.graph)
     gradient = _GRADIENTS[backend](lambda images: outputs(images)[0][(*here, chosen)], batch)
     check_scores(gradient, f"cell {cell[0]},{cell[1]}: influence", fcn)
     rows, columns = tile.pixels
@@ -188,7 +189,7 @@ def influence(
         scores=scores,
         geometry=placed,
         class_names=names,
-        outputs=outputs_are(fcn),
+        outputs=network.outputs_are[0],
     )
 
 

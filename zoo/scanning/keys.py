@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.network.graph import trace
+from zoo.network.network import Network
 from zoo.pictures import other_files
 from zoo.scanning.pixels import Pixels, release
 
@@ -28,7 +28,7 @@ class FilesKey(str):
 def model_key(fcn: keras.Model) -> str:
     """What a model computes as text: a hash of its layers, their settings and weights, without their names."""
     found = hashlib.blake2b(digest_size=8)
-    for step in trace(fcn).steps:
+    for step in Network.of(fcn).graph.steps:
         config = step.layer.get_config() if isinstance(step.layer, keras.Layer) else {}
         settings = {key: value for key, value in config.items() if key != "name"}
         found.update(json.dumps([type(step.layer).__name__, settings], default=str, sort_keys=True).encode())

@@ -1,8 +1,7 @@
 """How much memory a tile takes, and the largest tile that a budget allows."""
 
 import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Collection
 
 import keras
 import numpy as np
@@ -10,10 +9,9 @@ import psutil
 
 from zoo.errors import InputError
 from zoo.network.geometry import Geometry
-from zoo.network.graph import Graph, trace, unused_after
-from zoo.network.program import program_of, size_after
-from zoo.scanning.engines import compute_dtype
-from zoo.scanning.finer import FinerGeometry, Lattice, lattice_after
+from zoo.network.graph import needed_steps, unused_after
+from zoo.network.network import Network
+from zoo.scanning.finer import FinerGeometry
 from zoo.scanning.tiles import Layout
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -44,38 +42,39 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-def tile_memory(fcn: keras.Model | Graph, placed: Geometry | None = None) -> Callable[[int, int], int]:
+def tile_memory(
+    network: Network, placed: Geometry | None = None, outputs: Collection[int] | None = None
+) -> Callable[[int, int], int]:
     """The function (height, width) -> bytes: what an engine takes for pixels of that size, at most.
-
-    `fcn` is a model, or a part of its graph.
 
     That is the largest sum of tensors that live at a time, and what kernels take to work on them. A layer's output
     counts twice while the layer is at work, because a bias, a normalisation and an activation make a tensor each. With
     the geometry of a finer grid, it is what `zoo.scanning.finer` takes: without padding a layer's phases are picked
-    from its input, and made, joined and sorted one after the other.
+    from its input, and made, joined and sorted one after the other. `outputs`: the keys of the tensors that are wanted,
+    where they are not the network's own.
     """
-    graph = fcn if isinstance(fcn, Graph) else trace(fcn)
-    program = program_of(graph, None)
-    unused = unused_after(graph.steps, graph.outputs)
+    graph, outputs = network.graph, network.graph.outputs if outputs is None else outputs
+    steps = [graph.steps[index] for index in needed_steps(graph.steps, (), outputs)]
+    unused = unused_after(steps, outputs)
     image = graph.model.inputs[0]
     bytes_of = {graph.inputs[0]: _bytes_a_position(image)}
-    for step in graph.steps:
-        made = zip(step.outputs, step.node.outputs, strict=True)
+    for step in steps:
+        made = zip(step.outputs, step.made, strict=True)
         bytes_of |= {key: _bytes_a_position(tensor) for key, tensor in made}
-    pixel = 3 * image.shape[-1] * compute_dtype(graph.model).itemsize
+    pixel = 3 * image.shape[-1] * network.dtype.itemsize
     in_fragments = isinstance(placed, FinerGeometry) and placed.padding_free
 
     def positions(side: int, axis: int) -> dict[int, int]:
         if not in_fragments:
-            return program.values(side, size_after, axis)
-        lattices = program.values(Lattice(side), partial(lattice_after, stride=placed.stride[axis]), axis)
+            return network.program.sizes(axis, side)
+        lattices = placed.lattices(axis, side)
         return {key: lattice.length * lattice.fragments for key, lattice in lattices.items()}
 
     def need(height: int, width: int) -> int:
         rows, columns = positions(height, 0), positions(width, 1)
         size = {key: rows[key] * columns[key] * each for key, each in bytes_of.items()}
         living = peak = size[graph.inputs[0]]
-        for step, done in zip(graph.steps, unused, strict=True):
+        for step, done in zip(steps, unused, strict=True):
             made = sum(size[key] for key in step.outputs)
             at_work = sum(size[key] for key in step.inputs) + 3 * made if in_fragments else 2 * made
             peak = max(peak, living + at_work)
@@ -100,7 +99,7 @@ def choose_tile(fcn: keras.Model, layout: Layout, memory: int | None, scores: in
         InputError: where not even a tile of one cell, or a model's image that cannot be cut, fits the budget.
     """
     placed, held = layout.geometry, resident() + scores
-    need = tile_memory(fcn, placed)
+    need = tile_memory(Network.of(fcn), placed)
     height, width = placed.image_size
     if not placed.bounded:
         budget = available() if memory is None else memory - held

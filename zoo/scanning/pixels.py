@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from zoo.card import card
-from zoo.network.graph import check_one_image, trace
+from zoo.network.network import Network
 from zoo.pictures import Choice, Resized, Wanted, check_array, level_for, open_picture, read_picture, release
 
 
@@ -88,7 +88,7 @@ def open_pixels(
     if isinstance(image, Pixels):
         yield image
         return
-    check_one_image(trace(model))
+    Network.of(model).check_one_image()
     if not isinstance(image, str | Path):
         check_array(image, wanted(model))
         yield Pixels(image)
@@ -108,5 +108,5 @@ def read_pixels(
         InputError: where it cannot be read, or has other channels or another sample type than the model's images; for
             a model that takes something else than one image.
     """
-    check_one_image(trace(model))
+    Network.of(model).check_one_image()
     return read_picture(path, wanted(model), choice)

@@ -6,7 +6,7 @@ spatial pyramid (He et al. 2014, section 2.2), pools over the box's part directl
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,13 +14,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zoo.card import card
 from zoo.errors import InputError, unknown
-from zoo.network.graph import Graph, Step, check_one_image, check_one_output, needed_steps, run_steps, shapes_at, trace
-from zoo.network.head import head_collapses
-from zoo.network.outputs import class_names, outputs_are
-from zoo.network.positions import global_pooling
-from zoo.network.program import Span, spans
+from zoo.network.graph import Step, needed_steps, run_steps
+from zoo.network.moves import Span
+from zoo.network.network import Network
+from zoo.network.rules import global_pooling
 from zoo.pictures import check_finite
 from zoo.progress import track
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
@@ -60,17 +58,14 @@ class Regions:
             InputError: where there is no such place or the map before it is not of finite reach, the training size is
                 not known, or the model takes or gives several things.
         """
-        self.graph = trace(model)
-        check_one_image(self.graph)
-        check_one_output(model)
-        self.model = model
-        self.window = _training_size(model)
-        self._collapses, self.map = _split(self.graph, self.window)
+        self.network = Network.of(model)
+        self.network.check_one_image()
+        self.network.check_one_output()
+        self.model, self.graph = model, self.network.graph
+        self.window = _training_size(self.network)
+        self._collapses, self.map = _split(self.network, self.window)
         self._trained = self._spans(self.window)
-        *self.map_size, self._channels = shapes_at(self.graph, self.window)[self.map]
-        inside = needed_steps(self.graph.steps, (), [self.map])
-        steps = tuple(self.graph.steps[index] for index in inside)
-        self.body = replace(self.graph, outputs=(self.map,), steps=steps)
+        *self.map_size, self._channels = self.network.shapes(self.window)[self.map]
 
     def feature_map(self, images: Any) -> Any:
         """The body's map of images of any size: (B, H, W, C) -> (B, rows, cols, channels)."""
@@ -128,19 +123,20 @@ class Regions:
         return max(_AT_ONCE // int(gathered * self._channels), 1)
 
     def _spans(self, size: tuple[int, int]) -> tuple[Span, Span]:
-        return spans(self.graph, tuple(size))[self.map]
+        return self.network.spans(tuple(size))[self.map]
 
 
-def _split(graph: Graph, window: tuple[int, int]) -> tuple[list[_Collapse], int]:
+def _split(network: Network, window: tuple[int, int]) -> tuple[list[_Collapse], int]:
     """Where the map becomes a vector, and the key of that map."""
-    steps = [graph.steps[index] for index in sorted(head_collapses(graph))]
+    graph = network.graph
+    steps = [graph.steps[index] for index in sorted(network.head.collapses)]
     makers = {key: step for step in graph.steps for key in step.outputs}
-    shapes = shapes_at(graph, window)
+    shapes = network.shapes(window)
     found, sources = [], set()
     for step in steps:
         (source,), size, pool = step.inputs, None, "max"
         before = makers.get(source)
-        kind = global_pooling(step, graph.layout)
+        kind = global_pooling(step, graph.axes)
         if kind is not None:
             size, pool = (1, 1), kind
         elif before is not None and isinstance(before.layer, _ADAPTIVE):
@@ -154,7 +150,7 @@ def _split(graph: Graph, window: tuple[int, int]) -> tuple[list[_Collapse], int]
     if len(sources) > 1:
         raise InputError(f"model {name!r}: its head begins at {len(sources)} maps; accepted: a head on the last one")
     (source,) = sources
-    reach = spans(graph, window)[source]
+    reach = network.spans(window)[source]
     if reach is None or any(np.isinf(span.extent) for span in reach):
         cause = "a layer's reach is not known" if reach is None else "a block inside pools over the whole image"
         raise InputError(f"model {name!r}: its last map is not local ({cause}); accepted for it: --way crops")
@@ -192,8 +188,9 @@ def score_boxes(
     """
     if way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
-    check_one_image(trace(model))
-    check_one_output(model)
+    network = Network.of(model)
+    network.check_one_image()
+    network.check_one_output()
     with open_pixels(model, image) as source:
         further = boxes.further if isinstance(boxes, Boxes) else ()
         given = check_boxes(boxes, source.shape[:2])
@@ -207,14 +204,14 @@ def score_boxes(
         else:
             scores = (_by_regions if way == "roi" else _by_crops)(model, source, boxes, progress)
     beyond = int((boxes != given).any(1).sum())
-    return BoxScores(given, scores, class_names(model), outputs_are(model), further, beyond)
+    return BoxScores(given, scores, network.class_names, network.outputs_are[0], further, beyond)
 
 
 def _by_regions(model: keras.Model, source: Pixels, boxes: np.ndarray, progress: bool) -> np.ndarray:
     regions = Regions(model)
     height, width = source.shape[:2]
     cells = regions.cells(boxes, (height, width))
-    need, room = tile_memory(regions.body)(height, width), available()
+    need, room = tile_memory(regions.network, outputs=[regions.map])(height, width), available()
     if need > room:
         raise InputError(
             f"image: the feature map of {height} x {width} pixels takes about {size_text(need)} to compute; "
@@ -231,7 +228,7 @@ def _by_regions(model: keras.Model, source: Pixels, boxes: np.ndarray, progress:
 
 
 def _by_crops(model: keras.Model, source: Pixels, boxes: np.ndarray, progress: bool) -> np.ndarray:
-    window, size = _training_size(model), np.array(source.shape[:2])
+    window, size = _training_size(Network.of(model)), np.array(source.shape[:2])
     if (size < window).any():
         raise InputError(
             f"image: received {size[0]} x {size[1]} pixels; accepted: at least one window of {window[0]} x {window[1]}"
@@ -264,11 +261,11 @@ def _parts(order: np.ndarray, at_once: Callable[[np.ndarray], int], progress: bo
     return iter(track(parts, "scoring boxes", len(parts)) if progress else parts)
 
 
-def _training_size(model: keras.Model) -> tuple[int, int]:
-    size = card(model).image_size or tuple(model.inputs[0].shape[1:-1])
-    if None in size:
+def _training_size(network: Network) -> tuple[int, int]:
+    size = network.card.image_size or network.built_size
+    if size is None:
         raise InputError(
-            f"model {model.name!r}: its training size is not known; accepted: a model of fixed size, or one that was "
+            f"model {network.name!r}: its training size is not known; accepted: a model of fixed size, or one that was "
             "saved with it"
         )
     return size

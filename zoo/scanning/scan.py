@@ -10,17 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.card import card
 from zoo.convert.conversion import convolutionalize
 from zoo.errors import InputError, Interrupted
-from zoo.network.geometry import Geometry, geometry
-from zoo.network.graph import check_one_output, trace
-from zoo.network.outputs import class_names, outputs_are
-from zoo.network.program import smallest_image
+from zoo.network.geometry import Geometry
+from zoo.network.network import Network, geometry
 from zoo.pictures import Choice, check_finite, open_mask
 from zoo.progress import track
 from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
-from zoo.scanning.engines import Engine, Precision, Run, check_scores, compute_dtype, make_engine
+from zoo.scanning.engines import Engine, Precision, Run, check_scores, make_engine
 from zoo.scanning.finer import FinerRunner
 from zoo.scanning.keys import RULE, image_key, model_key
 from zoo.scanning.masks import cells_inside, check_some
@@ -131,14 +128,14 @@ class Scanner:
         Raises:
             InputError: for wrong ones, as far as they are wrong for every image.
         """
-        check_one_output(fcn)
+        Network.of(fcn).check_one_output()
         check_pooling(merge)
         self.fcn = convolutionalize(fcn)
         self.tile, self.stride, self.border, self.progress = tile, stride, border, progress
         self.memory = None if memory is None else parse_memory(memory)
         self.scales, self.merge = None if scales is None else check_scales(scales), merge
         self.engine, self.precision, self.choice = engine, precision, choice
-        self._dtype = compute_dtype(self.fcn)
+        self._dtype = Network.of(self.fcn).dtype
 
     def __call__(
         self,
@@ -169,7 +166,7 @@ class Scanner:
             if store is not None:
                 read = [each for each in (source.file, mask) if isinstance(each, str | Path)]
                 opened.enter_context(store.held(about, read))
-            outputs = outputs_are(self.fcn)
+            outputs = Network.of(self.fcn).outputs_are[0]
             if self.scales is None:
                 run = self._run  # before the tile is chosen: its weights take memory
                 side = self._side(layout, store, about)
@@ -183,7 +180,7 @@ class Scanner:
         return ScoreMap(
             scores,
             layout.geometry,
-            class_names(self.fcn),
+            Network.of(self.fcn).class_names,
             layout.image_size,
             outputs,
             self.border,
@@ -322,7 +319,7 @@ class Scanner:
             needed = _all(found) if is_whole else grid.needed(scanned, found.grid_shape)
             with source.resized(found.image_size) as pixels:
                 maps.append(self._fill(run, found, side, pixels, needed, own, key))
-        rows = merger(maps, grids, outputs_are(self.fcn), self.merge)
+        rows = merger(maps, grids, Network.of(self.fcn).outputs_are[0], self.merge)
         target = np.empty(shape, self._dtype) if store is None else store
         for index, first in enumerate(range(0, shape[0], step)):
             wanted = slice(first, min(first + step, shape[0]))
@@ -387,11 +384,11 @@ def _fill(
 def check_fit(fcn: keras.Model, placed: Geometry) -> None:
     """See that at least one window lies in the image, and every layer takes it."""
     height, width = placed.image_size
-    window = card(fcn).window
+    window = Network.of(fcn).card.window
     if window is not None and (height < window[0] or width < window[1]):
         accepted = f"at least one window of {window[0]} x {window[1]}"
     elif not placed.fits(height, width):
-        least = smallest_image(trace(fcn))
+        least = Network.of(fcn).smallest_image
         accepted = f"sides that every layer fits, from {least[0]} x {least[1]} on" if least else "a larger one"
     else:
         return

@@ -10,9 +10,10 @@ import keras
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.network.geometry import Geometry, geometry, pads
-from zoo.network.positions import Move, Repeat
-from zoo.network.program import Program, Span, span_after
+from zoo.network.geometry import Geometry
+from zoo.network.moves import Span
+from zoo.network.network import geometry
+from zoo.network.program import Program
 from zoo.scanning.finer import FinerGeometry, finer_geometry
 
 Border = Literal["none", "reflect", "shift"]
@@ -179,13 +180,13 @@ def _left_out(placed: Geometry, axis: int) -> _LeftOut:
     if not placed.bounded:
         return lambda first, last: (0, 0)
     if not isinstance(placed, FinerGeometry):
-        return _Cuts.of(placed._program, axis, placed.image_size[axis]).around
+        return _Cuts.of(placed.program, axis, placed.image_size[axis]).around
     stride, total = placed.stride[axis], placed.total_stride[axis]
     if placed.padding_free:
         cells = placed.grid_shape(*placed.image_size)[axis]
         return lambda first, last: (first * stride, (cells - last) * stride)
     phases = total // stride
-    shifts = [_Cuts.of(placed._program, axis, length) for _, length in placed.shifts(placed.image_size[axis], axis)]
+    shifts = [_Cuts.of(placed.program, axis, length) for _, length in placed.shifts(placed.image_size[axis], axis)]
     spare = min(cuts.spare for cuts in shifts)
     shifts = [replace(cuts, spare=spare) for cuts in shifts]
 
@@ -223,8 +224,8 @@ class _Cuts:
     @classmethod
     def of(cls, program: Program, axis: int, side: int) -> "_Cuts":
         """The cuts of an axis of `side` pixels."""
-        found = program.values(Span(0, 1, 1, side), _reach_after, axis)
-        padded = {key for row in program.rows if pads(row.moves[axis]) for key in row.inputs}
+        found = program.values(Span(0, 1, 1, side), lambda move, spans: move.reach(spans), axis)
+        padded = {key for each in program.instructions if each.moves[axis].pads for key in each.inputs}
         kept = [found[key] for key in padded | {program.image, program.grid}]
         grid = found[program.grid]
         return cls(
@@ -246,15 +247,6 @@ class _Cuts:
 
     def _whole(self, pixels: int) -> int:
         return max(pixels, 0) // self.aligned * self.aligned
-
-
-def _reach_after(move: Move, spans: list[Span]) -> Span:
-    """What the cells of a map look at after a move; copies of a row do not lie where a grid of copies would."""
-    span = span_after(move, spans)
-    if not isinstance(move, Repeat):
-        return span
-    wider = spans[0].stride - span.stride
-    return replace(span, start=span.start - wider, extent=span.extent + wider)
 
 
 def _mirrored(place: Callable[[tuple[int, int]], Geometry], size: tuple[int, int], axis: int) -> tuple[int, int]:

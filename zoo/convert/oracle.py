@@ -1,0 +1,155 @@
+"""The one oracle of conversions: two models on the same images, compared before a softmax or sigmoid at their ends."""
+
+import math
+from itertools import product
+
+import keras
+import numpy as np
+
+from zoo.convert.copy import in_float32
+from zoo.errors import InputError, refuse
+from zoo.network.graph import run_steps
+from zoo.network.network import Network
+from zoo.network.outputs import as_taken, scores_before, without_activations
+from zoo.network.program import Ints
+from zoo.scores import relative_error
+
+# The largest relative difference that counts as the same function in float32: rounding alone stays far below it.
+EXACT = 1e-5
+# The same for a model that computes in 16 bits, of which single numbers keep 8: it is compared with itself alone.
+_EXACT_16_BITS = 2**-6
+
+
+def random_images(network: Network, count: int, size: Ints, fractions: bool = False) -> np.ndarray:
+    """Images of noise in 0 to 255, as the model takes them, of the type that it takes or computes in.
+
+    Whole numbers, as raw pixels are; or with `fractions`, where the model takes any.
+    """
+    shape = (count, *network.axes.shape(size, network.channels))
+    dtype = network.model.inputs[0].dtype
+    if keras.backend.is_float_dtype(dtype):
+        dtype = network.dtype
+    generator = np.random.default_rng(0)
+    return (generator.uniform(0, 255, shape) if fractions else generator.integers(0, 256, shape)).astype(dtype)
+
+
+def check_graph(network: Network, size: Ints) -> None:
+    """Check that a model computes what the graph of its layers says, on images of whole numbers and of fractions.
+
+    Raises:
+        InputError: where it does not: a model or layer does more, or other things, than its graph tells.
+    """
+    low = network.compute_dtypes & {"float16", "bfloat16"}
+    for fractions in (False, True):
+        images = as_taken(network.graph, random_images(network, 2, size, fractions))
+        own = [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(network.model(images, training=False))]
+        values = run_steps(network.graph, {network.graph.inputs[0]: images}, network.graph.outputs)
+        traced = [keras.ops.convert_to_numpy(values[key]) for key in network.graph.outputs]
+        error = _largest(zip(own, traced, strict=True))
+        if not all(np.isfinite(each).all() for each in own):
+            continue  # which the other checks report, computed in float32
+        if not error <= (_EXACT_16_BITS if low else EXACT):
+            raise InputError(
+                f"model {network.name!r}: computes something else than the graph of its layers (relative error "
+                f"{error:.1e} on random images); accepted: a model that is what its graph says"
+            )
+
+
+def error_at_training_size(source: Network, converted: Network, size: Ints) -> float:
+    """The largest relative error of the single cell against the source's outputs, on two random images.
+
+    Raises:
+        InputError: where the source's scores are not finite, or `converted` gives something else than one cell for each
+            of its outputs.
+    """
+    images = random_images(source, 2, size)
+    outputs = scores_before(in_float32(source).graph, images)
+    if not all(np.isfinite(scores).all() for scores in outputs):
+        raise _diverged(source, "the training size")
+    cells = scores_before(in_float32(converted).graph, _for(converted, source, images))
+    if [expected.size for expected in outputs] != [given.size for given in cells]:
+        shapes = [", ".join(str(scores.shape[1:]) for scores in each) for each in (cells, outputs)]
+        refuse(
+            f"model {converted.name!r}",
+            f"{shapes[0]} at {size}",
+            f"a conversion of {source.name!r}, one cell for {shapes[1]}",
+        )
+    return _largest((given.reshape(expected.shape), expected) for given, expected in zip(cells, outputs, strict=True))
+
+
+def error_on_larger_maps(source: Network, converted: Network, pooling: str) -> float:
+    """The largest relative error of the cells of a larger image against the source's head on windows of its maps.
+
+    The source's own layers give the maps of the larger image, padded or not, and its own head what each window of
+    them is worth; what a head mixes up between positions shows here, and not at the training size. Both have their
+    channels last.
+    """
+    source, converted = in_float32(source), in_float32(converted)
+    graph, size = source.graph, source.training_size
+    applied, trained = without_activations(graph), source.shapes(source.training_size)
+    collapses = source.head.collapses
+    strides = _strides(source)
+    more = [side + stride * extra for side, stride, extra in zip(size, strides, (1, 2), strict=False)]
+    larger = tuple(source.program.fitting(axis, side, strides[axis]) for axis, side in enumerate(more))
+    image = random_images(source, 1, larger)
+    cells = scores_before(converted.graph, image)
+    errors = []
+    for output, scores in zip(graph.outputs, cells, strict=True):
+        maps = {graph.steps[index].inputs[0] for index in collapses if output in graph.dependent_on(index)}
+        start = {graph.inputs[0]: as_taken(graph, image)}
+        values = run_steps(graph, start, maps)
+        if pooling == "global" or not maps:  # one answer for the image, or a map without a head
+            values |= start
+            answer = run_steps(graph, values, [output], applied)[output]
+            expected = keras.ops.convert_to_numpy(answer).reshape(scores.shape)
+            errors.append(relative_error(scores, expected))
+            continue
+        expected = np.empty_like(scores)
+        for cell in product(*map(range, expected.shape[1:-1])):
+            windows = {}
+            for key in maps:
+                parts = (slice(first, first + side) for first, side in zip(cell, trained[key][:-1], strict=True))
+                windows[key] = values[key][source.axes.at(*parts)]
+            answer = run_steps(graph, windows, [output], applied)[output]
+            expected[(0, *cell)] = keras.ops.convert_to_numpy(answer).reshape(-1)
+        errors.append(relative_error(scores, expected))
+    return max(errors)
+
+
+def demand_equality(source: Network, error: float, where: str) -> None:
+    """Check that an error of a conversion is rounding.
+
+    Raises:
+        InputError: where it is not finite, because the source's own scores are beyond all bounds.
+        RuntimeError: where it is larger.
+    """
+    if not math.isfinite(error):
+        raise _diverged(source, where)
+    if not error <= EXACT:
+        raise RuntimeError(
+            f"conversion of {source.name!r} failed its check: relative error {error:.1e} at {where}; this is a "
+            "fault of the converter, please report the model's layers"
+        )
+
+
+def _diverged(source: Network, where: str) -> InputError:
+    return InputError(
+        f"model {source.name!r}: its scores are not finite at {where}, computed in float32; accepted: a model whose "
+        "training did not diverge"
+    )
+
+
+def _largest(pairs) -> float:
+    return max(relative_error(given, expected) for given, expected in pairs)
+
+
+def _for(network: Network, other: Network, images: np.ndarray) -> np.ndarray:
+    """Images of another network's as this one takes them."""
+    return network.axes.own(other.axes.last(images))
+
+
+def _strides(source: Network) -> Ints:
+    """The strides of the maps that the head is on, the largest of each axis."""
+    spans = source.spans(source.training_size)
+    maps = [spans[source.graph.steps[index].inputs[0]] for index in source.head.collapses]
+    return tuple(max(span.stride for span in along) for along in zip(*maps, strict=True))

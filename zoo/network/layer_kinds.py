@@ -1,0 +1,151 @@
+"""Kinds of layers of Keras, by what they do to single numbers and axes."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import layers
+
+from zoo.network.keras_internals import is_from_keras
+
+# Layers that change images in training alone, and hand them on at inference.
+AUGMENTATIONS = (
+    layers.AugMix,
+    layers.CutMix,
+    layers.MixUp,
+    layers.RandAugment,
+    layers.RandomBrightness,
+    layers.RandomColorDegeneration,
+    layers.RandomColorJitter,
+    layers.RandomContrast,
+    layers.RandomElasticTransform,
+    layers.RandomErasing,
+    layers.RandomFlip,
+    layers.RandomGaussianBlur,
+    layers.RandomGrayscale,
+    layers.RandomHue,
+    layers.RandomInvert,
+    layers.RandomPerspective,
+    layers.RandomPosterization,
+    layers.RandomRotation,
+    layers.RandomSaturation,
+    layers.RandomSharpness,
+    layers.RandomShear,
+    layers.RandomTranslation,
+    layers.RandomZoom,
+)
+# Layers whose `data_format` does not say where maps have their channels.
+OF_ANY_LAYOUT = (layers.Flatten, *AUGMENTATIONS)
+GLOBAL_POOLINGS = {
+    layers.GlobalAveragePooling1D: "average",
+    layers.GlobalAveragePooling2D: "average",
+    layers.GlobalMaxPooling1D: "max",
+    layers.GlobalMaxPooling2D: "max",
+}
+CONVOLUTIONS = (
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.DepthwiseConv1D,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv1D,
+    layers.SeparableConv2D,
+)
+POOLINGS = (layers.MaxPooling1D, layers.MaxPooling2D, layers.AveragePooling1D, layers.AveragePooling2D)
+PADDINGS = (layers.ZeroPadding1D, layers.ZeroPadding2D)
+CROPPINGS = (layers.Cropping1D, layers.Cropping2D)
+UPSAMPLINGS = (layers.UpSampling1D, layers.UpSampling2D)
+MERGES = (
+    layers.Add,
+    layers.Subtract,
+    layers.Multiply,
+    layers.Average,
+    layers.Maximum,
+    layers.Minimum,
+    layers.Concatenate,
+)
+POINTWISE = (
+    layers.Activation,
+    layers.ActivityRegularization,
+    layers.AlphaDropout,
+    layers.BatchNormalization,
+    layers.Dense,
+    layers.Dropout,
+    layers.ELU,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.LayerNormalization,
+    layers.LeakyReLU,
+    layers.Normalization,
+    layers.PReLU,
+    layers.RMSNormalization,
+    layers.ReLU,
+    layers.Rescaling,
+    layers.Softmax,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.UnitNormalization,
+)
+# Operations of keras.ops that appear in graphs as themselves, by class name: those of each number by itself,
+ELEMENTWISE_OPERATIONS = {
+    "Absolute", "Cast", "Celu", "Clip", "Elu", "Exp", "Gelu", "HardShrink", "HardSigmoid", "HardSwish", "HardTanh",
+    "LeakyRelu", "Log", "Log1p", "LogSigmoid", "Mish", "Negative", "Relu", "Relu6", "Rsqrt", "Selu", "Sigmoid", "Silu",
+    "SoftShrink", "Softplus", "Softsign", "Sqrt", "Square", "Tanh", "TanhShrink",
+}  # fmt: skip
+# of several tensors or constants, number by number,
+MERGING_OPERATIONS = {
+    "Add", "Divide", "Maximum", "Minimum", "Multiply", "Power", "Subtract", "TrueDivide",
+}  # fmt: skip
+# along an axis,
+AXIS_OPERATIONS = {"Concatenate", "Flip", "LogSoftmax", "Softmax"}
+# over an axis, of which one number is left,
+REDUCTIONS = {"Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"}
+# and those that put every number in another place, and do nothing else to it.
+_REARRANGING_OPERATIONS = {"Moveaxis", "Reshape", "Swapaxes", "Transpose"}
+_REARRANGEMENTS = (layers.Flatten, layers.Permute, layers.Reshape)
+# Activations along the last axis; the others of keras.activations are of each number by itself.
+_LAST_AXIS_ACTIVATIONS = {"glu", "log_softmax", "softmax", "sparsemax"}
+
+
+def operation_in(layer: keras.Operation, names: set[str]) -> bool:
+    """Whether a layer is an operation of keras.ops by one of these class names."""
+    return type(layer).__name__ in names and is_from_keras(type(layer)) and not isinstance(layer, layers.Layer)
+
+
+def is_elementwise(layer: keras.Operation) -> bool:
+    """Whether a layer does the same to each number by itself at inference, wherever it stands."""
+    if isinstance(layer, layers.Activation):
+        return not is_along_last_axis(layer)
+    if isinstance(layer, layers.Rescaling):
+        return np.ndim(layer.scale) == 0 and np.ndim(layer.offset) == 0
+    plain = layers.ReLU | layers.LeakyReLU | layers.ELU
+    return does_nothing(layer) or isinstance(layer, plain) or operation_in(layer, ELEMENTWISE_OPERATIONS)
+
+
+def does_nothing(layer: keras.Operation) -> bool:
+    """Whether a layer does nothing at inference."""
+    noise = layers.Dropout | layers.GaussianDropout | layers.GaussianNoise | layers.AlphaDropout
+    return isinstance(layer, noise | layers.Identity | layers.ActivityRegularization)
+
+
+def rearranges(layer: keras.Operation) -> bool:
+    """Whether a layer puts every number in another place, and does nothing else to it."""
+    return isinstance(layer, _REARRANGEMENTS) or operation_in(layer, _REARRANGING_OPERATIONS)
+
+
+def is_along_last_axis(layer: keras.Operation) -> bool:
+    """Whether the layer's own activation works along the last axis, as a softmax does."""
+    return getattr(getattr(layer, "activation", None), "__name__", None) in _LAST_AXIS_ACTIVATIONS
+
+
+def is_of_keras(activation: Callable) -> bool:
+    """Whether a function is one of keras.activations, or their counterpart in keras.ops."""
+    return is_from_keras(activation) and hasattr(keras.activations, getattr(activation, "__name__", ""))
+
+
+def axes_of(layer: keras.Operation, rank: int) -> tuple[int, ...]:
+    """The axes, counted from the first, along which a layer normalises or joins; of others, none."""
+    axis = getattr(layer, "axis", None)
+    if axis is None:
+        return ()
+    return tuple(each % rank for each in (axis if isinstance(axis, list | tuple) else (axis,)))
