@@ -7,7 +7,7 @@ import click
 
 from zoo.cli.start import quiet_start, zoo
 from zoo.errors import InputError
-from zoo.progress import say
+from zoo.progress import aligned, say
 
 
 @zoo.command("list", short_help="List the catalogue.", epilog="Example: zoo list 'resnet*' '*_cifar10'")
@@ -20,13 +20,7 @@ def list_(patterns: tuple[str, ...], compare: bool) -> None:
     Parameters are the trainable ones, GMACs billions of multiply-adds of one image, and the field is the receptive
     field of the last feature map in pixels.
     """
-    table = _comparison(patterns) if compare else _catalogue(patterns)
-    columns = []
-    for column in zip(*table, strict=True):
-        width, is_number = max(map(len, column)), column[1].replace(".", "").isdigit()
-        columns.append([text.rjust(width) if is_number else text.ljust(width) for text in column])
-    for row in zip(*columns, strict=True):
-        say("  ".join(row).rstrip())
+    say(aligned(_comparison(patterns) if compare else _catalogue(patterns)))
 
 
 def _catalogue(patterns: Sequence[str]) -> list[tuple[str, ...]]:

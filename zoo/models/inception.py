@@ -305,7 +305,7 @@ def layer(x: Tensor, row: Layer, config: InceptionConfig, name: str) -> Tensor:
     )
 
 
-def aligned(x: Tensor, branches: tuple[Branch, ...], config: InceptionConfig, names: list[str]) -> list[Tensor]:
+def cropped(x: Tensor, branches: tuple[Branch, ...], config: InceptionConfig, names: list[str]) -> list[Tensor]:
     """The inputs of branches side by side: without padding cropped, so that all stay on the same pixels."""
     if config.padding == "same":
         return [x] * len(branches)
@@ -320,7 +320,7 @@ def branch(x: Tensor, rows: Branch, config: InceptionConfig, name: str) -> Tenso
     """One tier after another; layers that stand side by side are concatenated."""
     for index, tier in enumerate(rows, start=1):
         names = _layer_names(name, index, tier)
-        inputs = aligned(x, tuple(((row,),) for row in tier), config, names)
+        inputs = cropped(x, tuple(((row,),) for row in tier), config, names)
         sides = [layer(inner, row, config, side) for inner, row, side in zip(inputs, tier, names, strict=True)]
         x = sides[0] if len(sides) == 1 else layers.Concatenate(name=f"{name}_concat{index}")(sides)
     return x
@@ -332,7 +332,7 @@ def module(x: Tensor, branches: tuple[Branch, ...], config: InceptionConfig, nam
     Without padding each branch's input is cropped to what it looks at, as it is aligned in the padded network.
     """
     names = _branch_names(name, branches)
-    inputs = aligned(x, branches, config, names)
+    inputs = cropped(x, branches, config, names)
     results = [branch(inner, rows, config, side) for inner, rows, side in zip(inputs, branches, names, strict=True)]
     return layers.Concatenate(name=f"{name}_concat")(results)
 
