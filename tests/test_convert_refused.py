@@ -14,7 +14,10 @@ from zoo.errors import InputError
     ("head", "text"),
     [
         (lambda x: layers.Dense(2)(layers.LayerNormalization(name="ln")(layers.Flatten()(x))), "'ln'"),
-        (lambda x: layers.Dense(2)(layers.Flatten()(layers.Permute((2, 1, 3), name="turn")(x))), "'turn'"),
+        (
+            lambda x: layers.Dense(2)(layers.Flatten()(layers.Conv2D(2, 1)(layers.Permute((2, 1, 3), name="turn")(x)))),
+            "'turn'",
+        ),
         (lambda x: layers.Flatten(name="bare")(x), "flattened map"),
         (lambda x: layers.LSTM(3, name="memory")(layers.Reshape((-1, 5))(x)), "'reshape"),
         (lambda x: layers.Dense(2)(layers.Softmax(name="soft")(layers.Flatten()(x))), "'soft'"),
@@ -57,12 +60,14 @@ def on_a_vector():
     return keras.Sequential([keras.Input((4,)), layers.Dense(3)])
 
 
-@pytest.mark.parametrize(("make", "text"), [(two_inputs, r"\(8, 8, 1\) and \(8, 8, 1\)"), (on_a_vector, r"\(4,\)")])
+@pytest.mark.parametrize(
+    ("make", "text"), [(two_inputs, r"2 inputs, '.*' \(8, 8, 1\) and '.*' \(8, 8, 1\)"), (on_a_vector, r"\(4,\)")]
+)
 def test_what_takes_no_single_image_is_refused(make, text):
     for attempt in (zoo.convolutionalize, lambda model: zoo.scan(model, np.zeros((30, 30)))):
         with pytest.raises(InputError, match=f"takes {text}; accepted: one image, .height, width, channels"):
             attempt(make())
-    with pytest.raises(InputError, match="accepted: a Keras model, received str"):
+    with pytest.raises(InputError, match="received 'model.keras'; accepted: a Keras model"):
         zoo.convolutionalize("model.keras")
 
 
@@ -147,7 +152,7 @@ class OwnRegularizer(keras.regularizers.Regularizer):
             "'own': activation 'own_activation'; accepted",
         ),
         (
-            lambda: stack(lambda x: layers.Dense(3, bias_regularizer=OwnRegularizer(), name="o")(layers.Flatten()(x))),
+            lambda: front(layers.Conv2D(3, 3, bias_regularizer=OwnRegularizer(), name="o")),
             "'o': received bias_regularizer OwnRegularizer",
         ),
         (
@@ -156,7 +161,7 @@ class OwnRegularizer(keras.regularizers.Regularizer):
         ),
         (
             lambda: stack(lambda x: layers.Dense(3)(layers.Reshape((5, 1), name="t")(layers.GlobalMaxPooling2D()(x)))),
-            r"'t': reshapes the vector to \(5, 1\)",
+            r"'t': a vector in the form \(5, 1\)",
         ),
         (
             lambda: stack(

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from keras import layers
 
 import zoo
-from zoo.card import Card, attach
 from zoo.errors import InputError
 
 
@@ -306,11 +305,11 @@ def test_one_dimension():
     assert shape.cell_box(13) == (26, 39) and shape.cell_field(13) == (26, 39)
 
 
-def test_a_converted_model_keeps_its_window_in_memory_and_a_bare_one_falls_back_to_its_field():
+def test_a_converted_model_keeps_its_window_and_a_map_of_ones_own_has_its_field_for_one():
     converted = zoo.convolutionalize(zoo.build("nin_mnist_bn"))
     assert zoo.geometry(converted).window == (28, 28)
-    attach(converted, Card())
-    assert zoo.geometry(converted).window == (47, 47)
+    image = keras.Input((None, None, 3))
+    assert zoo.geometry(keras.Model(image, keras.layers.Conv2D(2, 5)(image))).window == (5, 5)
 
 
 @pytest.mark.parametrize("size", [(10,), (10, 10, 3)])
@@ -333,7 +332,7 @@ def test_cells_outside_the_grid_and_missing_sizes_are_refused():
 def test_a_layer_of_unknown_reach_is_named():
     image = keras.Input((8, 8, 1))
     model = keras.Model(image, layers.Permute((2, 1, 3), name="turned")(image))
-    with pytest.raises(InputError, match="'turned' .*reach"):
+    with pytest.raises(InputError, match="'turned' .*moves numbers"):
         zoo.geometry(model)
 
 

@@ -27,6 +27,7 @@ from zoo.evaluation import SceneEvaluation, evaluate, evaluate_scene
 from zoo.files import is_trace, replacing, sweep, write_json
 from zoo.network.network import Network
 from zoo.progress import say
+from zoo.scanning.summary import Summary
 from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
@@ -256,7 +257,7 @@ def _scene(
     images, labels = np.asarray(dataset.test.images[chosen]), dataset.test.labels[chosen]
     scene = make_scene(images, labels, config.scene.size, count, config.model.preprocess.mean, config.seed)
     result, score_map = evaluate_scene(converted, model, scene, images)
-    plots.overlay(score_map, scene.image, folder / "scene.png", scene=scene)
+    plots.overlay(Summary(score_map, scene.image), folder / "scene.png", scene)
     if scene.image.dtype == np.uint8:
         picture = scene.image if scene.image.shape[-1] == 3 else scene.image[..., 0]
         with replacing(folder / "scene_input.png") as temporary:

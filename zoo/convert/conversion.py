@@ -101,8 +101,8 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
 def _channels_last(network: Network) -> Network:
     """The same function of images (B, H, W, C)."""
     size = _training_size(network)
-    check_graph(network, size)
     model = ChannelsLast(network).run(network.graph.built_sides)
+    check_graph(network, size)
     last = Network.of(attach(model, network.card), size if network.built_size is None else None)
     demand_equality(network, error_at_training_size(network, last, size), "the training size, with its channels last")
     return last
@@ -115,7 +115,6 @@ def _opened(network: Network, pooling: HeadPooling) -> Conversion:
     size = _training_size(network)
     refuse_broadcasts(network.graph, network.head, network.shapes(size))
     network.program.spans(size)
-    check_graph(network, size)
     about = network.card.model_dump()
     if network.head.collapses:
         about |= {"image_size": size, "pooling": pooling, "window": size if pooling == "window" else None}
@@ -123,6 +122,7 @@ def _opened(network: Network, pooling: HeadPooling) -> Conversion:
         model = SlidingHead(network, pooling, mark).run()
     else:
         model = Copy(network, suffix="_fcn").run()
+    check_graph(network, size)
     converted = Network.of(attach(model, Card.model_validate(about)))
     _refuse_fixed_sides(converted)
     error = error_at_training_size(network, converted, size)

@@ -228,9 +228,7 @@ class SlidingHead(Copy):
         channels = self.tensors[step.inputs[0]].shape[-1]
         last = len(shape) - 1
         if shape[1:] != (*(1,) * (last - 1), channels):
-            raise InputError(
-                f"layer {step.path!r}: gives or takes a vector as {shape[1:]}; accepted: (C,) or (1, 1, C)"
-            )
+            raise InputError(f"layer {step.path!r}: a vector in the form {shape[1:]}; accepted: (C,) or (1, 1, C)")
         return last
 
     def _call_dense(self, step: Step, flat: _Flat | None) -> None:

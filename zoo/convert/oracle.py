@@ -97,7 +97,7 @@ def error_on_larger_maps(source: Network, converted: Network, pooling: str) -> f
     for output, scores in zip(graph.outputs, cells, strict=True):
         maps = {graph.steps[index].inputs[0] for index in collapses if output in graph.dependent_on(index)}
         start = {graph.inputs[0]: as_taken(graph, image)}
-        values = run_steps(graph, start, maps)
+        values = run_steps(graph, start, maps, applied)
         if pooling == "global" or not maps:  # one answer for the image, or a map without a head
             values |= start
             answer = run_steps(graph, values, [output], applied)[output]

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from zoo.errors import InputError, refuse
+from zoo.errors import InputError, quoted, refuse
 from zoo.network.keras_internals import (
     arguments,
     cast_node,
@@ -175,7 +175,7 @@ def trace(model: keras.Model) -> Graph:
 def _functional(model: keras.Model, name: str = "") -> keras.Model:
     """The Functional model whose graph is what `model`, whose path is `name`, computes."""
     if not isinstance(model, keras.Model):
-        refuse("model", type(model).__name__, "a Keras model")
+        refuse("model", quoted(model), "a Keras model")
     what = f"model {name or model.name!r}"
     inner = graph_holder(model)
     if inner is None and isinstance(model, keras.Sequential):
