@@ -76,6 +76,16 @@ def test_list_compares_each_control_with_its_twin(capsys):
     assert (naive[0], naive[3], *naive[-2:]) == ("inception_naive", "googlenet_paper", "13.94", "7.94")
 
 
+def test_list_takes_shell_patterns(capsys):
+    code, out, _ = call(capsys, "list", "resnet*v2", "nin_digits")
+    names = ["nin_digits", "resnet50_v2", "resnet101_v2", "resnet152_v2"]
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["name", *names]
+    code, out, err = call(capsys, "list", "resnt*")
+    assert code == 2 and not out and "pattern: received 'resnt*'" in err and "resnet50" in err
+    code, out, _ = call(capsys, "list", "--compare", "resnet*")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()[1:]] == ["resnet20_cifar10", "resnet110_cifar10"]
+
+
 def test_convert_scan_predict_export(capsys, model_file, image_file, tmp_path):
     fcn = tmp_path / "fcn.keras"
     code, out, _ = call(capsys, "convert", model_file, "-o", fcn)
