@@ -11,9 +11,10 @@ import zoo
 from zoo.errors import InputError
 from zoo.pictures.resizing import Resized
 from zoo.scanning.answers import answer
-from zoo.scanning.scales import check_scales, merger, scaled_grid, scaled_size
+from zoo.scanning.grid import Grid
+from zoo.scanning.options import check_scales
+from zoo.scanning.scales import Match, merger, scaled_size
 from zoo.scanning.score_map import ScoreMap
-from zoo.scanning.tiles import lay_out
 
 
 def softmax(scores):
@@ -184,16 +185,16 @@ def test_scales_are_merged_as_by_plain_loops(how, border, stride):
 
 
 def test_one_scale_is_the_map_itself_and_left_out_cells_stay_so(score_map):
-    layout = lay_out(zoo.build("nin_mnist_valid"), (50, 43))
-    scores, grid = score_map.scores, scaled_grid(layout, layout)
+    grid = Grid.of(zoo.build("nin_mnist_valid"), (50, 43))
+    scores, match = score_map.scores, Match.of(grid, grid)
     rows, every = len(scores), np.ones(scores.shape[:2], bool)
-    assert grid.covers.all() and grid.needed(every, every.shape).all()
-    alone = merger([scores], [grid], "logits", "average-logits")
+    assert match.covers.all() and match.needed(every, every.shape).all()
+    alone = merger([scores], [match], "logits", "average-logits")
     np.testing.assert_array_equal(alone(slice(0, rows), every), scores)
     np.testing.assert_array_equal(alone(slice(2, 4), every[2:4]), scores[2:4])
     part = every.copy()
     part[0] = False
-    given = merger([scores, scores], [grid, grid], "logits", "maximum-logits")(slice(0, rows), part)
+    given = merger([scores, scores], [match, match], "logits", "maximum-logits")(slice(0, rows), part)
     assert np.isnan(given[0]).all()
     np.testing.assert_array_equal(given[1:], scores[1:])
 
@@ -253,10 +254,10 @@ def test_bad_scales_and_names_are_refused(score_map):
     for scales in ([], [0], [-1], [1, math.inf], ["a"], 3, None):
         with pytest.raises(InputError, match="scales: received .*; accepted: numbers above 0"):
             check_scales(scales)
-    with pytest.raises(InputError, match="unknown pooling 'average' .*did you mean 'average-"):
+    with pytest.raises(InputError, match="unknown merge 'average' .*did you mean 'average-"):
         answer(score_map, "average")
     model = zoo.build("nin_mnist_valid")
     with pytest.raises(InputError, match="scale 0.4: image: received 20 x 20 pixels"):
         zoo.scan(model, noise(50, 50, 1), scales=[1, 0.4])
-    with pytest.raises(InputError, match="unknown pooling 'mean'"):
+    with pytest.raises(InputError, match="unknown merge 'mean'"):
         zoo.scan(model, noise(50, 50, 1), scales=[1], merge="mean")

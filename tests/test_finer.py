@@ -12,7 +12,7 @@ import zoo
 from zoo.card import card
 from zoo.errors import InputError
 from zoo.scanning.finer import FinerRunner, finer_geometry
-from zoo.scanning.tiles import lay_out
+from zoo.scanning.grid import Grid
 from zoo.scores import relative_error
 
 sides = st.integers(1, 3)
@@ -221,7 +221,7 @@ def test_tiles_of_a_finer_grid_give_the_same_scores(converted, name, data):
     run, placed = FinerRunner(fcn, stride), finer_geometry(fcn, stride, size)
     grid = placed.grid_shape(*size)
     whole = run(image[None])[0][: grid[0], : grid[1]]
-    parts = list(lay_out(fcn, size, stride=stride).tiles(tile))
+    parts = list(Grid.of(fcn, size, stride=stride).tiles(tile))
     assert len(parts) > 1
     given_ = np.full_like(whole, np.nan)
     for part in parts:

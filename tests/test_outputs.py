@@ -9,7 +9,6 @@ from conftest import command
 from PIL import Image
 
 import zoo
-from zoo.cli import scan as scan_module
 from zoo.errors import InputError
 
 
@@ -131,9 +130,17 @@ def test_a_scan_in_python_keeps_to_the_same_rule(place):
     assert names(place) == sorted(["boxes.csv", "image.npy", "image.png", "m.keras", "mine.npy"])
 
 
-@pytest.mark.parametrize("where", ["plots.overlay", "_keep", "_remove_others"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "zoo.scanning.summary.Summary",
+        "zoo.plots.overlay",
+        "zoo.scanning.viewer.write_viewer",
+        "zoo.cli.scan_results._keep",
+        "zoo.cli.scan_results._remove_others",
+    ],
+)
 def test_a_scan_that_was_stopped_while_it_drew_is_not_done_again(capsys, place, monkeypatch, where):
-    from zoo import plots
     from zoo.scanning.store import Store
 
     def stop(*arguments, **options):
@@ -141,8 +148,7 @@ def test_a_scan_that_was_stopped_while_it_drew_is_not_done_again(capsys, place, 
 
     line = ("scan", "m.keras", "image.png", "-o", "out", "--format", "npy", "--scales", "1,0.8")
     with monkeypatch.context() as patched:
-        home, attribute = (plots, "overlay") if where == "plots.overlay" else (scan_module, where)
-        patched.setattr(home, attribute, stop)
+        patched.setattr(where, stop)
         code, _, err = command(capsys, *line)
         assert code == 130, err
     written = []

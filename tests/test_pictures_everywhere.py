@@ -23,6 +23,7 @@ from zoo.data.folder import FolderImages, OpenedFile, read_folder
 from zoo.errors import InputError
 from zoo.pictures import Choice, Wanted, check_array, open_mask, read_picture, write_tiled
 from zoo.scanning.influence import influence
+from zoo.scanning.options import Options
 from zoo.scanning.regions import score_boxes
 from zoo.scanning.scan import Scanner, scan
 
@@ -224,10 +225,10 @@ def test_notes_of_a_mask(tmp_path):
 
 def test_the_choice_of_a_picture_is_part_of_what_is_scanned_only_where_it_is_made(model, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.stack([RGB, RGB[::-1]]), photometric="rgb")
-    plain = Scanner(model).key(tmp_path / "a.tif")
+    plain = Scanner(model).made_from(tmp_path / "a.tif")
     assert not {"page", "series", "level"} & {*plain}
-    scanner = Scanner(model, choice=Choice(page=1))
-    assert scanner.key(tmp_path / "a.tif") == {**plain, "page": 1}
+    scanner = Scanner(model, Options(choice=Choice(page=1)))
+    assert scanner.made_from(tmp_path / "a.tif") == {**plain, "page": 1}
     np.testing.assert_array_equal(scanner(tmp_path / "a.tif").scores, RGB[::-1])
 
 

@@ -182,7 +182,7 @@ def test_a_size_that_makes_another_function_is_told(capsys, tmp_path):
         (["--stride", "two"], "'two' is not a valid integer"),
         (["--scales", "1,big"], "scales: received ['1', 'big']; accepted: numbers above 0"),
         (["--scales", "0.1"], "scale 0.1: image: received 4 x 3 pixels; accepted: at least one window of 8 x 8"),
-        (["--merge", "mean"], "unknown pooling 'mean'"),
+        (["--merge", "mean"], "unknown merge 'mean'"),
         (["--answer", "average"], "did you mean 'average-"),
         (["--border", "mirror"], "border: received 'mirror'; accepted: none, reflect, shift"),
         (["--memory", "much"], "memory: received 'much'"),

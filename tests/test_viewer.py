@@ -14,7 +14,8 @@ from PIL import Image
 from zoo.errors import InputError
 from zoo.network.geometry import Geometry
 from zoo.scanning import viewer
-from zoo.scanning.score_map import ScoreMap, palette
+from zoo.scanning.overlay import palette
+from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.viewer import view_of, write_viewer
 
 NAMES = tuple("abcdef") + ("</script><b>x",)

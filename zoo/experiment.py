@@ -24,6 +24,7 @@ from zoo.files import replacing, write_json
 from zoo.network.network import Network
 from zoo.progress import say
 from zoo.run_directory import held, numbered, read_evaluation, read_json
+from zoo.scanning.summary import Summary
 from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
@@ -213,7 +214,7 @@ def _canvas(
     images, labels = np.asarray(dataset.test.images[chosen]), dataset.test.labels[chosen]
     canvas = make_canvas(images, labels, config.canvas.size, count, config.model.preprocess.mean, config.seed)
     result, score_map = evaluate_canvas(converted, model, canvas, images)
-    plots.overlay(score_map, canvas.image, folder / "canvas.png", canvas=canvas)
+    plots.overlay(Summary(score_map, canvas.image), folder / "canvas.png", canvas)
     if canvas.image.dtype == np.uint8:
         picture = canvas.image if canvas.image.shape[-1] == 3 else canvas.image[..., 0]
         with replacing(folder / "canvas_input.png") as temporary:

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from zoo import archives
 from zoo.card import Card, attach, card
 from zoo.classes import class_list
-from zoo.config.messages import one_line
 from zoo.errors import InputError, quoted
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
+from zoo.schema import one_line
 from zoo.settings import own_settings
 
 _MEMBER = "zoo.json"

@@ -19,7 +19,10 @@ from zoo.errors import InputError, shortened
 from zoo.files import replacing
 from zoo.made_by import MadeBy
 from zoo.scanning.influence import Box, Influence
-from zoo.scanning.score_map import ScoreMap, grey_view, palette
+from zoo.scanning.overlay import palette
+from zoo.scanning.score_map import ScoreMap
+from zoo.scanning.summary import Summary
+from zoo.scanning.thumbnails import grey_view
 
 _DPI = 120
 _BEYOND = "lightsteelblue"
@@ -30,8 +33,6 @@ _LINES = {
     "exact field": {"ec": "white", "lw": 2, "ls": (0, (4, 6))},
     "effective field": {"ec": "magenta", "lw": 2, "ls": (5, (4, 6))},
 }
-# The most pixels a side that are drawn of a large image.
-_SIDE = 2000
 # The most characters that are drawn of a class's name.
 _LONGEST_NAME = 60
 
@@ -128,24 +129,22 @@ def filters(model: keras.Model, path: Path) -> Path:
 
 
 @_own_style()
-def overlay(
-    score_map: ScoreMap, image: np.ndarray, path: Path, class_index: int | None = None, canvas: Canvas | None = None
-) -> Path:
+def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
     With a `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true
     class's name where it is wrong.
     """
-    coloured, block = score_map.overlay(image, class_index, side=_SIDE), score_map.scale(_SIDE)
+    score_map, class_index = summary.score_map, summary.class_index
     height, width = score_map.image_size
     scale = 9 / max(height, width)
     figure, ((axis,),) = _subplots(1, 1, (width * scale + 1.6, height * scale))
-    bottom, right = (side * block - 0.5 for side in coloured.shape[:2])
-    axis.imshow(coloured, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
+    bottom, right = (side * summary.factor - 0.5 for side in summary.picture.shape[:2])
+    axis.imshow(summary.picture, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if canvas is not None:
         _frames(axis, score_map, canvas)
-    shown = np.flatnonzero(score_map.wins()[0]) if class_index is None else [class_index]
+    shown = np.flatnonzero(summary.wins) if class_index is None else [class_index]
     colours = palette(len(score_map.class_names))
     names = [shortened(name, _LONGEST_NAME) for name in score_map.class_names]
     handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
@@ -164,21 +163,21 @@ def overlay(
 
 
 @_own_style()
-def cell(found: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None = None) -> Path:
+def cell(influence: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
     The influence lies over the image at the left, the more opaque the larger it is, and alone at the right.
 
     Args:
-        found: the influence, measured on `image`.
+        influence: it, measured on `image`.
         image: (H, W, C), or anything of that shape that is read by slices.
         path: the PNG file.
         made_by: the command that draws it, which the file is made to name.
     """
-    view, shown = _view(np.array(list(found.boxes.values())), image.shape[:2])
+    view, shown = _view(np.array(list(influence.boxes.values())), image.shape[:2])
     top, left, bottom, right = shown
     grey = grey_view(np.asarray(image[top:bottom, left:right]))
-    values = found.over(shown)
+    values = influence.over(shown)
     share = values / (values.max() or 1)
     heat = {"cmap": "inferno", "norm": PowerNorm(0.5, 0, 1), "extent": _extent(shown)}
     height, width = view[2] - view[0], view[3] - view[1]
@@ -191,9 +190,9 @@ def cell(found: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None
     bar.set_label("share of the most influential pixel's (square-root scale)")
     for axis in axes:
         axis.set_facecolor(_BEYOND)
-        for name, box in found.boxes.items():
+        for name, box in influence.boxes.items():
             height, width = box[2] - box[0], box[3] - box[1]
-            label = f"{name}, {height} x {width}: {found.share(box):.1%} of the influence"
+            label = f"{name}, {height} x {width}: {influence.share(box):.1%} of the influence"
             axis.add_patch(
                 Rectangle((box[1] - 0.5, box[0] - 0.5), width, height, fill=False, label=label, **_LINES[name])
             )
@@ -202,7 +201,7 @@ def cell(found: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None
     axes[1].set_title("influence of each pixel on the score")
     handles = [*axes[0].patches, *([Patch(color=_BEYOND, label="beyond the image")] if shown != view else [])]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.45", labelcolor="white")
-    figure.suptitle(found.sentence())
+    figure.suptitle(influence.sentence())
     return _write(figure, path, made_by)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from zoo.config import Config, load_config
-from zoo.config.base import FIRST_FORM
 from zoo.errors import InputError
 from zoo.files import is_trace, replacing, sweep
+from zoo.schema import FIRST_FORM
 from zoo.training.distribution import Job
 
 # What a run writes before its first checkpoint, as patterns; folders come after what is in them.

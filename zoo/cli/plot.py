@@ -86,13 +86,13 @@ def _plot_cell(
         from zoo.scanning.influence import influence
         from zoo.scanning.keys import image_key
         from zoo.scanning.pixels import open_pixels
-    about = {
+    inputs = {
         "model": key_of(model_files.file_of(model)),
         "image": image_key(image),
         "cell": list(cell),
         "class": class_name,
     }
-    made_by = MadeBy("zoo plot", {**about, **choice.given})
+    made_by = MadeBy("zoo plot", {**inputs, **choice.given})
     with writing([Output(output, "picture", ".png")], made_by, [*model_files.files_of(model), image], overwrite):
         network = model_files.load(model)
         names = Network.of(network).class_names
@@ -100,8 +100,8 @@ def _plot_cell(
         if class_name is not None and class_name not in names:
             raise InputError(unknown("class", class_name, names))
         with open_pixels(network, image, choice) as pixels:
-            found = influence(network, pixels, cell, None if class_name is None else names.index(class_name))
-            plots.cell(found, pixels, output, made_by)
+            measured = influence(network, pixels, cell, None if class_name is None else names.index(class_name))
+            plots.cell(measured, pixels, output, made_by)
     say_notes(image, pixels.notes)
-    say(found.table())
+    say(measured.table())
     say(f"wrote {output}")

@@ -1,6 +1,7 @@
 """A model as everything else sees it: graph, moves, head, training size, outputs and card, found out once."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import keras
@@ -10,7 +11,7 @@ from keras import layers
 from zoo.card import Card, attach, card
 from zoo.errors import InputError, listing, quoted, refuse, unknown
 from zoo.network.geometry import Geometry, place
-from zoo.network.graph import Axes, Graph, Shape, check_size, shapes_at, trace
+from zoo.network.graph import Axes, Graph, Shape, check_size, needed_steps, shapes_at, trace
 from zoo.network.head import Head
 from zoo.network.marks import marked
 from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Span, Unknown
@@ -54,6 +55,11 @@ class Network:
         if any(side not in (None, own) for side, own in zip(built, size, strict=True)):
             refuse("image_size", f"{size}", f"{built}, with a number for each None")
         return cls(model, graph, size)
+
+    def up_to(self, key: int) -> "Network":
+        """The part of it that makes one tensor, given by its key."""
+        steps = tuple(self.graph.steps[index] for index in needed_steps(self.graph.steps, (), [key]))
+        return Network(self.model, replace(self.graph, outputs=(key,), steps=steps), self._given_size)
 
     @property
     def name(self) -> str:

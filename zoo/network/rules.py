@@ -99,7 +99,8 @@ def refuse_own_code(step: Step) -> None:
             f"layer {step.path!r}: a Lambda runs code of its own, whose reach over positions is not known, and is not "
             "converted; accepted: a layer class with a rule of its own (zoo.register_layer)"
         )
-    if not is_from_keras(type(layer)) and type(layer) not in _OWN_LAYERS:
+    patched = {"call", "__call__"} & set(vars(layer))
+    if patched or (not is_from_keras(type(layer)) and type(layer) not in _OWN_LAYERS):
         raise InputError(
             f"layer {step.path!r} ({type(layer).__name__}): code of its author's own, whose reach over positions "
             "is not known; accepted: layers of Keras, and those that zoo.register_layer was called for"

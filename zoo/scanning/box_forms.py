@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.errors import InputError, listing
+from zoo.errors import InputError, listing, refuse
 
 SIDES = ("top", "left", "bottom", "right")
 # Names of (top, left, bottom, right), without case, spaces, "_" and "-".
@@ -38,11 +38,16 @@ _IMAGE = ("filename", "imagename", "imagefile", "imagepath", "image", "imageid")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _GEOMETRIES = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
 
-# A box, what else its row says, and which image it is of ("" where its row does not say so).
-Row = tuple[list[float], dict[str, Any], str]
+
+class ListedBox(NamedTuple):
+    """A box of a list: its sides, what else its entry says, and its image's name, "" where the entry has none."""
+
+    sides: list[float]
+    further: dict[str, Any]
+    image: str = ""
 
 
-def table_rows(text: str) -> list[Row]:
+def table_rows(text: str) -> list[ListedBox]:
     """The rows of a table with a header, separated by commas, semicolons or tabs; empty lines are none."""
     first = next(filter(str.strip, text.splitlines()), "")
     separator = max(",;\t", key=first.count)
@@ -58,14 +63,12 @@ def table_rows(text: str) -> list[Row]:
     rows = []
     for index, row in enumerate(lines, start=1):
         if len(row) != len(names):
-            raise InputError(
-                f"box {index}: received {short(row)}, {len(row)} of {len(names)} columns; accepted: {_ACCEPTED}"
-            )
+            refuse(f"box {index}", f"{short(row)}, {len(row)} of {len(names)} columns", _ACCEPTED)
         rows.append(_row({names[at]: row[at] for at in kept}, index))
     return rows
 
 
-def json_rows(text: str) -> tuple[list[Row], dict[str, tuple[int, int]]]:
+def json_rows(text: str) -> tuple[list[ListedBox], dict[str, tuple[int, int]]]:
     """The rows of a JSON text, and the size (height, width) of each image whose one it states."""
     content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
     if isinstance(content, dict) and "annotations" in content:
@@ -80,7 +83,7 @@ def json_rows(text: str) -> tuple[list[Row], dict[str, tuple[int, int]]]:
     return [_row(row, index) for index, row in enumerate(content, start=1)], {}
 
 
-def array_rows(boxes: Any) -> list[Row] | None:
+def array_rows(boxes: Any) -> list[ListedBox] | None:
     """The rows of a table at hand by its columns' names: a data frame, a structured array or dicts; None of another."""
     names = list(getattr(boxes, "columns", getattr(getattr(boxes, "dtype", None), "names", None) or ()))
     if any(isinstance(name, str) for name in names):
@@ -95,7 +98,7 @@ def array_rows(boxes: Any) -> list[Row] | None:
     return [_row(row, index) for index, row in enumerate(rows, start=1)]
 
 
-def of_image(rows: list[Row], image: str | Path | None) -> list[Row]:
+def of_image(rows: list[ListedBox], image: str | Path | None) -> list[ListedBox]:
     """Those of the rows that are of an image, by its file's name; all of them where they do not say of which they are.
 
     The name that shares most of the image's path, from its end on, is the image's; where none shares the file's name,
@@ -104,10 +107,10 @@ def of_image(rows: list[Row], image: str | Path | None) -> list[Row]:
     Raises:
         InputError: where none is, the image is not named, several names are alike for it, or some rows do not say.
     """
-    names = sorted({row[2] for row in rows})
+    names = sorted({row.image for row in rows})
     if "" in names and len(names) > 1:
-        index = [row[2] for row in rows].index("") + 1
-        raise InputError(f"box {index}: received no image, others are of {short(names[1])}; accepted: one for each box")
+        index = [row.image for row in rows].index("") + 1
+        refuse(f"box {index}", f"no image, others are of {short(names[1])}", "one for each box")
     if len(names) <= 1 and (image is None or not any(names)):
         return rows
     wanted = None if image is None else PureWindowsPath(os.path.abspath(image))
@@ -115,7 +118,7 @@ def of_image(rows: list[Row], image: str | Path | None) -> list[Row]:
         return rows
     same = [] if wanted is None else _same(names, wanted)
     if len(same) == 1:
-        return [row for row in rows if row[2] == same[0]]
+        return [row for row in rows if row.image == same[0]]
     received = listing([short(name) for name in same or names], 3)
     many = "another image" if len(names) == 1 else f"{len(same or names)} images"
     accepted = "one name that fits" if same else "some of"
@@ -138,9 +141,9 @@ def _same(names: Sequence[str], wanted: PureWindowsPath) -> list[str]:
         return max(_shared([part.casefold() for part in (*path.parts[:-1], end)], whole) for end in ends)
 
     for shared in (exactly, loosely):
-        found = [shared(PureWindowsPath(name)) for name in names]
-        if max(found):
-            return [name for name, count in zip(names, found, strict=True) if count == max(found)]
+        counts = [shared(PureWindowsPath(name)) for name in names]
+        if max(counts):
+            return [name for name, count in zip(names, counts, strict=True) if count == max(counts)]
     return []
 
 
@@ -165,19 +168,20 @@ def _is(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _row(row: Any, index: int) -> Row:
+def _row(row: Any, index: int) -> ListedBox:
     """A row by names, or four numbers."""
     try:
         if not isinstance(row, dict):
-            return _numbers(row), {}, ""
+            return ListedBox(_numbers(row), {})
         box, used = _named(row)
     except InputError as error:
         raise InputError(f"box {index}: {error}") from None
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"box {index}: received {short(row)}; accepted: {_ACCEPTED}") from None
+        refuse(f"box {index}", short(row), _ACCEPTED)
     further = {name: value for name, value in row.items() if name not in used}
     names = sorted((name for name in row if plain(name) in _IMAGE), key=lambda name: _IMAGE.index(plain(name)))
-    return box, further, "" if not names or row[names[0]] is None else str(row[names[0]]).strip()
+    image = "" if not names or row[names[0]] is None else str(row[names[0]]).strip()
+    return ListedBox(box, further, image)
 
 
 def _named(row: dict[str, Any]) -> tuple[list[float], set[str]]:
@@ -199,14 +203,14 @@ def _named(row: dict[str, Any]) -> tuple[list[float], set[str]]:
     whose = dict(zip(names, row, strict=True))
     for forms, has_size in ((_CORNERS, False), (_SIZES, True)):
         complete = [form for form in forms if all(name in whose for name in form)]
-        found = [_numbers([row[whose[name]] for name in form]) for form in complete]
-        if any(box != found[0] for box in found):
+        boxes = [_numbers([row[whose[name]] for name in form]) for form in complete]
+        if any(box != boxes[0] for box in boxes):
             raise InputError(
                 f"received two boxes, by {' and '.join(', '.join(form) for form in complete)}; accepted: one"
             )
-        if found:
-            top, left, *rest = found[0]
-            box = _from_size(left, top, rest[1], rest[0]) if has_size else found[0]
+        if boxes:
+            top, left, *rest = boxes[0]
+            box = _from_size(left, top, rest[1], rest[0]) if has_size else boxes[0]
             return box, {whose[name] for form in complete for name in form}
     raise ValueError
 
@@ -229,7 +233,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _coco(content: dict[str, Any]) -> tuple[list[Row], dict[str, tuple[int, int]]]:
+def _coco(content: dict[str, Any]) -> tuple[list[ListedBox], dict[str, tuple[int, int]]]:
     """COCO's object detection: `annotations`, each with a bbox (x, y, width, height) of one of the `images`."""
     images, annotations = content.get("images", []), content["annotations"]
     if not all(isinstance(each, list) and all(map(_is, each)) for each in (images, annotations)):
@@ -241,16 +245,17 @@ def _coco(content: dict[str, Any]) -> tuple[list[Row], dict[str, tuple[int, int]
             box = _from_size(*_numbers(annotation["bbox"]))
         except (KeyError, ValueError, OverflowError):
             received = short(annotation.get("bbox"))
-            raise InputError(f"box {index}: received bbox {received}; accepted: x, y, width, height") from None
+            refuse(f"box {index}", f"bbox {received}", "x, y, width, height")
         identity = str(annotation.get("image_id", ""))
         if identity not in files and (identity or len(files) > 1) and files:
             received = short(annotation.get("image_id"))
-            raise InputError(f"box {index}: received image_id {received}; accepted: the id of one of 'images'")
-        about = files.get(identity, {})
-        name = str(about.get("file_name", identity))
-        if all(isinstance(about.get(side), int) for side in ("height", "width")):
-            sizes[name] = (about["height"], about["width"])
-        rows.append((box, {key: value for key, value in annotation.items() if key != "bbox"}, name))
+            refuse(f"box {index}", f"image_id {received}", "the id of one of 'images'")
+        entry = files.get(identity, {})
+        name = str(entry.get("file_name", identity))
+        if all(isinstance(entry.get(side), int) for side in ("height", "width")):
+            sizes[name] = (entry["height"], entry["width"])
+        further = {key: value for key, value in annotation.items() if key != "bbox"}
+        rows.append(ListedBox(box, further, name))
     return rows, sizes
 
 
@@ -267,10 +272,10 @@ def _features(content: Any) -> list | None:
     return [content if content["type"] == "Feature" else {"geometry": content}]
 
 
-def _feature(feature: Any, index: int) -> Iterator[Row]:
+def _feature(feature: Any, index: int) -> Iterator[ListedBox]:
     """A feature's box: the bounding box of polygons, the pixel of a point; of several points, one each."""
-    about = feature if _is(feature) else {}
-    geometry = about.get("geometry")
+    members = feature if _is(feature) else {}
+    geometry = members.get("geometry")
     kind = geometry.get("type") if _is(geometry) else None
     try:
         if kind not in _GEOMETRIES:
@@ -281,16 +286,16 @@ def _feature(feature: Any, index: int) -> Iterator[Row]:
     except (TypeError, ValueError, OverflowError):
         received = short(kind if _is(geometry) else geometry)
         accepted = f"{', '.join(_GEOMETRIES)} of pixels x, y"
-        raise InputError(f"box {index}: received a geometry {received}; accepted: {accepted}") from None
-    properties = about.get("properties")
-    further = {key: value for key, value in about.items() if key not in ("type", "geometry", "properties", "bbox")}
+        refuse(f"box {index}", f"a geometry {received}", accepted)
+    properties = members.get("properties")
+    further = {key: value for key, value in members.items() if key not in ("type", "geometry", "properties", "bbox")}
     further |= properties if _is(properties) else {}
     if "Point" in kind:
         for x, y in points:
-            yield [y // 1, x // 1, y // 1 + 1, x // 1 + 1], further, ""
+            yield ListedBox([y // 1, x // 1, y // 1 + 1, x // 1 + 1], further)
     else:
         (left, right), (top, bottom) = ((min(each), max(each)) for each in zip(*points, strict=True))
-        yield [top, left, bottom, right], further, ""
+        yield ListedBox([top, left, bottom, right], further)
 
 
 def _points(coordinates: Any, depth: int) -> Iterator[tuple[float, float]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 from zoo.files import check_output, replacing
 from zoo.scanning.box_forms import COORDINATES, SIDES, array_rows, cut, json_rows, of_image, plain, short, table_rows
 from zoo.scores import Outputs, to_probabilities
@@ -57,18 +57,18 @@ class BoxScores:
         """What `save` writes to a file of that name."""
         probabilities = self.probabilities
         winners = probabilities.argmax(-1)
-        found = [
+        answers = [
             {"class": self.class_names[winner], "score": round(float(chances[winner]), 6)}
             for winner, chances in zip(winners, probabilities, strict=True)
         ]
         further, boxes = self._further(), [_plain(box) for box in self.boxes]
         if path.suffix == ".json":
-            content = [{"box": box, **new, **old} for box, new, old in zip(boxes, found, further, strict=True)]
+            content = [{"box": box, **new, **old} for box, new, old in zip(boxes, answers, further, strict=True)]
             return "[\n" + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in content) + "\n]\n"
         file, names = io.StringIO(), list(dict.fromkeys(name for row in further for name in row))
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*SIDES, "class", "score", *names))
-        for box, new, old in zip(boxes, found, further, strict=True):
+        for box, new, old in zip(boxes, answers, further, strict=True):
             writer.writerow((*box, *new.values(), *(_cell(old.get(name)) for name in names)))
         return file.getvalue()
 
@@ -107,7 +107,7 @@ class Boxes:
 
 
 def check_boxes(boxes: Any, image_size: tuple[int, int]) -> np.ndarray:
-    """Boxes in pixels as an array (n, 4) of (top, left, bottom, right), each seen to overlap the image.
+    """Boxes in pixels as an array (n, 4) of (top, left, bottom, right), each of which overlaps the image.
 
     A table with names, such as a data frame, a structured array or a list of dicts, has those of `read_boxes`.
 
@@ -117,28 +117,24 @@ def check_boxes(boxes: Any, image_size: tuple[int, int]) -> np.ndarray:
     """
     stated = boxes.image_size if isinstance(boxes, Boxes) else None
     if stated not in (None, tuple(image_size)):
-        raise InputError(
-            f"boxes: received those of an image of {stated[0]} x {stated[1]} pixels; accepted: {image_size[0]} x "
-            f"{image_size[1]}, as this image is"
-        )
+        received = f"those of an image of {stated[0]} x {stated[1]} pixels"
+        refuse("boxes", received, f"{image_size[0]} x {image_size[1]}, as this image is")
     try:
         named = array_rows(boxes)
     except InputError as error:
         raise InputError(f"boxes: {error}") from None
     try:
-        array = np.asarray(boxes if named is None else [box for box, *_ in named], np.float64)
+        array = np.asarray(boxes if named is None else [each.sides for each in named], np.float64)
     except (TypeError, ValueError, OverflowError):
         array = np.empty(0)
     if array.ndim != 2 or array.shape[1] != 4 or not len(array):
-        raise InputError(f"boxes: received {short(boxes)}; accepted: at least one box (top, left, bottom, right)")
+        refuse("boxes", short(boxes), "at least one box (top, left, bottom, right)")
     _check_sides(array, "")
     inside = (array[:, 2:] > 0).all(1) & (array[:, :2] < image_size).all(1)
     if not inside.all():
         index = int((~inside).argmax())
-        raise InputError(
-            f"box {index + 1}: received {_plain(array[index])}; accepted: boxes that overlap the image of "
-            f"{image_size[0]} x {image_size[1]} pixels"
-        )
+        accepted = f"boxes that overlap the image of {image_size[0]} x {image_size[1]} pixels"
+        refuse(f"box {index + 1}", _plain(array[index]), accepted)
     return array
 
 
@@ -171,33 +167,32 @@ def read_boxes(path: str | Path, image: str | Path | None = None) -> Boxes:
         raise InputError(f"{name}: broken ({cut(str(error))})") from None
     if not rows:
         raise InputError(f"{name}: has none; accepted: at least one")
-    array = np.array([box for box, *_ in rows], np.float64)
+    array = np.array([row.sides for row in rows], np.float64)
     _check_sides(array, f"{name}: ")
-    return Boxes(array, tuple(further for _, further, _ in rows), sizes.get(rows[0][2]))
+    return Boxes(array, tuple(row.further for row in rows), sizes.get(rows[0].image))
 
 
 def _check_sides(array: np.ndarray, where: str) -> None:
-    """See that boxes are such, in pixels."""
+    """Check that boxes are such, in pixels."""
     is_box = np.isfinite(array).all(1) & (array[:, 2] > array[:, 0]) & (array[:, 3] > array[:, 1])
     if not is_box.all():
         index = int((~is_box).argmax())
-        raise InputError(
-            f"{where}box {index + 1}: received {_plain(array[index])}; accepted: top, left, bottom, right in pixels, "
-            "top < bottom, left < right"
-        )
+        accepted = "top, left, bottom, right in pixels, top < bottom, left < right"
+        refuse(f"{where}box {index + 1}", _plain(array[index]), accepted)
     # Fractions may reach a little beyond the image. Whole numbers among larger ones are a pixel at the corner.
     small = (np.abs(array) < _FRACTIONS).all(1)
     fractions = small if small.all() else small & (array % 1 != 0).any(1)
     if fractions.any():
         index = int(fractions.argmax())
-        raise InputError(
-            f"{where}box {index + 1}: received {_plain(array[index])}, fractions of the image's sides by their looks; "
-            "accepted: pixels (top and bottom times the height, left and right times the width)"
+        refuse(
+            f"{where}box {index + 1}",
+            f"{_plain(array[index])}, fractions of the image's sides by their looks",
+            "pixels (top and bottom times the height, left and right times the width)",
         )
 
 
 def check_boxes_file(path: str | Path, what: str = "output", endings: Sequence[str] = _ENDINGS) -> Path:
-    """See that a path is that of a file with one of `endings`, and return it.
+    """Check that a path is that of a file with one of `endings`, and return it.
 
     Raises:
         InputError: beginning with `what`, for another ending, or a folder.

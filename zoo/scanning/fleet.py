@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, quoted, refuse
 from zoo.progress import silent_stderr, track
 
 # Called with an image and the folder of its results; what it prints is kept.
-Job = Callable[[Path, Path], None]
-# Called once in each worker with the model; the worker's job is what it returns.
-Prepare = Callable[["keras.Model"], Job]  # noqa: F821 - a worker imports Keras after its threads are set
+ScanImage = Callable[[Path, Path], None]
+# Called once in each worker with the model; what it returns scans one image after the other there.
+Prepare = Callable[["keras.Model"], ScanImage]  # noqa: F821 - a worker imports Keras after its threads are set
 # How many processes may end while they are at work on an image, before it is given up.
 _MOST_KILLED = 4
 # Bytes of shared memory for a local cluster: paths and lines of text are all that goes between its processes.
@@ -30,7 +30,7 @@ _PATIENCE = 10
 
 @dataclass(frozen=True)
 class Scanned:
-    """One image of many: `text`, what its job printed, and `error`, the reason where it could not be scanned."""
+    """One image of many: `text`, what its scan printed, and `error`, the reason where it could not be scanned."""
 
     image: Path
     text: str
@@ -39,54 +39,54 @@ class Scanned:
 
 def scan_many(
     model: str | Path,
-    jobs: Sequence[tuple[Path, Path]],
+    tasks: Sequence[tuple[Path, Path]],
     prepare: Prepare,
     workers: int,
     gpus: bool = False,
     progress: bool = False,
 ) -> list[Scanned]:
-    """Call `prepare(model)(image, folder)` for every (image, folder) of `jobs`, in processes that prepare once each.
+    """Call `prepare(model)(image, folder)` for every (image, folder) of `tasks`, in processes that prepare once each.
 
     The processes are those of a local Ray cluster that ends with the call; of the cluster that the environment variable
     RAY_ADDRESS names; or of the one that `ray.init` has connected to. Its machines need this package, and the files
-    under the same paths. An image whose process is killed is begun anew, by a job that goes on where it was if it
+    under the same paths. An image whose process is killed is begun anew, by a scan that goes on where it was if it
     streams to disk as `zoo.scan` does. The scores are those of one process with as many threads, bit for bit.
 
     Args:
         model: a .keras file or a run directory.
-        jobs: images, and the folder of each one's results. The job gets absolute paths.
+        tasks: images, and the folder of each one's results, which are made absolute paths.
         prepare: a function that pickle knows by name, or a `functools.partial` of one.
         workers: how many processes; each has its share of the processor cores, or a GPU.
         gpus: give every process a GPU of its own; else none is used.
         progress: show a bar over the images, on a terminal.
 
     Returns:
-        What became of each image, in the order of `jobs`.
+        What became of each image, in the order of `tasks`.
 
     Raises:
         InputError: where Ray is not installed, fewer than one worker is asked for or more than the cluster has room
             for, or no cluster answers.
-        OSError: what the first job raised that could not write; results that are there are kept, as below.
+        OSError: that of the first image whose results could not be written; results that are there are kept, as below.
         Interrupted: after Ctrl-C.
     """
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise InputError(f"workers: received {workers!r}; accepted: a whole number of processes, at least 1")
+        refuse("workers", quoted(workers), "a whole number of processes, at least 1")
     if importlib.util.find_spec("ray") is None:
         raise InputError("workers: several processes need ray; pip install 'bottleneck-zoo[ray]'")
-    workers, done = min(workers, len(jobs)), {}
+    workers, done = min(workers, len(tasks)), {}
     try:
         # Ray prints there that a process has ended, and more.
         with contextlib.redirect_stdout(io.StringIO()), _cluster(workers, gpus) as environment:
-            rows = _run(Path(model).absolute(), jobs, prepare, workers, gpus, environment)
-            for row in track(rows, "scanning", len(jobs)) if progress else rows:
+            rows = _run(Path(model).absolute(), tasks, prepare, workers, gpus, environment)
+            for row in track(rows, "scanning", len(tasks)) if progress else rows:
                 error = pickle.loads(row["error"])
                 if isinstance(error, OSError):
                     raise error
-                done[row["index"]] = Scanned(jobs[row["index"]][0], row["text"], error)
+                done[row["index"]] = Scanned(tasks[row["index"]][0], row["text"], error)
     except KeyboardInterrupt:
-        kept = f"{len(done)} of {len(jobs)} images are done, and the same command goes on from there"
+        kept = f"{len(done)} of {len(tasks)} images are done, and the same command goes on from there"
         raise Interrupted(f"interrupted; {kept}") from None
-    return [done[index] for index in range(len(jobs))]
+    return [done[index] for index in range(len(tasks))]
 
 
 class _Attempts:
@@ -109,7 +109,7 @@ class _Worker:
         self._attempts = attempts
         from zoo.model_files import load
 
-        self.job = prepare(load(model))
+        self._scan_image = prepare(load(model))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Scan the row's image; what is the user's to mend comes back as a row, and leaves the others alone."""
@@ -120,7 +120,7 @@ class _Worker:
             try:
                 if (killed := ray.get(self._attempts.killed.remote(row["index"]))) >= _MOST_KILLED:
                     raise InputError(f"its process was killed {killed} times, for lack of memory perhaps")
-                self.job(Path(row["image"]), Path(row["folder"]))
+                self._scan_image(Path(row["image"]), Path(row["folder"]))
             except (InputError, OSError) as caught:
                 error = caught
         return {"index": row["index"], "text": printed.getvalue(), "error": pickle.dumps(error)}
@@ -128,7 +128,7 @@ class _Worker:
 
 def _run(
     model: Path,
-    jobs: Sequence[tuple[Path, Path]],
+    tasks: Sequence[tuple[Path, Path]],
     prepare: Prepare,
     workers: int,
     gpus: bool,
@@ -140,19 +140,19 @@ def _run(
 
     paths = [
         {"index": index, "image": str(image.absolute()), "folder": str(folder.absolute())}
-        for index, (image, folder) in enumerate(jobs)
+        for index, (image, folder) in enumerate(tasks)
     ]
-    found = from_items(paths, override_num_blocks=len(paths)).map(
+    rows = from_items(paths, override_num_blocks=len(paths)).map(
         _Worker,
         fn_constructor_args=(model, prepare, environment, ray.remote(num_cpus=0)(_Attempts).remote()),
         compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
         num_gpus=1 if gpus else None,
     )
-    found.context.enable_progress_bars = False
+    rows.context.enable_progress_bars = False
     # One image may take hours.
-    found.context.execution_no_progress_timeout_s = -1
-    return found.iter_rows()
+    rows.context.execution_no_progress_timeout_s = -1
+    return rows.iter_rows()
 
 
 @contextlib.contextmanager
@@ -177,13 +177,9 @@ def _cluster(workers: int, gpus: bool) -> Iterator[dict[str, str]]:
         there = ray.cluster_resources()
         cpus, devices = int(there.get("CPU", 0)), int(there.get("GPU", 0))
         if gpus and workers > devices:
-            raise InputError(
-                f"workers: received {workers}, a GPU each; accepted: up to {devices}, the GPUs that Ray sees"
-            )
+            refuse("workers", f"{workers}, a GPU each", f"up to {devices}, the GPUs that Ray sees")
         if workers >= cpus:
-            raise InputError(
-                f"workers: received {workers}; accepted: up to {cpus - 1}, one fewer than the Ray cluster's processors"
-            )
+            refuse("workers", workers, f"up to {cpus - 1}, one fewer than the Ray cluster's processors")
         cores = os.cpu_count() if ours and not address else cpus
         yield _environment(max(cores // workers, 1), gpus)
     finally:
@@ -201,9 +197,9 @@ def _connect(address: str) -> None:
             socket.create_connection((host, int(port)), _PATIENCE).close()
         with silent_stderr():
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         accepted = "a Ray cluster that answers, and takes this machine's token (RAY_AUTH_MODE) if it asks for one"
-        raise InputError(f"RAY_ADDRESS: received {address!r}; accepted: {accepted}") from error
+        refuse("RAY_ADDRESS", quoted(address), accepted)
 
 
 def _environment(threads: int, gpus: bool) -> dict[str, str]:

@@ -22,8 +22,8 @@ from zoo.network.outputs import before_activation
 from zoo.pictures import check_finite
 from zoo.progress import aligned
 from zoo.scanning.engines import check_scores
+from zoo.scanning.grid import check_fit
 from zoo.scanning.pixels import open_pixels
-from zoo.scanning.scan import check_fit
 from zoo.scanning.tiles import tile_of
 from zoo.scores import Outputs, to_probabilities
 from zoo.settings import own_settings

@@ -27,14 +27,14 @@ class FilesKey(str):
 
 def model_key(fcn: keras.Model) -> str:
     """What a model computes as text: a hash of its layers, their settings and weights, without their names."""
-    found = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(digest_size=8)
     for step in Network.of(fcn).graph.steps:
         config = step.layer.get_config() if isinstance(step.layer, keras.Layer) else {}
         settings = {key: value for key, value in config.items() if key != "name"}
-        found.update(json.dumps([type(step.layer).__name__, settings], default=str, sort_keys=True).encode())
+        digest.update(json.dumps([type(step.layer).__name__, settings], default=str, sort_keys=True).encode())
         for weight in getattr(step.layer, "weights", ()):
-            found.update(np.asarray(weight).tobytes())
-    return found.hexdigest()
+            digest.update(np.asarray(weight).tobytes())
+    return digest.hexdigest()
 
 
 def image_key(image: Any, strip: int = 2**24) -> str:
@@ -51,39 +51,39 @@ def image_key(image: Any, strip: int = 2**24) -> str:
         image = image.source if image.file is None else image.file
     if isinstance(image, str | Path):
         path = Path(image)
-        about = _file_key(path)
+        key = _file_key(path)
         if path.is_dir():
-            return _files_key(path, about, _files(path, path, ""))
+            return _files_key(path, key, _files(path, path, ""))
         others = other_files(path)
-        named = [(name, _about(path, file)) for name, file in others.items()]
-        return _files_key(path, about, [(path.name, _about(path, path)), *named]) if others else about
-    found = hashlib.blake2b(f"{tuple(image.shape)} {image.dtype}".encode(), digest_size=8)
+        named = [(name, _size_and_time(path, file)) for name, file in others.items()]
+        return _files_key(path, key, [(path.name, _size_and_time(path, path)), *named]) if others else key
+    digest = hashlib.blake2b(f"{tuple(image.shape)} {image.dtype}".encode(), digest_size=8)
     rows = max(strip // (int(np.prod(image.shape[1:])) * np.dtype(image.dtype).itemsize), 1)
     for top in range(0, image.shape[0], rows):
-        found.update(np.ascontiguousarray(image[top : top + rows]).data)
+        digest.update(np.ascontiguousarray(image[top : top + rows]).data)
         release(image)
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def difference(there: dict, here: dict) -> str | None:
-    """The first key of `here` that has another value in `there`, which was stored; None where both are of one scan."""
-    for key, value in here.items():
-        if there.get(key) not in (value, getattr(value, "version_1", value)):
-            return key
+    """The first name of `here` that has another value in `there`, which was stored; None where both are of one scan."""
+    for name, value in here.items():
+        if there.get(name) not in (value, getattr(value, "version_1", value)):
+            return name
     return None
 
 
 def _file_key(path: Path) -> str:
-    size, time = _about(path, path)
+    size, time = _size_and_time(path, path)
     return f"{path.name}, {size} bytes, {time}"
 
 
 def _files_key(path: Path, version_1: str, files: Iterable[tuple[str, tuple[int, int]]]) -> FilesKey:
-    found, count, size = hashlib.blake2b(digest_size=8), 0, 0
-    for name, about in sorted(files):
-        found.update(json.dumps([name, about]).encode())
-        count, size = count + 1, size + about[0]
-    key = FilesKey(f"{path.name}, {count} files, {size} bytes, {found.hexdigest()}")
+    digest, count, size = hashlib.blake2b(digest_size=8), 0, 0
+    for name, size_and_time in sorted(files):
+        digest.update(json.dumps([name, size_and_time]).encode())
+        count, size = count + 1, size + size_and_time[0]
+    key = FilesKey(f"{path.name}, {count} files, {size} bytes, {digest.hexdigest()}")
     key.version_1 = version_1
     return key
 
@@ -99,16 +99,16 @@ def _files(image: Path, folder: str | Path, above: str) -> Iterator[tuple[str, t
             yield from _files(image, entry.path, f"{above}{entry.name}/")
         else:
             # A link that leads nowhere, or to a folder, is what it is itself.
-            yield f"{above}{entry.name}", _about(image, entry.path, os.path.isfile(entry.path))
+            yield f"{above}{entry.name}", _size_and_time(image, entry.path, os.path.isfile(entry.path))
 
 
-def _about(image: Path, file: str | Path, follow: bool = True) -> tuple[int, int]:
+def _size_and_time(image: Path, file: str | Path, follow: bool = True) -> tuple[int, int]:
     """Size and time of a file of `image`, or of a link itself."""
     try:
-        about = os.stat(file, follow_symlinks=follow)
+        status = os.stat(file, follow_symlinks=follow)
     except OSError as error:
         raise _unread(image, error) from None
-    return about.st_size, about.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _unread(image: Path, error: OSError) -> InputError:

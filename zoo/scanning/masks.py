@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 
 # Pixels of a mask that are read at a time.
 _AT_ONCE = 2**22
@@ -46,7 +46,7 @@ def cells_inside(mask: Any, starts: tuple[np.ndarray, np.ndarray], window: tuple
 
 
 def check_some(scanned: np.ndarray, is_inside: bool, mask: Any, scales: tuple[float, ...] | None) -> None:
-    """See that a cell is left to scan; `is_inside`: the mask leaves some.
+    """Check that a cell is left to scan; `is_inside`: the mask leaves some.
 
     Raises:
         InputError: naming the mask, or the scales.
@@ -56,6 +56,6 @@ def check_some(scanned: np.ndarray, is_inside: bool, mask: Any, scales: tuple[fl
     cells = f"{scanned.shape[0]} x {scanned.shape[1]} cells"
     if is_inside:
         more = "" if mask is None else " inside the mask"
-        raise InputError(f"scales: received {list(scales)}, without an answer for any of {cells}{more}; accepted: 1")
+        refuse("scales", f"{list(scales)}, without an answer for any of {cells}{more}", "1")
     name = f"mask {mask}" if isinstance(mask, str | Path) else "mask"
     raise InputError(f"{name}: none of {cells} has a pixel inside it; accepted: at least one")

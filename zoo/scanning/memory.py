@@ -1,20 +1,19 @@
 """How much memory a tile takes, and the largest tile that a budget allows."""
 
-import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import psutil
 
-from zoo.errors import InputError
+from zoo.errors import InputError, quoted, refuse
 from zoo.network.geometry import Geometry
-from zoo.network.graph import needed_steps, unused_after
+from zoo.network.graph import unused_after
 from zoo.network.network import Network
 from zoo.scanning.finer import FinerGeometry
-from zoo.scanning.tiles import Layout
+from zoo.scanning.grid import Grid
+from zoo.scanning.sizes import size_text
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 # What a tile may take where no budget is given.
 _DEFAULT = 2**30
 # The largest tile: beyond it the pixels that tiles share are few, and less is lost to an interruption.
@@ -25,40 +24,24 @@ _RESERVE = 96 * 2**20
 _WORKSPACE = 1.6
 
 
-def parse_memory(memory: int | str) -> int:
-    """A number of bytes, or text such as "2GiB" or "800 MB", as bytes.
-
-    Raises:
-        InputError: for anything else.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory), re.IGNORECASE)
-    if isinstance(memory, bool) or not found or found[2].upper() not in _UNITS:
-        raise InputError(f"memory: received {memory!r}; accepted: bytes, or text such as '2GiB' or '800MB'")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
 def resident() -> int:
     """Bytes of memory that this process holds now."""
     return psutil.Process().memory_info().rss
 
 
-def tile_memory(
-    network: Network, placed: Geometry | None = None, outputs: Collection[int] | None = None
-) -> Callable[[int, int], int]:
+def tile_memory(network: Network, placed: Geometry | None = None) -> Callable[[int, int], int]:
     """The function (height, width) -> bytes: what an engine takes for pixels of that size, at most.
 
     That is the largest sum of tensors that live at a time, and what kernels take to work on them. A layer's output
     counts twice while the layer is at work, because a bias, a normalisation and an activation make a tensor each. With
     the geometry of a finer grid, it is what `zoo.scanning.finer` takes: without padding a layer's phases are picked
-    from its input, and made, joined and sorted one after the other. `outputs`: the keys of the tensors that are wanted,
-    where they are not the network's own.
+    from its input, and made, joined and sorted one after the other.
     """
-    graph, outputs = network.graph, network.graph.outputs if outputs is None else outputs
-    steps = [graph.steps[index] for index in needed_steps(graph.steps, (), outputs)]
-    unused = unused_after(steps, outputs)
+    graph = network.graph
+    unused = unused_after(graph.steps, graph.outputs)
     image = graph.model.inputs[0]
     bytes_of = {graph.inputs[0]: _bytes_a_position(image)}
-    for step in steps:
+    for step in graph.steps:
         made = zip(step.outputs, step.made, strict=True)
         bytes_of |= {key: _bytes_a_position(tensor) for key, tensor in made}
     pixel = 3 * image.shape[-1] * network.dtype.itemsize
@@ -74,7 +57,7 @@ def tile_memory(
         rows, columns = positions(height, 0), positions(width, 1)
         size = {key: rows[key] * columns[key] * each for key, each in bytes_of.items()}
         living = peak = size[graph.inputs[0]]
-        for step, done in zip(steps, unused, strict=True):
+        for step, done in zip(graph.steps, unused, strict=True):
             made = sum(size[key] for key in step.outputs)
             at_work = sum(size[key] for key in step.inputs) + 3 * made if in_fragments else 2 * made
             peak = max(peak, living + at_work)
@@ -89,7 +72,7 @@ def available() -> int:
     return psutil.virtual_memory().available
 
 
-def choose_tile(fcn: keras.Model, layout: Layout, memory: int | None, scores: int = 0) -> int:
+def choose_tile(fcn: keras.Model, grid: Grid, memory: int | None, scores: int = 0) -> int:
     """The largest tile, in pixels a side, with which the process stays within `memory` bytes.
 
     Without a budget a tile may take 1 GiB on top of what the process holds, or what a tile as large as the receptive
@@ -98,7 +81,7 @@ def choose_tile(fcn: keras.Model, layout: Layout, memory: int | None, scores: in
     Raises:
         InputError: where not even a tile of one cell, or a model's image that cannot be cut, fits the budget.
     """
-    placed, held = layout.geometry, resident() + scores
+    placed, held = grid.geometry, resident() + scores
     need = tile_memory(Network.of(fcn), placed)
     height, width = placed.image_size
     if not placed.bounded:
@@ -114,7 +97,7 @@ def choose_tile(fcn: keras.Model, layout: Layout, memory: int | None, scores: in
     stride = max(placed.stride)
 
     def bytes_with(cells: int) -> int:
-        return need(*layout.tile_size(cells * stride))
+        return need(*grid.tile_size(cells * stride))
 
     budget = _DEFAULT if memory is None else memory - held
     fewest, most = 0, max(_LARGEST // stride, 1)
@@ -134,19 +117,17 @@ def choose_tile(fcn: keras.Model, layout: Layout, memory: int | None, scores: in
     return fewest * stride
 
 
-def check_tile(tile: object, memory: object, placed: Geometry) -> None:
-    """See that a side of tiles is one, and tiles can be cut.
+def check_tile(tile: object, placed: Geometry) -> None:
+    """Check that a side of tiles is one, and tiles can be cut.
 
     Raises:
-        InputError: where it is not, a budget is given too, or the cells depend on the whole image.
+        InputError: where it is not, or the cells depend on the whole image.
     """
     is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(placed.stride)
     if tile is None:
         return
     if not (is_number and tile >= stride):
-        raise InputError(f"tile: received {tile!r}; accepted: a whole number of pixels, at least one stride, {stride}")
-    if memory is not None:
-        raise InputError(f"tile and memory: received {tile} and {memory!r}; accepted: one of them")
+        refuse("tile", quoted(tile), f"a whole number of pixels, at least one stride, {stride}")
     if not placed.bounded:
         raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")
 
@@ -154,8 +135,3 @@ def check_tile(tile: object, memory: object, placed: Geometry) -> None:
 def _bytes_a_position(tensor: keras.KerasTensor) -> int:
     size = 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
     return tensor.shape[-1] * size
-
-
-def size_text(size: int) -> str:
-    """Bytes for people to read."""
-    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"

@@ -45,6 +45,10 @@ class Pixels:
         """What the user should know of what was read so far, a line each, without the file's name."""
         return getattr(self.source, "notes", ())
 
+    def mirrored_by(self, added: tuple[tuple[int, int], tuple[int, int]]) -> "Pixels":
+        """The same pixels, mirrored at the border by so many rows and columns, ((top, bottom), (left, right))."""
+        return Pixels(self.source, added, self.file)
+
     @contextmanager
     def resized(self, size: tuple[int, int]) -> Iterator["Pixels"]:
         """This image at another size, resized by regions: of a pyramid, from the nearest finer level."""

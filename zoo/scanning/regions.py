@@ -23,10 +23,11 @@ from zoo.pictures import check_finite
 from zoo.progress import track
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
 from zoo.scanning.engines import check_scores
-from zoo.scanning.memory import available, size_text, tile_memory
+from zoo.scanning.memory import available, tile_memory
 from zoo.scanning.pixels import Pixels, open_pixels
 from zoo.scanning.roi import Pool, roi_pool
 from zoo.scanning.scan import scan
+from zoo.scanning.sizes import size_text
 from zoo.settings import own_settings
 
 Way = Literal["roi", "cells", "crops"]
@@ -211,7 +212,7 @@ def _by_regions(model: keras.Model, source: Pixels, boxes: np.ndarray, progress:
     regions = Regions(model)
     height, width = source.shape[:2]
     cells = regions.cells(boxes, (height, width))
-    need, room = tile_memory(regions.network, outputs=[regions.map])(height, width), available()
+    need, room = tile_memory(regions.network.up_to(regions.map))(height, width), available()
     if need > room:
         raise InputError(
             f"image: the feature map of {height} x {width} pixels takes about {size_text(need)} to compute; "

@@ -1,18 +1,19 @@
 """One image scanned at several scales, and the maps merged to one on the image's own grid."""
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, quoted, refuse
 from zoo.pictures import release
-from zoo.scanning.answers import Pooling, pool
-from zoo.scanning.memory import size_text
-from zoo.scanning.tiles import Layout
+from zoo.scanning.grid import Grid
+from zoo.scanning.merging import Merge, merge
+from zoo.scanning.sizes import size_text
 from zoo.scores import Outputs
 
 
@@ -22,54 +23,42 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return height, width
 
 
-def check_scales(scales: Any) -> tuple[float, ...]:
-    """Scales as floats.
-
-    Raises:
-        InputError: where they are none, not all of them finite numbers above 0, or the same in six digits.
-    """
+@contextlib.contextmanager
+def at_scale(scale: float) -> Iterator[None]:
+    """Name the scale at which an input is wrong."""
     try:
-        found = tuple(float(scale) for scale in scales)
-    except (TypeError, ValueError):
-        found = ()
-    if not found or not all(np.isfinite(scale) and scale > 0 for scale in found):
-        raise InputError(f"scales: received {scales!r}; accepted: numbers above 0, such as [0.7, 1, 1.4]")
-    # Parts of a scan are named by six digits.
-    if len({f"{scale:g}" for scale in found}) < len(found):
-        raise InputError(f"scales: received {scales!r}, the same one twice; accepted: each once")
-    return found
+        yield
+    except InputError as error:
+        raise InputError(f"scale {scale:g}: {error}") from None
 
 
-def scaled_sizes(layout: Layout, scales: Sequence[float]) -> list[tuple[int, int]]:
+def scaled_sizes(grid: Grid, scales: Sequence[float]) -> list[tuple[int, int]]:
     """Height and width of an image at some scales.
 
     Raises:
         InputError: where a window, of 16 pixels at least, is smaller than a pixel of the image at one; or where cells
             have no windows that can be scaled.
     """
-    if not np.isfinite(layout.geometry.window).all():
+    if not np.isfinite(grid.geometry.window).all():
         raise InputError(
             "scales: the cells of this model have no window, as a block inside it pools over the whole image; accepted "
             "for it: no scales"
         )
-    most = max(*layout.geometry.window, 16)
+    most = max(*grid.geometry.window, 16)
     if max(scales) > most:
-        raise InputError(
-            f"scales: received {max(scales):g}; accepted: up to {most:g}, beyond which the model's window is smaller "
-            "than a pixel"
-        )
-    return [scaled_size(layout.image_size, scale) for scale in scales]
+        refuse("scales", f"{max(scales):g}", f"up to {most:g}, beyond which the model's window is smaller than a pixel")
+    return [scaled_size(grid.image_size, scale) for scale in scales]
 
 
-def check_room(layout: Layout, sizes: Sequence[tuple[int, int]], cell: int, room: int, output: Path | None) -> None:
-    """See that scores of `cell` bytes a cell, for images of these sizes, fit `room` bytes; by arithmetic alone.
+def check_room(grid: Grid, sizes: Sequence[tuple[int, int]], cell: int, room: int, output: Path | None) -> None:
+    """Check that scores of `cell` bytes a cell, for images of these sizes, fit `room` bytes; by arithmetic alone.
 
     Raises:
         InputError: where they do not, naming the `output`, if there is one.
     """
-    need = int(sum(map(math.prod, sizes)) / math.prod(layout.geometry.stride) * cell)
+    need = int(sum(map(math.prod, sizes)) / math.prod(grid.geometry.stride) * cell)
     if need > room:
-        where = "in memory" if output is None else f"in {str(output)!r}"
+        where = "in memory" if output is None else f"in {quoted(str(output))}"
         raise InputError(
             f"scales: the scores take about {size_text(need)} {where}; accepted: what fits {size_text(room)}, as fewer "
             "or smaller scales do"
@@ -77,7 +66,7 @@ def check_room(layout: Layout, sizes: Sequence[tuple[int, int]], cell: int, room
 
 
 @dataclass(frozen=True)
-class ScaledGrid:
+class Match:
     """Which cells of an image's grid a scan at one scale has answers for, and which of its own cells those are.
 
     `nearest`: for each row and each column of the image's grid, that of the scaled image's grid which is centred
@@ -88,6 +77,19 @@ class ScaledGrid:
     nearest: tuple[np.ndarray, np.ndarray]
     known: tuple[np.ndarray, np.ndarray]
 
+    @classmethod
+    def of(cls, grid: Grid, scaled: Grid) -> "Match":
+        """Match the grid of an image with that of the same image at a scale."""
+        sides = []
+        for axis, (side, made) in enumerate(zip(grid.image_size, scaled.image_size, strict=True)):
+            centres = (grid.starts[axis] + grid.geometry.window[axis] / 2) * (made / side)
+            others = scaled.starts[axis] + scaled.geometry.window[axis] / 2
+            nearest = np.searchsorted((others[1:] + others[:-1]) / 2, centres, side="right")
+            half = scaled.geometry.stride[axis] / 2
+            known = (centres >= others[0] - half) & (centres <= others[-1] + half)
+            sides.append((nearest, known))
+        return cls(*zip(*sides, strict=True))
+
     @property
     def covers(self) -> np.ndarray:
         """The cells that have an answer: (rows, cols) bool."""
@@ -95,32 +97,37 @@ class ScaledGrid:
 
     def needed(self, scanned: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """The cells at that scale, of a grid of `shape`, whose scores some `scanned` cells of the image's grid take."""
-        found = np.zeros(shape, bool)
+        needed = np.zeros(shape, bool)
         for row in np.flatnonzero(self.known[0]):
-            found[self.nearest[0][row], self.nearest[1][scanned[row] & self.known[1]]] = True
-        return found
+            needed[self.nearest[0][row], self.nearest[1][scanned[row] & self.known[1]]] = True
+        return needed
 
 
-def scaled_grid(layout: Layout, scaled: Layout) -> ScaledGrid:
-    """Match the grid of an image, `layout`, with that of the same image at a scale, `scaled`."""
-    found = []
-    for axis, (side, made) in enumerate(zip(layout.image_size, scaled.image_size, strict=True)):
-        centres = (layout.starts[axis] + layout.geometry.window[axis] / 2) * (made / side)
-        others = scaled.starts[axis] + scaled.geometry.window[axis] / 2
-        nearest = np.searchsorted((others[1:] + others[:-1]) / 2, centres, side="right")
-        half = scaled.geometry.stride[axis] / 2
-        known = (centres >= others[0] - half) & (centres <= others[-1] + half)
-        found.append((nearest, known))
-    return ScaledGrid(*zip(*found, strict=True))
+@dataclass(frozen=True)
+class ScalePart:
+    """One scale's part of a scan: the grid of the image at that scale, and how its cells lie on the image's own."""
+
+    scale: float
+    grid: Grid
+    match: Match
+
+    @classmethod
+    def of(cls, scale: float, grid: Grid, scaled: Grid) -> "ScalePart":
+        """The part of a scale with the grid `scaled`, of an image with the grid `grid`."""
+        return cls(scale, scaled, Match.of(grid, scaled))
+
+    def needed(self, wanted: np.ndarray | None) -> np.ndarray:
+        """The cells to score of this grid, where those `wanted` of the image's are; all of them where that is None."""
+        return self.grid.all_cells if wanted is None else self.match.needed(wanted, self.grid.shape)
 
 
-def widest_windows(layout: Layout, scales: Sequence[float]) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
+def widest_windows(grid: Grid, scales: Sequence[float]) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
     """What cells look at, at the smallest of some scales, in pixels of the image: the starts and sides of the windows.
 
-    They are centred where those of `layout` are, and end at whole pixels, outwards.
+    They are centred where those of `grid` are, and end at whole pixels, outwards.
     """
     starts, sides = [], []
-    for first, window in zip(layout.starts, layout.geometry.window, strict=True):
+    for first, window in zip(grid.starts, grid.geometry.window, strict=True):
         # 21 / 0.7 is a little more than 30.
         half, centres = round(window / min(scales), 6) / 2, first + window / 2
         begins = np.floor(centres - half).astype(int)
@@ -130,15 +137,15 @@ def widest_windows(layout: Layout, scales: Sequence[float]) -> tuple[tuple[np.nd
 
 
 def merger(
-    maps: Sequence[Any], grids: Sequence[ScaledGrid], outputs: Outputs, how: Pooling = "average-probabilities"
+    maps: Sequence[Any], matches: Sequence[Match], outputs: Outputs, how: Merge = "average-probabilities"
 ) -> Callable[[slice, np.ndarray], np.ndarray]:
     """Maps of one image at several scales as one on the image's own grid.
 
-    Each cell takes the score of every scale that has one for it (see `ScaledGrid`).
+    Each cell takes the score of every scale that has one for it (see `Match`).
 
     Args:
         maps: the scores (rows, cols, classes) of each scale, all of one model.
-        grids: how the cells of each lie on the grid of the image.
+        matches: how the cells of each lie on the grid of the image.
         outputs: what the scores are.
         how: how each cell's scores are merged: see `zoo.scanning.answers.answer`.
 
@@ -148,13 +155,13 @@ def merger(
     """
 
     def rows(part: slice, scanned: np.ndarray) -> np.ndarray:
-        found, known = [], []
-        for scores, grid in zip(maps, grids, strict=True):
-            down, across = grid.nearest[0][part], grid.nearest[1]
+        of_scales, known = [], []
+        for scores, match in zip(maps, matches, strict=True):
+            down, across = match.nearest[0][part], match.nearest[1]
             read = np.asarray(scores[down[0] : down[-1] + 1, :])
-            found.append(read[np.ix_(down - down[0], across)])
-            known.append(scanned & np.logical_and.outer(grid.known[0][part], grid.known[1]))
+            of_scales.append(read[np.ix_(down - down[0], across)])
+            known.append(scanned & np.logical_and.outer(match.known[0][part], match.known[1]))
             release(scores)
-        return pool(np.stack(found), np.stack(known), outputs, how)[0]
+        return merge(np.stack(of_scales), np.stack(known), outputs, how)
 
     return rows

@@ -1,7 +1,7 @@
 """A large image to a ScoreMap, whole or in tiles, with the same answer."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,22 +11,23 @@ import keras
 import numpy as np
 
 from zoo.convert.conversion import convolutionalize
-from zoo.errors import InputError, Interrupted
-from zoo.network.geometry import Geometry
+from zoo.errors import refuse
 from zoo.network.network import Network, geometry
-from zoo.pictures import Choice, check_finite, open_mask
-from zoo.progress import track
-from zoo.scanning.answers import Pooling, check_pooling, pooled_outputs
-from zoo.scanning.engines import Engine, Precision, Run, check_scores, make_engine
+from zoo.pictures import Choice, open_mask
+from zoo.scanning.engines import Engine as EngineName
+from zoo.scanning.engines import Precision, check_scores, make_engine
 from zoo.scanning.finer import FinerRunner
+from zoo.scanning.grid import Grid, check_fit
 from zoo.scanning.keys import RULE, image_key, model_key
 from zoo.scanning.masks import cells_inside, check_some
-from zoo.scanning.memory import available, check_tile, choose_tile, parse_memory
+from zoo.scanning.memory import available, check_tile, choose_tile
+from zoo.scanning.merging import Merge, merged_outputs
+from zoo.scanning.options import BorderRule, Options
+from zoo.scanning.passes import Scorer
 from zoo.scanning.pixels import Pixels, open_pixels
-from zoo.scanning.scales import ScaledGrid, check_room, check_scales, merger, scaled_grid, scaled_sizes, widest_windows
+from zoo.scanning.scales import ScalePart, at_scale, check_room, merger, scaled_sizes, widest_windows
 from zoo.scanning.score_map import ScoreMap
-from zoo.scanning.store import Store
-from zoo.scanning.tiles import Border, Layout, lay_out
+from zoo.scanning.store import InMemory, Store
 from zoo.settings import own_settings
 
 # Numbers of scores that are merged at a time, of all scales together.
@@ -41,11 +42,11 @@ def scan(
     memory: int | str | None = None,
     stride: int | tuple[int, int] | None = None,
     scales: Sequence[float] | None = None,
-    merge: Pooling = "average-probabilities",
-    border: Border = "none",
+    merge: Merge = "average-probabilities",
+    border: BorderRule = "none",
     mask: np.ndarray | str | Path | None = None,
     output: str | Path | None = None,
-    engine: Engine = "keras",
+    engine: EngineName = "keras",
     precision: Precision | None = None,
     progress: bool = False,
     choice: Choice = Choice(),  # noqa: B008 - frozen
@@ -73,7 +74,7 @@ def scan(
             are probabilities then where its name says so, and logits else.
         border: what becomes of pixels that no window covers: "none" leaves the grid as it is, "reflect" mirrors the
             image, "shift" adds a last row and column of windows flush with the border (see
-            `zoo.scanning.tiles.lay_out`).
+            `zoo.scanning.grid.Grid.of`).
         mask: a region of interest, (H, W), true inside, or an image file. A cell is scanned where any pixel of its
             window is inside (with `scales`: of its `ScoreMap.cell_box`). Tiles without such a cell are skipped; the
             scores of cells that were not scanned are NaN, and `ScoreMap.scanned` says which those are.
@@ -99,8 +100,8 @@ def scan(
         Interrupted: after Ctrl-C, where there is an output.
         OSError: where the output cannot be written; what is there is kept.
     """
-    scanner = Scanner(fcn, tile, memory, stride, scales, merge, border, engine, precision, progress, choice)
-    score_map = scanner(image, mask, output, overwrite)
+    options = Options(tile, memory, stride, scales, merge, border, engine, precision, choice)
+    score_map = Scanner(fcn, options, progress)(image, mask, output, overwrite)
     for note in score_map.notes:
         warnings.warn(f"{image if isinstance(image, str | Path) else 'image'} {note}", stacklevel=2)
     return score_map
@@ -109,33 +110,14 @@ def scan(
 class Scanner:
     """A model made ready to scan many images, each as `scan` does: called with image, mask and output."""
 
-    def __init__(
-        self,
-        fcn: keras.Model,
-        tile: int | None = None,
-        memory: int | str | None = None,
-        stride: int | tuple[int, int] | None = None,
-        scales: Sequence[float] | None = None,
-        merge: Pooling = "average-probabilities",
-        border: Border = "none",
-        engine: Engine = "keras",
-        precision: Precision | None = None,
-        progress: bool = False,
-        choice: Choice = Choice(),  # noqa: B008 - frozen
-    ):
-        """Take the options of `scan` that are the same for all images.
+    def __init__(self, fcn: keras.Model, options: Options = Options(), progress: bool = False):  # noqa: B008 - frozen
+        """Take the model, and what is the same for all images.
 
         Raises:
-            InputError: for wrong ones, as far as they are wrong for every image.
+            InputError: for a model that cannot be converted, or that gives several outputs.
         """
         Network.of(fcn).check_one_output()
-        check_pooling(merge)
-        self.fcn = convolutionalize(fcn)
-        self.tile, self.stride, self.border, self.progress = tile, stride, border, progress
-        self.memory = None if memory is None else parse_memory(memory)
-        self.scales, self.merge = None if scales is None else check_scales(scales), merge
-        self.engine, self.precision, self.choice = engine, precision, choice
-        self._dtype = Network.of(self.fcn).dtype
+        self.fcn, self.options, self.progress = convolutionalize(fcn), options, progress
 
     def __call__(
         self,
@@ -150,65 +132,52 @@ class Scanner:
         Without `settle` the output's journal stays, by which the same call finds the whole map, until the caller has
         done what is left to do with it (see `zoo.scanning.store.Store`).
         """
-        store = None if output is None else Store(output, overwrite)
+        store, scales = InMemory() if output is None else Store(output, overwrite), self.options.scales
         with ExitStack() as opened:
-            source = opened.enter_context(open_pixels(self.fcn, image, self.choice))
+            source = opened.enter_context(open_pixels(self.fcn, image, self.options.choice))
             inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
-            layout = self._lay_out(source.shape[:2])
-            scaled = [] if self.scales is None else self._scaled(layout, store)
-            own = layout.starts, layout.geometry.window
-            starts, window = own if self.scales is None else widest_windows(layout, self.scales)
-            region = _all(layout) if inside is None else cells_inside(inside, starts, window)
-            grids = [scaled_grid(layout, each) for each in scaled]
-            scanned = region if self.scales is None else region & np.logical_or.reduce([each.covers for each in grids])
-            check_some(scanned, region.any(), mask, self.scales)
-            about = None if store is None else self.key(source, mask)
-            if store is not None:
-                read = [each for each in (source.file, mask) if isinstance(each, str | Path)]
-                opened.enter_context(store.held(about, read))
-            outputs = Network.of(self.fcn).outputs_are[0]
-            if self.scales is None:
-                run = self._run  # before the tile is chosen: its weights take memory
-                side = self._side(layout, store, about)
-                scores = self._fill(run, layout, side, source, scanned, store, about)
-                scores = scores if store is None else store.finish()
+            grid = self._grid(source.shape[:2])
+            parts = self._scale_parts(grid, store)
+            starts, window = (grid.starts, grid.geometry.window) if scales is None else widest_windows(grid, scales)
+            region = grid.all_cells if inside is None else cells_inside(inside, starts, window)
+            scanned = region & np.logical_or.reduce([each.match.covers for each in parts]) if parts else region
+            check_some(scanned, region.any(), mask, scales)
+            if output is not None:
+                files = [each for each in (source.file, mask) if isinstance(each, str | Path)]
+                opened.enter_context(store.held(self.made_from(source, mask), files))
+            if parts:
+                self._scan_scales(store, grid, parts, source, scanned, None if region.all() else scanned)
             else:
-                scores = self._merged(layout, scaled, grids, source, scanned, region.all(), store, about)
-                outputs = pooled_outputs(outputs, self.merge)
-            if store is not None and settle:
+                scorer = self._scorer  # before the tile is chosen: its weights take memory
+                scorer.fill(store, grid, self._side(grid, store), source, scanned)
+            scores = store.finish()
+            if settle:
                 store.settle()
+        outputs = Network.of(self.fcn).outputs_are[0]
         return ScoreMap(
             scores,
-            layout.geometry,
+            grid.geometry,
             Network.of(self.fcn).class_names,
-            layout.image_size,
-            outputs,
-            self.border,
+            grid.image_size,
+            merged_outputs(outputs, self.options.merge) if parts else outputs,
+            self.options.border,
             starts,
-            made_from=about,
-            other_function=layout.other_function,
+            made_from=store.made_from,
+            other_function=grid.other_function,
             scanned=scanned,
             window=window,
-            scales=self.scales,
+            scales=scales,
             notes=(*source.notes, *(f"(the mask) {note}" for note in getattr(inside, "notes", ()))),
         )
 
-    def key(self, image: Any, mask: Any = None) -> dict[str, Any]:
+    def made_from(self, image: Any, mask: Any = None) -> dict[str, Any]:
         """What a scan's scores depend on, and how it is cut, as JSON holds it."""
         return {
             "model": self._model_key,
             "image": image_key(image),
             "mask": None if mask is None else image_key(mask),
-            "stride": None if self.stride is None else np.broadcast_to(self.stride, 2).tolist(),
-            "scales": None if self.scales is None else list(self.scales),
-            "merge": None if self.scales is None else self.merge,
-            "border": self.border,
-            "engine": self.engine,
-            "precision": self.precision,
-            "tile": self.tile,
-            "memory": self.memory,
-            **(RULE if mask is not None or self.scales is not None else {}),
-            **self.choice.given,
+            **self.options.to_dict(),
+            **(RULE if mask is not None or self.options.scales is not None else {}),
         }
 
     @cached_property
@@ -216,180 +185,91 @@ class Scanner:
         return model_key(self.fcn)
 
     @cached_property
-    def _run(self) -> Run:
-        """What gives a tile's scores."""
-        engine = make_engine(self.fcn, self.engine, self.precision)
-        if self.stride is None:
-            return engine
-        runner = FinerRunner(self.fcn, self.stride, engine)
-        if self.engine != "keras" and runner.geometry.padding_free:
-            raise InputError(
-                f"engine: received {self.engine!r}; accepted with a stride, for a model without padding: 'keras'"
-            )
-        return runner
+    def _scorer(self) -> Scorer:
+        """What gives the scores of tiles."""
+        name, precision = self.options.engine, self.options.precision
+        run = make_engine(self.fcn, name, precision)
+        if self.options.stride is not None:
+            run = FinerRunner(self.fcn, self.options.stride, run)
+            if name != "keras" and run.geometry.padding_free:
+                refuse("engine", f"{name!r} with a stride, for a model without padding", "'keras'")
+        check = partial(check_scores, model=self.fcn, engine=name, precision=precision)
+        return Scorer(run, self.fcn.output_shape[-1], Network.of(self.fcn).dtype, check, self.progress)
 
-    def _lay_out(self, size: tuple[int, int]) -> Layout:
+    @property
+    def _bytes_a_cell(self) -> int:
+        return self.fcn.output_shape[-1] * Network.of(self.fcn).dtype.itemsize
+
+    def _grid(self, size: tuple[int, int]) -> Grid:
         """The grid of an image of `size`, if it has one and tiles can be cut as asked."""
         check_fit(self.fcn, geometry(self.fcn, size))
-        layout = lay_out(self.fcn, size, self.border, self.stride)
-        check_fit(self.fcn, layout.geometry)
-        check_tile(self.tile, self.memory, layout.geometry)
-        return layout
+        grid = Grid.of(self.fcn, size, self.options.border, self.options.stride)
+        check_fit(self.fcn, grid.geometry)
+        check_tile(self.options.tile, grid.geometry)
+        return grid
 
-    def _shape(self, layout: Layout) -> tuple[int, int, int]:
-        return (*layout.grid_shape, self.fcn.output_shape[-1])
-
-    def _side(self, layout: Layout, store: Store | None, about: dict | None) -> int:
+    def _side(self, grid: Grid, store: InMemory | Store) -> int:
         """The side of the tiles: that of an unfinished scan, the one asked for, or one that the memory allows."""
-        side = self.tile if store is None else store.unfinished(about) or self.tile
+        side = store.unfinished() or self.options.tile
         if side is not None:
             return side
-        held = 0 if store else int(np.prod(self._shape(layout))) * self._dtype.itemsize
-        return choose_tile(self.fcn, layout, self.memory, held)
+        held = int(np.prod(grid.shape)) * self._bytes_a_cell if store.path is None else 0
+        return choose_tile(self.fcn, grid, self.options.memory, held)
 
-    def _fill(
-        self,
-        run: Run,
-        layout: Layout,
-        side: int,
-        source: Pixels,
-        scanned: np.ndarray,
-        store: Store | None,
-        about: dict | None,
-    ) -> Any:
-        """The scores of the `scanned` cells of one image, in `store` if there is one, which is left open."""
-        shape = self._shape(layout)
-        if store is not None:
-            chunks = tuple(max(side // stride, 1) for stride in layout.geometry.stride)
-            store.open(about, side, shape, self._dtype, chunks)
-        target = np.empty(shape, self._dtype) if store is None else store
-        pixels = Pixels(source.source, layout.mirrored, source.file)
-        check = partial(check_scores, model=self.fcn, engine=self.engine, precision=self.precision)
-        _fill(target, layout, side, pixels, run, scanned, check, self.progress)
-        return target if store is None else store.read()
-
-    def _scaled(self, layout: Layout, store: Store | None) -> list[Layout]:
-        """The grids of the image at every scale, seen to be possible before anything is laid out or written."""
-        sizes = scaled_sizes(layout, self.scales)
-        room = available() if store is None else store.room
+    def _scale_parts(self, grid: Grid, store: InMemory | Store) -> list[ScalePart]:
+        """The parts of a scan at several scales, seen to be possible before anything is laid out or written."""
+        scales = self.options.scales
+        if scales is None:
+            return []
+        sizes = scaled_sizes(grid, scales)
+        room = available() if store.path is None else store.room
         if room is not None:
-            cell = self.fcn.output_shape[-1] * self._dtype.itemsize
-            check_room(layout, [*sizes, layout.image_size], cell, room, None if store is None else store.path)
-        found = []
-        for scale, size in zip(self.scales, sizes, strict=True):
-            try:
-                found.append(self._lay_out(size))
-            except InputError as error:
-                raise InputError(f"scale {scale:g}: {error}") from None
-        return found
+            check_room(grid, [*sizes, grid.image_size], self._bytes_a_cell, room, store.path)
+        parts = []
+        for scale, size in zip(scales, sizes, strict=True):
+            with at_scale(scale):
+                parts.append(ScalePart.of(scale, grid, self._grid(size)))
+        return parts
 
-    def _merged(
+    def _scan_scales(
         self,
-        layout: Layout,
-        scaled: Sequence[Layout],
-        grids: Sequence[ScaledGrid],
+        store: InMemory | Store,
+        grid: Grid,
+        parts: Sequence[ScalePart],
         source: Pixels,
         scanned: np.ndarray,
-        is_whole: bool,
-        store: Store | None,
-        about: dict | None,
-    ) -> Any:
-        """The scores of the `scanned` cells: of every scale, each in a store of its own, merged on `layout`'s grid.
+        wanted: np.ndarray | None,
+    ) -> None:
+        """Score the `scanned` cells: at every scale, each in a store of its own, merged on `grid`.
 
-        `is_whole`: no mask leaves cells out, and all cells of every scale are scanned.
+        `wanted`: the cells whose scores are needed of every scale; None: all of theirs.
         """
-        plans = []
-        for scale, found in zip(self.scales, scaled, strict=True):
-            own, key = (None, None) if store is None else (store.beside(f"{scale:g}"), {**about, "scale": scale})
-            if own is not None and about["mask"] is None:
-                # All cells of every scale are scanned then, as version 1 did.
-                key = {name: value for name, value in key.items() if name not in RULE}
-            try:
-                plans.append((found, self._side(found, own, key), own, key))
-            except InputError as error:
-                raise InputError(f"scale {scale:g}: {error}") from None
-        if store is not None and store.is_whole(about):
-            return store.finish()
-        run, shape = self._run, self._shape(layout)
-        step = max(_MERGED_AT_ONCE // (len(plans) * shape[1] * shape[2]), 1)
-        if store is not None:
-            store.open(about, step, shape, self._dtype, (step, shape[1]))
-        maps = []
-        for grid, (found, side, own, key) in zip(grids, plans, strict=True):
-            needed = _all(found) if is_whole else grid.needed(scanned, found.grid_shape)
-            with source.resized(found.image_size) as pixels:
-                maps.append(self._fill(run, found, side, pixels, needed, own, key))
-        rows = merger(maps, grids, Network.of(self.fcn).outputs_are[0], self.merge)
-        target = np.empty(shape, self._dtype) if store is None else store
+        if store.is_whole():
+            return
+        stores = [store.beside(f"{part.scale:g}", self._part_made_from(store.made_from, part.scale)) for part in parts]
+        sides = []
+        for part, own in zip(parts, stores, strict=True):
+            with at_scale(part.scale):
+                sides.append(self._side(part.grid, own))
+        scorer, shape = self._scorer, (*grid.shape, self.fcn.output_shape[-1])
+        step = max(_MERGED_AT_ONCE // (len(parts) * shape[1] * shape[2]), 1)
+        store.open(step, shape, scorer.dtype, (step, shape[1]))
+        for part, own, side in zip(parts, stores, sides, strict=True):
+            with source.resized(part.grid.image_size) as pixels:
+                scorer.fill(own, part.grid, side, pixels, part.needed(wanted))
+        maps, matches = [own.read() for own in stores], [part.match for part in parts]
+        rows = merger(maps, matches, Network.of(self.fcn).outputs_are[0], self.options.merge)
         for index, first in enumerate(range(0, shape[0], step)):
-            wanted = slice(first, min(first + step, shape[0]))
-            if store is None:
-                target[wanted] = rows(wanted, scanned[wanted])
-            else:
-                store.write(index, (wanted, slice(0, shape[1])), rows(wanted, scanned[wanted]))
-        if store is None:
-            return target
-        scores = store.finish()
-        for each in plans:
-            each[2].discard()
-        return scores
+            strip = slice(first, min(first + step, shape[0]))
+            store.write(index, (strip, slice(0, shape[1])), rows(strip, scanned[strip]))
+        store.finish()
+        for own in stores:
+            own.discard()
 
-
-def _all(layout: Layout) -> np.ndarray:
-    """All cells of a grid as scanned, in no memory."""
-    return np.broadcast_to(True, layout.grid_shape)
-
-
-def _fill(
-    target: np.ndarray | Store,
-    layout: Layout,
-    tile: int,
-    pixels: Pixels,
-    run: Run,
-    scanned: np.ndarray,
-    check: Callable[[np.ndarray, str], np.ndarray],
-    progress: bool,
-) -> None:
-    """Score the tiles that `target` lacks, one after the other; cells that are not to be scanned are NaN."""
-    store = target if isinstance(target, Store) else None
-    parts = list(enumerate(layout.tiles(tile)))
-    missing = [each for each in parts if store is None or each[0] not in store.done]
-    dtype = target.dtype
-    try:
-        for index, part in track(missing, "scanning", len(missing)) if progress else missing:
-            scores, wanted = np.nan, scanned[part.cells]
-            if wanted.any():
-                scores = run(check_finite(pixels[part.pixels].astype(dtype), pixels.name)[None])[0][part.inner]
-                # The rest of a tile is cheaper computed than cut out.
-                scores = scores if wanted.all() else np.where(wanted[..., None], scores, np.nan)
-                finite = np.isfinite(scores).all(-1)
-                if not (finite | ~wanted).all():
-                    broken = np.argwhere(wanted & ~finite)[0]
-                    row, column = (cells.start + at for cells, at in zip(part.cells, broken, strict=True))
-                    check(scores[*broken], f"cell {row},{column}")
-                scores = scores.astype(dtype, copy=False)
-            if store is None:
-                target[part.cells] = scores
-            else:
-                store.write(index, part.cells, scores)
-    except (KeyboardInterrupt, OSError) as error:
-        if store is None:
-            raise
-        kept = f"{len(store.done)} of {len(parts)} tiles are kept, and the same scan goes on from there"
-        if isinstance(error, OSError):
-            raise OSError(error.errno, f"{error.strerror or error}; {kept}", str(store.path)) from error
-        raise Interrupted(f"interrupted; {kept}") from None
-
-
-def check_fit(fcn: keras.Model, placed: Geometry) -> None:
-    """See that at least one window lies in the image, and every layer takes it."""
-    height, width = placed.image_size
-    window = Network.of(fcn).card.window
-    if window is not None and (height < window[0] or width < window[1]):
-        accepted = f"at least one window of {window[0]} x {window[1]}"
-    elif not placed.fits(height, width):
-        least = Network.of(fcn).smallest_image
-        accepted = f"sides that every layer fits, from {least[0]} x {least[1]} on" if least else "a larger one"
-    else:
-        return
-    raise InputError(f"image: received {height} x {width} pixels; accepted: {accepted}")
+    def _part_made_from(self, made_from: dict[str, Any] | None, scale: float) -> dict[str, Any] | None:
+        if made_from is None:
+            return None
+        if made_from["mask"] is None:
+            # All cells of every scale are scanned then, as version 1 did.
+            made_from = {name: value for name, value in made_from.items() if name not in RULE}
+        return {**made_from, "scale": scale}

@@ -1,28 +1,54 @@
 """The result of a scan: scores on a grid, and where each cell lies in the image."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from zoo.errors import InputError
-from zoo.files import replacing
+from zoo.errors import refuse
+from zoo.files import replacing, write_json
 from zoo.made_by import MadeBy
 from zoo.network.geometry import Geometry
 from zoo.pictures import release
-from zoo.scanning.tiles import Border
+from zoo.scanning.options import BorderRule
+from zoo.scanning.overlay import Overlay
+from zoo.scanning.thumbnails import factor_for, grey_view
 from zoo.scores import Outputs, to_probabilities
 
 # Numbers of a score map that its median cell is taken from.
 _SAMPLED = 2**20
-# Numbers of a score map, and samples of an image, that are read at a time.
+# Numbers of a score map that are read at a time.
 _SCORES_AT_ONCE = 2**20
-_SAMPLES_AT_ONCE = 2**23
+
+
+class Reader(Protocol):
+    """What takes the scores of a map part by part, so that several take them in one pass: see `ScoreMap.read_by`.
+
+    `side`: parts begin at multiples of so many cells.
+    """
+
+    side: int
+
+    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
+        """Take a part: its first row and column, the scores, and which of its cells were scanned."""
+
+
+class Wins:
+    """A reader of scores that counts how many cells each class wins: `counts`, (classes,)."""
+
+    side = 1
+
+    def __init__(self, classes: int):
+        """Begin at zero."""
+        self.counts = np.zeros(classes, int)
+
+    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
+        """Take a part of the map."""
+        self.counts += np.bincount(scores[scanned].argmax(-1), minlength=len(self.counts))
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,7 @@ class ScoreMap:
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     outputs: Outputs = "logits"
-    border: Border = "none"
+    border: BorderRule = "none"
     starts: tuple[np.ndarray, np.ndarray] | None = None
     made_from: dict[str, Any] | None = None
     other_function: str = ""
@@ -61,7 +87,7 @@ class ScoreMap:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take what is not given from the geometry, and see that the scores are known where cells were scanned.
+        """Take what is not given from the geometry, and check that the scores are known where cells were scanned.
 
         Raises:
             InputError: where they are not, or `scanned` has another shape than the grid.
@@ -75,7 +101,7 @@ class ScoreMap:
             object.__setattr__(self, "window", tuple(self.geometry.window))
         scanned = np.asarray(True if self.scanned is None else self.scanned)
         if scanned.dtype != bool or not scanned.all() and scanned.shape != grid:
-            raise InputError(f"scanned: received {scanned.shape} of {scanned.dtype}; accepted: {grid} of bool")
+            refuse("scanned", f"{scanned.shape} of {scanned.dtype}", f"{grid} of bool")
         # Where all were: a single value, whatever the grid's size.
         scanned = np.broadcast_to(True, grid) if scanned.all() else scanned
         object.__setattr__(self, "scanned", scanned)
@@ -132,7 +158,7 @@ class ScoreMap:
         elif known == "scanned.npy":
             with replacing(Path(folder) / known, self.made_by) as temporary, temporary.open("wb") as file:
                 np.save(file, self.scanned)
-        about = {
+        record = {
             **self._sides(),
             "offset": list(self.cell_box(0, 0)[:2]),
             "image_size": list(self.image_size),
@@ -148,24 +174,22 @@ class ScoreMap:
             "class_names": list(self.class_names),
             "made_from": self.made_from,
         }
-        with replacing(Path(folder) / "geometry.json", self.made_by) as temporary:
-            temporary.write_text(json.dumps(about, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        return Path(folder) / "geometry.json"
+        return write_json(Path(folder) / "geometry.json", record, self.made_by)
 
     def _sides(self) -> dict[str, Any]:
         """The geometry's numbers in the image's pixels, and the window of each scale."""
-        about = self.geometry.to_dict()
+        sides = self.geometry.to_dict()
         if not self.scales:
-            return {**about, "windows": None}
+            return {**sides, "windows": None}
         # A scaled pixel is made from those within 1 / s of its centre, where s shrinks; within 1, where it enlarges.
         scale = min(self.scales)
         reach = [
             None if side is None or scale == 1 else math.ceil((side - 1) / scale + 2 * max(1 / scale, 1))
-            for side in about["receptive_field"]
+            for side in sides["receptive_field"]
         ]
-        windows = [{"scale": scale, "window": list(sides)} for scale, sides in self.windows.items()]
-        field = about["receptive_field"] if scale == 1 else reach
-        return {**about, "receptive_field": field, "window": list(self.window), "windows": windows}
+        windows = [{"scale": scale, "window": list(window)} for scale, window in self.windows.items()]
+        field = sides["receptive_field"] if scale == 1 else reach
+        return {**sides, "receptive_field": field, "window": list(self.window), "windows": windows}
 
     @property
     def uncovered(self) -> tuple[int, int, int, int]:
@@ -180,15 +204,24 @@ class ScoreMap:
 
     def wins(self) -> tuple[np.ndarray, int]:
         """How many cells each class wins, (classes,), and how many cells were not scanned."""
-        counts = np.zeros(self.scores.shape[-1], int)
-        for *_, values, known in self.blocks():
-            counts += np.bincount(values[known].argmax(-1), minlength=len(counts))
-        return counts, self.not_scanned
+        wins = Wins(self.scores.shape[-1])
+        self.read_by(wins)
+        return wins.counts, self.not_scanned
 
     @property
     def not_scanned(self) -> int:
         """How many cells were not scanned."""
         return int(self.scanned.size - np.count_nonzero(self.scanned))
+
+    def read_by(self, *readers: Reader) -> None:
+        """Read the scores once, part by part, and give every part to all readers.
+
+        Raises:
+            InputError: where scores are not finite of cells that were scanned.
+        """
+        for part in self.blocks(math.lcm(*(reader.side for reader in readers))):
+            for reader in readers:
+                reader.add(*part)
 
     def blocks(self, side: int = 1) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
         """The scores part by part: (first row, first column, scores of the part, which of its cells were scanned).
@@ -239,21 +272,21 @@ class ScoreMap:
 
         A cell's own pixels are the stride x stride ones in the middle of its crop, fewer where the next is nearer.
         """
-        found = []
+        edges = []
         for starts, stride, window in zip(self.starts, self.geometry.stride, self.window, strict=True):
             gaps = np.diff(starts, prepend=starts[0] - stride)
             end = starts[-1] + (window - stride) // 2 + stride
-            found.append(np.append(starts + (window - gaps) // 2, end))
-        return tuple(found)
+            edges.append(np.append(starts + (window - gaps) // 2, end))
+        return tuple(edges)
 
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
-        found = []
+        cells = []
         for own, side in zip(self.own_pixels, self.image_size, strict=True):
             pixels = np.arange(side)
             cell = np.searchsorted(own[:-1], pixels, side="right") - 1
-            found.append(np.where(pixels < own[-1], cell, -1))
-        return tuple(found)
+            cells.append(np.where(pixels < own[-1], cell, -1))
+        return tuple(cells)
 
     def overlay(
         self, image: Any, class_index: int | None = None, opacity: float = 0.65, side: int | None = None
@@ -274,89 +307,29 @@ class ScoreMap:
         Raises:
             InputError: where the image is not of the size that was scanned.
         """
+        self.check_image(image)
+        overlay = Overlay(self, class_index, side)
+        self.read_by(overlay)
+        return overlay.over(grey_view(image, side), opacity)
+
+    def check_image(self, image: Any) -> None:
+        """Check that an image has the size of the one that was scanned.
+
+        Raises:
+            InputError: where it has not.
+        """
         if tuple(image.shape[:2]) != tuple(self.image_size):
-            raise InputError(f"overlay: received an image of {image.shape[:2]}; accepted: {self.image_size}")
-        scale = self.scale(side)
-        centres = [_block_centres(extent, scale) for extent in self.image_size]
-        rows, columns = (cells[centre] for cells, centre in zip(self.cells_of_pixels(), centres, strict=True))
-        shown = tuple(np.unique(np.maximum(cells, 0)) for cells in (rows, columns))
-        winner, strength = self._colours(shown, class_index)
-        known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
-        where = np.ix_(np.searchsorted(shown[0], rows), np.searchsorted(shown[1], columns))
-        weight = (strength[where] * known * np.float32(opacity))[..., None]
-        colours = palette(self.scores.shape[-1]).astype(np.float32)[winner]
-        grey = grey_view(image, scale)[..., None]
-        return np.round(grey * (1 - weight) + 255 * colours[where] * weight).astype(np.uint8)
+            refuse("overlay", f"an image of {image.shape[:2]}", f"{self.image_size}")
 
     def scale(self, side: int | None) -> int:
         """How many pixels of the image one pixel of a picture of at most `side` pixels a side stands for."""
-        return 1 if side is None else -(-max(self.image_size) // side)
-
-    def _colours(self, shown: tuple[np.ndarray, np.ndarray], class_index: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """The class and the strength of its colour, 0 to 1, for some rows and columns of cells: two (rows, cols)."""
-        winner = np.full([len(each) for each in shown], class_index or 0)
-        strength = np.zeros(winner.shape, np.float32)
-        for *first, values, known in self.blocks():
-            picked, part = [], []
-            for cells, begin, extent in zip(shown, first, values.shape, strict=False):
-                part.append(slice(*np.searchsorted(cells, (begin, begin + extent))))
-                picked.append(cells[part[-1]] - begin)
-            values, known = values[np.ix_(*picked)], known[np.ix_(*picked)]
-            if class_index is None:
-                winner[*part] = values.argmax(-1)
-                seen = self.standing_out(values)
-            else:
-                seen = to_probabilities(values, self.outputs)[..., class_index]
-            strength[*part] = np.where(known, seen, 0)
-        return winner, strength
+        return factor_for(self.image_size, side)
 
 
 def _check_known(scores: np.ndarray, scanned: np.ndarray, row: int = 0, column: int = 0) -> None:
-    """See that scores are finite where cells were scanned; the first cell is (row, column) of the map."""
+    """Check that scores are finite where cells were scanned; the first cell is (row, column) of the map."""
     broken = ~np.isfinite(scores).all(-1) & scanned
     if broken.any():
         first = np.argwhere(broken)[0] + (row, column)
-        raise InputError(
-            f"scores: received values that are not finite at cell {first[0]},{first[1]}; accepted: finite ones of all "
-            "cells that were scanned"
-        )
-
-
-def grey_view(image: Any, scale: int = 1) -> np.ndarray:
-    """An image (H, W, C) of any depth as grey values 0 to 255, `scale` times smaller: (ceil(H / scale), ...) float32.
-
-    A pixel is the mean of its block, the last ones of what there is. Other images than 8-bit ones are shown by their
-    own range.
-    """
-    height, width = image.shape[:2]
-    step = max(_SAMPLES_AT_ONCE // (width * image.shape[2] * scale), 1) * scale
-    strips = []
-    for top in range(0, height, step):
-        strip = np.asarray(image[top : min(top + step, height), 0:width]).mean(-1, dtype=np.float32)
-        release(image)
-        for axis in range(2) if scale > 1 else ():
-            begins = np.arange(0, strip.shape[axis], scale)
-            sizes = np.diff(begins, append=strip.shape[axis])
-            strip = np.add.reduceat(strip, begins, axis) / np.expand_dims(sizes, 1 - axis).astype(np.float32)
-        strips.append(strip)
-    grey = np.concatenate(strips)
-    if image.dtype == np.uint8:
-        return grey
-    low, high = grey.min(), grey.max()
-    return (grey - low) * (255 / (high - low) if high > low else 0)
-
-
-def _block_centres(side: int, scale: int) -> np.ndarray:
-    """The middle pixel of every block of `scale` pixels, the last block being what is left."""
-    begins = np.arange(0, side, scale)
-    return begins + np.diff(begins, append=side) // 2
-
-
-def palette(classes: int) -> np.ndarray:
-    """One colour a class, (classes, 3) in 0 to 1, well apart; the tenth and later ones repeat in shades."""
-    from matplotlib import colormaps
-
-    names = "tab10" if classes <= 10 else "tab20"
-    if classes <= 20:
-        return np.array(colormaps[names].colors)[:classes]
-    return colormaps["gist_rainbow"](np.linspace(0, 1, classes))[:, :3]
+        received = f"values that are not finite at cell {first[0]},{first[1]}"
+        refuse("scores", received, "finite ones of all cells that were scanned")

@@ -1,16 +1,16 @@
-"""Scores on disk, written tile by tile, and the journal from which an interrupted scan goes on."""
+"""Where a scan keeps its scores: in memory, or on disk with the journal from which an interrupted scan goes on."""
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, Interrupted
 from zoo.files import Output, check_not_read, check_output, remove, rename, replacing, writing
 from zoo.made_by import MadeBy, maker_of, sign
 from zoo.scanning.keys import RULE, difference
@@ -18,6 +18,51 @@ from zoo.scanning.keys import RULE, difference
 ENDINGS = (".npy", ".zarr")
 # How the first line of a journal begins.
 _FIRST_LINE = '[{"model": '
+
+
+class InMemory:
+    """A score map (rows, cols, classes) in memory, with all that a scan asks of a `Store`."""
+
+    path, made_from = None, None
+
+    def __init__(self) -> None:
+        """Make nothing yet."""
+        self.done: set[int] = set()
+
+    def beside(self, name: str, made_from: Mapping[str, Any] | None) -> "InMemory":
+        """Another one, for a part of this one's work."""
+        return InMemory()
+
+    def unfinished(self) -> None:
+        """No scan is ever left unfinished here."""
+
+    def is_whole(self) -> bool:
+        """Whether nothing is left to do."""
+        return False
+
+    def open(self, tile: int, shape: tuple[int, int, int], dtype: np.dtype, chunks: tuple[int, int]) -> None:
+        """Make room."""
+        self._scores = np.empty(shape, dtype)
+
+    def write(self, index: int, cells: tuple[slice, slice], scores: np.ndarray | float) -> None:
+        """Keep the scores of tile `index`."""
+        self._scores[cells] = scores
+        self.done.add(index)
+
+    def stopped(self, error: BaseException, tiles: int) -> NoReturn:
+        """Raise what stopped a scan: nothing is kept."""
+        raise error
+
+    def finish(self) -> np.ndarray:
+        """The whole map."""
+        return self._scores
+
+    read = finish
+
+    def settle(self) -> None:
+        """Nothing is left to do, and nothing to remove."""
+
+    discard = settle
 
 
 class Store:
@@ -47,14 +92,18 @@ class Store:
         self.part = self.path.with_name(f"{self.path.name}.part")
         self.journal = self.path.with_name(f"{self.path.name}.journal")
         self.done: set[int] = set()
+        # What is scanned; see `zoo.scanning.keys`.
+        self.made_from: Mapping[str, Any] = {}
 
     @property
     def _is_folder(self) -> bool:
         return self.path.suffix == ".zarr"
 
-    def beside(self, name: str) -> "Store":
+    def beside(self, name: str, made_from: Mapping[str, Any]) -> "Store":
         """The store of a part of this one's work, beside it."""
-        return Store(self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}"), self.overwrite)
+        store = Store(self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}"), self.overwrite)
+        store.made_from = made_from
+        return store
 
     @property
     def room(self) -> int | None:
@@ -64,19 +113,28 @@ class Store:
         return shutil.disk_usage(next(each for each in self.path.absolute().parents if each.is_dir())).free
 
     @contextmanager
-    def held(self, about: dict, inputs: Iterable[str | Path]) -> Iterator[None]:
+    def held(self, made_from: Mapping[str, Any], inputs: Iterable[str | Path]) -> Iterator[None]:
         """Check that this output may be written by a scan of `inputs`, and keep other processes from it.
+
+        Args:
+            made_from: what is scanned.
+            inputs: the files that it reads.
 
         Raises:
             InputError: where it is an input, another process is writing it, or what is there is another's.
         """
+        self.made_from = made_from
         for each in (self.part, self.journal):
             check_not_read(each, "output", inputs)
         output = Output(self.path, folder=self._is_folder)
-        with writing([output], MadeBy("zoo scan", about), inputs, self.overwrite):
+        with writing([output], self._made_by, inputs, self.overwrite):
             yield
 
-    def unfinished(self, about: dict) -> int | None:
+    @property
+    def _made_by(self) -> MadeBy:
+        return MadeBy("zoo scan", self.made_from)
+
+    def unfinished(self) -> int | None:
         """The tile's side of the unfinished scan at this output, whose `done` tiles are read; None if there is none.
 
         A scan whose map has its name, and that has not been settled, is one too. One of version 1 that left out other
@@ -98,10 +156,11 @@ class Store:
             if not _FIRST_LINE.startswith(first[: len(_FIRST_LINE)]) and not first.startswith(_FIRST_LINE):
                 self._refuse("holds {} of something else", self.journal)
             return None
-        key = difference(there, about)
-        if key is not None and key not in RULE:
-            self._refuse(f"holds an unfinished scan whose {key} is {there.get(key)}, here it is {about[key]}")
-        if key is not None or not (self.part.exists() or self.is_whole(about)):
+        name = difference(there, self.made_from)
+        if name is not None and name not in RULE:
+            here = self.made_from[name]
+            self._refuse(f"holds an unfinished scan whose {name} is {there.get(name)}, here it is {here}")
+        if name is not None or not (self.part.exists() or self.is_whole()):
             return None
         # The last line is whole only where a line's end follows it.
         self.done = {int(line) for line in lines[:-1]}
@@ -115,24 +174,24 @@ class Store:
                 "output, or --overwrite"
             )
 
-    def is_whole(self, about: dict) -> bool:
+    def is_whole(self) -> bool:
         """Whether the map of this scan has its name, and nothing of it is left to do."""
-        return not self.part.exists() and self.path.exists() and maker_of(self.path) == MadeBy("zoo scan", about)
+        return not self.part.exists() and self.path.exists() and maker_of(self.path) == self._made_by
 
-    def open(
-        self, about: dict, tile: int, shape: tuple[int, int, int], dtype: np.dtype, chunks: tuple[int, int]
-    ) -> None:
+    def open(self, tile: int, shape: tuple[int, int, int], dtype: np.dtype, chunks: tuple[int, int]) -> None:
         """Go on with the unfinished scan at this output, or begin one in tiles of `tile` pixels a side.
+
+        A folder's files hold `chunks` cells each, rows and columns.
 
         Raises:
             OSError: where the disk has no room.
         """
-        self._about = about
-        if self.unfinished(about) is None or not self._fits(shape, dtype):
-            self._begin([about, tile], shape, dtype, chunks)
+        first = [self.made_from, tile]
+        if self.unfinished() is None or not self._fits(shape, dtype):
+            self._begin(first, shape, dtype, chunks)
         else:
             # Without the line that was cut short, which the next one would be appended to.
-            self._write_journal([about, tile])
+            self._write_journal(first)
         if self._is_folder:
             import zarr
 
@@ -174,7 +233,7 @@ class Store:
                 file.flush()
                 size = file.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize
                 file.truncate(size)
-                # All the room at once: a full disk is told before the work, not after half of it.
+                # All the room at once: a full disk is reported before the work, not after half of it.
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
@@ -209,13 +268,20 @@ class Store:
                 file.write(line.data)
             _to_disk(file)
 
+    def stopped(self, error: BaseException, tiles: int) -> NoReturn:
+        """Raise what stopped a scan of so many tiles, with how much is kept."""
+        kept = f"{len(self.done)} of {tiles} tiles are kept, and the same scan goes on from there"
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"{error.strerror or error}; {kept}", str(self.path)) from error
+        raise Interrupted(f"interrupted; {kept}") from None
+
     def finish(self) -> Any:
         """Give the whole map its name, and open it to be read: a memory-mapped array, or a Zarr one.
 
         The journal stays, by which the same scan finds its map as long as it is not settled.
         """
         if self.part.exists():
-            sign(self.part, MadeBy("zoo scan", self._about))
+            sign(self.part, self._made_by)
             rename(self.part, self.path)
         return self._read(self.path)
 

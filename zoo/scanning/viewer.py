@@ -3,15 +3,16 @@
 import base64
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import refuse
 from zoo.files import check_output, replacing
-from zoo.scanning.score_map import ScoreMap, palette
+from zoo.scanning.overlay import palette
+from zoo.scanning.score_map import ScoreMap
+from zoo.scanning.thumbnails import Thumbnail, read_by
 from zoo.scores import to_probabilities
 
 # Bytes of the picture and of the scores, before base64 makes four of three: a file below 20 MB.
@@ -19,11 +20,13 @@ _PICTURE_BYTES = 5_000_000
 _SCORES_BYTES = 9_500_000
 # In place of a winner's number, where no cell was scanned.
 _NOT_SCANNED = 65535
+# Pixels a side of the picture.
+MOST_PIXELS = 2048
 # Classes of a cell that are kept before cells are shown together: those of the read-out.
 _LEAST_KEPT = 5
 
 
-def view_of(image: Any, most: int = 2048) -> tuple[np.ndarray, int]:
+def view_of(image: Any, most: int = MOST_PIXELS) -> tuple[np.ndarray, int]:
     """A down-sampled picture of an image: (H, W, C) -> (h, w, 3) uint8, and the side of the squares it averages.
 
     The image may be anything with a shape that is read by slices, and is read in bands of rows. Samples that are not
@@ -33,22 +36,14 @@ def view_of(image: Any, most: int = 2048) -> tuple[np.ndarray, int]:
         image: an array, or an open raster.
         most: pixels a side that the picture has at most.
     """
-    height, width, channels = image.shape
-    factor = math.ceil(max(height, width) / most)
-    band = factor * max(256 // factor, 1)
-    means = []
-    for top in range(0, height, band):
-        rows = np.asarray(image[top : min(top + band, height), 0:width])
-        rows = rows[..., :3] if channels in (3, 4) else rows.mean(-1, keepdims=True)
-        means.append(_block_means(rows, factor))
-    view = np.concatenate(means)
-    if np.dtype(image.dtype) != np.uint8:
-        low, high = view.min(), view.max()
-        view = (view - low) * (255 / (high - low) if high > low else 0)
-    return np.repeat(np.round(view).astype(np.uint8), 3 // view.shape[-1], axis=-1), factor
+    thumbnail = Thumbnail(image, most, in_colour=True)
+    read_by(image, thumbnail)
+    return thumbnail.rgb, thumbnail.factor
 
 
-def write_viewer(score_map: ScoreMap, view: np.ndarray, path: str | Path, factor: int = 1) -> Path:
+def write_viewer(
+    score_map: ScoreMap, view: np.ndarray, path: str | Path, factor: int = 1, cells: "Cells | None" = None
+) -> Path:
     """Write a viewer of a score map: one .html file below 20 MB that needs nothing else.
 
     It shows the colours of `ScoreMap.overlay`, with zoom and pan, a choice of winner or class, opacity, the classes
@@ -62,6 +57,7 @@ def write_viewer(score_map: ScoreMap, view: np.ndarray, path: str | Path, factor
         view: the image, (h, w, 3) uint8, down-sampled: see `view_of`.
         path: the file.
         factor: the side in image pixels of what one pixel of `view` shows.
+        cells: what has read the scores; default: they are read here.
 
     Raises:
         InputError: where `view` is not the image's at that factor, or `path` does not end in .html.
@@ -70,7 +66,10 @@ def write_viewer(score_map: ScoreMap, view: np.ndarray, path: str | Path, factor
     height, width = score_map.image_size
     expected = (-(-height // factor), -(-width // factor), 3)
     if view.shape != expected or view.dtype != np.uint8:
-        raise InputError(f"view: received {view.shape} of {view.dtype}; accepted: {expected} of uint8")
+        refuse("view", f"{view.shape} of {view.dtype}", f"{expected} of uint8")
+    if cells is None:
+        cells = Cells(score_map)
+        score_map.read_by(cells)
     picture, shrunk = _picture(view)
     classes = len(score_map.class_names)
     content = {
@@ -84,7 +83,7 @@ def write_viewer(score_map: ScoreMap, view: np.ndarray, path: str | Path, factor
         "own": [edges.tolist() for edges in score_map.own_pixels],
         "classNames": score_map.class_names,
         "colours": np.round(255 * palette(classes), 3).tolist(),
-        **_scores(score_map),
+        **cells.to_dict(),
     }
     # A "<" in a class's name must not end the script that holds it.
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
@@ -92,16 +91,6 @@ def write_viewer(score_map: ScoreMap, view: np.ndarray, path: str | Path, factor
     with replacing(path, score_map.made_by) as temporary:
         temporary.write_text(page.replace("{{content}}", text), encoding="utf-8")
     return path
-
-
-def _block_means(rows: np.ndarray, factor: int) -> np.ndarray:
-    """Means over factor x factor squares, smaller ones at the bottom and right: (H, W, C) -> (h, w, C)."""
-    for axis in (0, 1):
-        starts = np.arange(0, rows.shape[axis], factor)
-        counts = np.diff(np.append(starts, rows.shape[axis]))
-        sums = np.add.reduceat(rows, starts, axis, dtype=np.float64)
-        rows = sums / np.expand_dims(counts, tuple(range(1, rows.ndim - axis)))
-    return rows
 
 
 def _picture(view: np.ndarray) -> tuple[str, int]:
@@ -115,40 +104,56 @@ def _picture(view: np.ndarray) -> tuple[str, int]:
             Image.fromarray(view).save(buffer, kind, **options)
             if buffer.tell() <= _PICTURE_BYTES:
                 return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", shrunk
-        view = np.round(_block_means(view, 2)).astype(np.uint8)
+        view, _ = view_of(view, -(-max(view.shape[:2]) // 2))
         shrunk *= 2
 
 
-def _scores(score_map: ScoreMap) -> dict[str, Any]:
-    """What the page knows of each cell: winner, how far it stands out, the highest classes and their probabilities."""
-    rows, columns, classes = score_map.scores.shape
-    kept, side = min(classes, max(_LEAST_KEPT, _SCORES_BYTES // (4 * rows * columns) - 1)), 1
-    while -(-rows // side) * -(-columns // side) * 4 * (1 + kept) > _SCORES_BYTES:
-        side += 1
-    shown = (-(-rows // side), -(-columns // side))
-    found = {
-        "winners": np.empty(shown, np.uint16),
-        "strength": np.empty(shown, np.uint16),
-        "highest": np.empty((*shown, kept), np.uint16),
-        "probable": np.empty((*shown, kept), np.uint16),
-    }
-    for top, left, scores, scanned in score_map.blocks(side):
-        outstanding = _squares(np.where(scanned, score_map.standing_out(scores), -1), side)
+class Cells:
+    """A reader of scores (see `ScoreMap.read_by`) that keeps what the page knows of each cell.
+
+    That is the winner, how far the cell stands out, the highest classes and their probabilities; of squares of `side`
+    cells a side, where there are too many cells.
+    """
+
+    def __init__(self, score_map: ScoreMap):
+        """Choose how many classes are kept, and of how many cells at a time."""
+        rows, columns, classes = score_map.scores.shape
+        kept, side = min(classes, max(_LEAST_KEPT, _SCORES_BYTES // (4 * rows * columns) - 1)), 1
+        while -(-rows // side) * -(-columns // side) * 4 * (1 + kept) > _SCORES_BYTES:
+            side += 1
+        self._map, self.side, self._kept = score_map, side, kept
+        self._shown = (-(-rows // side), -(-columns // side))
+        self._winners, self._strength = (np.empty(self._shown, np.uint16) for _ in range(2))
+        self._highest, self._probable = (np.empty((*self._shown, kept), np.uint16) for _ in range(2))
+
+    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
+        """Take a part of the map, which begins at a square's first cell."""
+        side, kept = self.side, self._kept
+        outstanding = _squares(np.where(scanned, self._map.standing_out(scores), -1), side)
         best = outstanding.argmax(-1)[..., None]
         missing = ~_squares(scanned, side).any(-1)
-        probabilities = np.where(scanned[..., None], to_probabilities(scores, score_map.outputs), -1)
+        probabilities = np.where(scanned[..., None], to_probabilities(scores, self._map.outputs), -1)
         probabilities = _squares(probabilities, side).max(-2)
         order = np.argpartition(-probabilities, kept - 1, axis=-1)[..., :kept]
         order = np.take_along_axis(order, np.argsort(-np.take_along_axis(probabilities, order, -1), axis=-1), -1)
         winners = np.take_along_axis(_squares(scores.argmax(-1), side), best, -1)[..., 0]
-        first, height, width = (top // side, left // side), *winners.shape
-        part = np.s_[first[0] : first[0] + height, first[1] : first[1] + width]
-        found["winners"][part] = np.where(missing, _NOT_SCANNED, winners)
-        found["strength"][part] = np.round(65535 * np.maximum(np.take_along_axis(outstanding, best, -1)[..., 0], 0))
-        found["highest"][part] = order
-        found["probable"][part] = np.round(65535 * np.maximum(np.take_along_axis(probabilities, order, -1), 0))
-    cells = {name: _packed(values) for name, values in found.items()}
-    return {"cellsShown": shown, "side": side, "kept": kept, **cells}
+        (top, left), (height, width) = (row // side, column // side), winners.shape
+        part = np.s_[top : top + height, left : left + width]
+        self._winners[part] = np.where(missing, _NOT_SCANNED, winners)
+        self._strength[part] = np.round(65535 * np.maximum(np.take_along_axis(outstanding, best, -1)[..., 0], 0))
+        self._highest[part] = order
+        self._probable[part] = np.round(65535 * np.maximum(np.take_along_axis(probabilities, order, -1), 0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cells as the page reads them."""
+        cells = {
+            "winners": self._winners,
+            "strength": self._strength,
+            "highest": self._highest,
+            "probable": self._probable,
+        }
+        packed = {name: _packed(values) for name, values in cells.items()}
+        return {"cellsShown": self._shown, "side": self.side, "kept": self._kept, **packed}
 
 
 def _squares(block: np.ndarray, side: int) -> np.ndarray:

@@ -1,0 +1,203 @@
+"""What `zoo scan` leaves in the folder of an image, and what it finds there."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli.start import say_notes
+from zoo.errors import refuse
+from zoo.files import Output, remove, write_json, writing
+from zoo.made_by import MadeBy, maker_of
+from zoo.progress import say
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.scanning.options import Options
+    from zoo.scanning.scan import Scanner
+    from zoo.scanning.score_map import ScoreMap
+    from zoo.scanning.summary import Summary
+
+# The most bytes of scores that go into one compressed file of the whole map.
+_SMALL = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class ImageScans:
+    """What scans images into folders: one command's options, for all of its images.
+
+    `mask`: the image's own, or a folder of masks. `format`, `class_name` and `answer` are those of the command.
+    `others`: what it reads besides the image and its mask.
+    """
+
+    options: "Options"
+    mask: Path | None = None
+    format: str | None = None
+    class_name: str | None = None
+    answer: str | None = None
+    others: Sequence[Path] = field(default=())
+    overwrite: bool = False
+
+    def prepare(self, model: "keras.Model") -> Callable[[Path, Path], None]:
+        """What scans one image of many into its folder, unless its results are there."""
+        from zoo.scanning.scan import Scanner
+
+        scanner = Scanner(model, self.options, progress=True)
+
+        def scan_image(image: Path, folder: Path) -> None:
+            mask = None if self.mask is None else mask_of(image, self.mask)
+            if _is_there(folder, lambda: {**scanner.made_from(image, mask), **self._asked}):
+                say(f"{image}: is there already, {folder}")
+                return
+            say(f"{image}:")
+            self.scan_image(scanner, image, mask, folder)
+
+        return scan_image
+
+    def scan_image(self, scanner: "Scanner", image: Path, mask: Path | None, folder: Path) -> None:
+        """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
+        from zoo import plots
+        from zoo.scanning.pixels import open_pixels
+        from zoo.scanning.store import Store
+        from zoo.scanning.summary import Summary
+        from zoo.scanning.viewer import write_viewer
+
+        streamed = folder / f"scores.{'zarr' if self.format == 'zarr' else 'npy'}"
+        with open_pixels(scanner.fcn, image, scanner.options.choice) as pixels:
+            made_from = scanner.made_from(pixels, mask)
+            made_by = MadeBy("zoo scan", {**made_from, **self._asked})
+            overwrite = self.overwrite or _is_version_1(folder, made_by.inputs)
+            outputs = [Output(streamed, folder=streamed.suffix == ".zarr", maker=MadeBy("zoo scan", made_from))]
+            outputs += [Output(folder / name) for name in self._names]
+            read = [image, *([] if mask is None else [mask]), *self.others]
+            with writing(outputs, made_by, read, overwrite):
+                scores = scanner(pixels, mask, streamed, overwrite, settle=False)
+                scores = replace(scores, made_from=dict(made_by.inputs))
+                shown = None if self.class_name is None else scores.class_names.index(self.class_name)
+                summary = Summary(scores, pixels, shown, self.answer, viewer=True)
+                plots.overlay(summary, folder / "overlay.png")
+                write_viewer(scores, summary.view, folder / "viewer.html", summary.view_factor, summary.cells)
+                answer = self._write_answer(summary, folder / "answer.json")
+                kept = _keep(scores, streamed, self.format)
+                _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
+                Store(streamed).settle()
+        say_notes(image, scores.notes)
+        _say_cells(summary, masked=mask is not None)
+        if answer:
+            say(answer)
+        *first, last = (folder / name for name in (kept.name, "geometry.json", "overlay.png", "viewer.html"))
+        say(f"wrote {', '.join(map(str, first))} and {last}")
+
+    @property
+    def _asked(self) -> dict[str, str | None]:
+        """What is asked of the files, beside what the scores depend on."""
+        return {"format": self.format, "class": self.class_name, "answer": self.answer}
+
+    @property
+    def _names(self) -> list[str]:
+        """The files of a scan's folder, beside the scores that are streamed to it."""
+        names = ["overlay.png", "viewer.html", "geometry.json", "scanned.npy"]
+        names += ["scores.npz"] if self.format in (None, "npz") else []
+        return [*names, "answer.json"] if self.answer else names
+
+    def _write_answer(self, summary: "Summary", file: Path) -> str:
+        """Write the answer for the whole image, and return it as a line; nothing where none was asked for."""
+        if summary.answer is None:
+            return ""
+        probabilities, names = summary.answer.tolist(), summary.score_map.class_names
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        content = {"answer": self.answer, "class": names[best], "probability": probabilities[best]}
+        content["probabilities"] = dict(zip(names, probabilities, strict=True))
+        write_json(file, content, summary.score_map.made_by)
+        return f"answer, {self.answer}: {names[best]} {probabilities[best]:.1%}"
+
+
+def _say_cells(summary: "Summary", masked: bool) -> None:
+    """Tell the user about the grid, and which classes its cells have."""
+    scores, missing = summary.score_map, summary.score_map.not_scanned
+    rows, columns = scores.scores.shape[:2]
+    say(f"{rows} x {columns} cells, {scores.sentence()}")
+    if scores.other_function:
+        say(f"note: {scores.other_function}")
+    if any(scores.uncovered) and not masked:
+        top, left, bottom, right = scores.uncovered
+        say(f"pixels that no window covers: {top} top, {left} left, {bottom} bottom, {right} right")
+    if missing:
+        causes = ["outside the mask"] if masked else []
+        causes += ["no window of any scale in the image"] if scores.scales else []
+        say(f"cells not scanned: {missing} of {rows * columns} ({' or '.join(causes)})")
+    scanned = max(rows * columns - missing, 1)
+    wins = zip(summary.wins, scores.class_names, strict=True)
+    shares = sorted(((count / scanned, name) for count, name in wins), reverse=True)
+    say("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
+
+
+def mask_of(image: Path, masks: Path) -> Path:
+    """The picture in a folder of masks that has the image's name, or that alone has its stem.
+
+    Raises:
+        InputError: where there is none, or several.
+    """
+    from zoo.pictures import list_pictures
+
+    pictures = list_pictures(masks).pictures
+    own = [each for each in pictures if each.name == image.name] or [
+        each for each in pictures if each.stem == image.stem
+    ]
+    if len(own) != 1:
+        number = f"{len(own)} masks" if own else "no mask"
+        refuse("mask", f"{str(masks)!r}, which has {number} named {image.stem}.*", "one mask for every image")
+    return own[0]
+
+
+def _keep(scores: "ScoreMap", streamed: Path, format_: str | None) -> Path:
+    """Write geometry.json, and the scores in the file that was asked for, which is returned."""
+    import numpy as np
+
+    if format_ == "npz" or format_ is None and scores.scores.nbytes <= _SMALL:
+        replace(scores, scores=np.array(scores.scores)).save(streamed.parent)
+        streamed.unlink()
+        return streamed.with_suffix(".npz")
+    scores.save_geometry(streamed.parent, streamed.name)
+    return streamed
+
+
+def _remove_others(folder: Path, own: set[Path]) -> None:
+    """Remove what another scan left in a folder that this one was given leave to overwrite."""
+    for name in ("scores.npz", "scores.npy", "scores.zarr", "scanned.npy", "answer.json"):
+        if (folder / name) not in own and (maker := maker_of(folder / name)) and maker.command == "zoo scan":
+            remove(folder / name)
+
+
+def _is_there(folder: Path, made_from: Callable[[], dict]) -> bool:
+    """Whether the folder holds the results of this scan."""
+    from zoo.scanning.keys import difference
+
+    record = _record(folder)
+    there = record.get("made_from")
+    return isinstance(there, dict) and difference(there, made_from()) is None and _is_complete(folder, record)
+
+
+def _is_complete(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether all files are there that a scan's record tells of; in a folder of version 1, the scores."""
+    named = [
+        record.get("scores"),
+        record.get("scanned"),
+        *(["overlay.png", "viewer.html"] if "made_by" in record else []),
+    ]
+    return all((folder / name).exists() for name in named if name)
+
+
+def _is_version_1(folder: Path, made_from: Mapping[str, Any]) -> bool:
+    """Whether the folder holds the results of this scan by version 1, whose files do not say what made them."""
+    return "made_by" not in _record(folder) and _is_there(folder, lambda: dict(made_from))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / "geometry.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

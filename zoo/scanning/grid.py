@@ -1,0 +1,187 @@
+"""Where the cells of a large image lie, with or without a border, and how their grid is cut into tiles."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, product
+
+import keras
+import numpy as np
+
+from zoo.errors import refuse
+from zoo.network.geometry import Geometry
+from zoo.network.network import Network, geometry
+from zoo.scanning.finer import finer_geometry
+from zoo.scanning.options import BorderRule
+from zoo.scanning.tiles import AxisPart, Tile, part_of, parts_of
+
+# Rows and columns of pixels that are added to an image: ((top, bottom), (left, right)).
+Added = tuple[tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of an image of `image_size`, (height, width) in pixels.
+
+    `geometry` is that of the scanned pixels: the image, and around it `mirrored` rows and columns of pixels. `flush`
+    holds for each axis the geometry of the image without its first rows, whose last window ends with the image; None
+    where no row of windows is added.
+    """
+
+    image_size: tuple[int, int]
+    geometry: Geometry
+    mirrored: Added = ((0, 0), (0, 0))
+    flush: tuple[Geometry | None, Geometry | None] = (None, None)
+
+    @classmethod
+    def of(
+        cls,
+        fcn: keras.Model,
+        size: tuple[int, int],
+        border: BorderRule = "none",
+        stride: int | tuple[int, int] | None = None,
+    ) -> "Grid":
+        """The grid of `fcn` on an image of `size` (height, width).
+
+        Args:
+            fcn: a converted model.
+            size: (height, width) in pixels.
+            border: what becomes of the pixels at the border that no window covers. "none": nothing, the grid is as the
+                model gives it. "reflect": the image is mirrored at its border, the outermost row not repeated, by the
+                smallest number of rows and columns with which all pixels are covered, at the bottom and right unless
+                the grid begins inside the image. "shift": where pixels at the bottom (right) are not covered, a row
+                (column) of windows is added that ends with the image; it is the last one of the grid of the image
+                without as many rows at its top, so that a padding-free model gives what it gives to the crops.
+            stride: pixels between neighbouring cells, a divisor of the network's stride; default: that itself.
+
+        Raises:
+            InputError: for "shift" where no grid of this model ends with the image; for another stride (see
+                `zoo.scanning.finer.finer_geometry`).
+        """
+
+        def geometry_at(sides: tuple[int, int]) -> Geometry:
+            return geometry(fcn, sides) if stride is None else finer_geometry(fcn, stride, sides)
+
+        plain = geometry_at(size)
+        if border == "reflect":
+            mirrored = tuple(_mirrored(geometry_at, size, axis) for axis in range(2))
+            whole = tuple(side + sum(added) for side, added in zip(size, mirrored, strict=True))
+            return cls(size, geometry_at(whole), mirrored)
+        if border == "shift":
+            if not plain.bounded:
+                refuse("border", "'shift' for a model with a block that pools over the whole image", "none, reflect")
+            return cls(size, plain, flush=tuple(_flush(geometry_at, plain, axis) for axis in range(2)))
+        return cls(size, plain)
+
+    @property
+    def starts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first pixel of every row and of every column of windows, in the image's own coordinates."""
+        cells = self.geometry.grid_shape(*self.geometry.image_size)
+        starts = []
+        for axis, (number, flush) in enumerate(zip(cells, self.flush, strict=True)):
+            first = self.geometry.offset[axis] - self.mirrored[axis][0]
+            last = [] if flush is None else [self.image_size[axis] - flush.window[axis]]
+            starts.append(np.append(first + self.geometry.stride[axis] * np.arange(number), np.array(last, int)))
+        return tuple(starts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of cells."""
+        rows, columns = (len(starts) for starts in self.starts)
+        return rows, columns
+
+    @property
+    def all_cells(self) -> np.ndarray:
+        """Every cell as one to be scanned, (rows, cols) bool, in no memory."""
+        return np.broadcast_to(True, self.shape)
+
+    @property
+    def other_function(self) -> str:
+        """A sentence where cells come from another function than the trained one, of all or the added ones; or empty.
+
+        See `zoo.network.geometry.Geometry.other_function`.
+        """
+        geometries = (each for each in (self.geometry, *self.flush) if each is not None)
+        return next(filter(None, (each.other_function(*each.image_size) for each in geometries)), "")
+
+    def cells_of(self, tile: int) -> tuple[int, int]:
+        """Rows and columns of cells that a tile of side `tile` answers for."""
+        rows, columns = (max(tile // stride, 1) for stride in self.geometry.stride)
+        return rows, columns
+
+    def tile_size(self, tile: int) -> tuple[int, int]:
+        """The largest height and the largest width of the pixels that tiles of side `tile` read."""
+        sides = (max(part.pixels.stop - part.pixels.start for part in parts) for parts in self._parts(tile))
+        height, width = sides
+        return height, width
+
+    def tiles(self, tile: int) -> Iterator[Tile]:
+        """Cut the grid into tiles of side `tile`, whose cells come out as they do from the whole.
+
+        Added rows and columns of windows are tiles of their own, cut from the pixels whose grid they end. Why no tile
+        leaves a trace in the scores: docs/tiles.md.
+        """
+        for rows, columns in product(*self._parts(tile)):
+            yield Tile.of(rows, columns)
+
+    def _parts(self, tile: int) -> list[list[AxisPart]]:
+        """For each axis, what its tiles take of it."""
+        axes = []
+        for axis, (flush, step) in enumerate(zip(self.flush, self.cells_of(tile), strict=True)):
+            parts = parts_of(self.geometry, axis, step)
+            if flush is not None:
+                last = flush.grid_shape(*flush.image_size)[axis] - 1
+                cut = self.image_size[axis] - flush.image_size[axis]
+                parts.append(part_of(flush, axis, last).moved(parts[-1].cells.stop - last, cut))
+            axes.append(parts)
+        return axes
+
+
+def last_end(geometry: Geometry, axis: int) -> int:
+    """Where along an axis the last window ends."""
+    cells = geometry.grid_shape(*geometry.image_size)[axis]
+    return geometry.offset[axis] + (cells - 1) * geometry.stride[axis] + geometry.window[axis]
+
+
+def _mirrored(geometry_at: Callable[[tuple[int, int]], Geometry], size: tuple[int, int], axis: int) -> tuple[int, int]:
+    """The fewest pixels before and after an axis with which windows cover all of it."""
+    for added in count():
+        larger = geometry_at(_resized(size, axis, size[axis] + added))
+        if not larger.fits(*larger.image_size):
+            continue
+        for before in range(added + 1):
+            if larger.offset[axis] <= before and last_end(larger, axis) >= before + size[axis]:
+                return before, added - before
+
+
+def _flush(geometry_at: Callable[[tuple[int, int]], Geometry], plain: Geometry, axis: int) -> Geometry | None:
+    """The geometry of the image without its first rows, whose last window ends with the image; None if none misses."""
+    size = plain.image_size
+    if last_end(plain, axis) >= size[axis]:
+        return None
+    for cut in range(1, plain.stride[axis] + 1):
+        smaller = geometry_at(_resized(size, axis, size[axis] - cut))
+        if smaller.fits(*smaller.image_size) and last_end(smaller, axis) == size[axis] - cut:
+            return smaller
+    refuse("border", f"'shift'; no grid of this model ends with {size[axis]} pixels", "none, reflect")
+
+
+def _resized(size: tuple[int, int], axis: int, side: int) -> tuple[int, int]:
+    return (side, size[1]) if axis == 0 else (size[0], side)
+
+
+def check_fit(fcn: keras.Model, geometry: Geometry) -> None:
+    """Check that at least one window lies in the image, and every layer takes it.
+
+    Raises:
+        InputError: naming what is accepted.
+    """
+    height, width = geometry.image_size
+    window = Network.of(fcn).card.window
+    if window is not None and (height < window[0] or width < window[1]):
+        accepted = f"at least one window of {window[0]} x {window[1]}"
+    elif not geometry.fits(height, width):
+        least = Network.of(fcn).smallest_image
+        accepted = f"sides that every layer fits, from {least[0]} x {least[1]} on" if least else "a larger one"
+    else:
+        return
+    refuse("image", f"{height} x {width} pixels", accepted)

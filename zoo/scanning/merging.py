@@ -1,0 +1,85 @@
+"""Several scores to one: those of a cell at several scales, or those of all cells of a map."""
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from zoo.errors import InputError, unknown
+from zoo.scores import Outputs, to_probabilities
+
+Merge = Literal["average-logits", "average-probabilities", "maximum-logits", "maximum-probabilities"]
+MERGES = get_args(Merge)
+
+
+def check_merge(how: str) -> None:
+    """Check that a way to merge is known.
+
+    Raises:
+        InputError: where it is not.
+    """
+    if how not in MERGES:
+        raise InputError(unknown("merge", how, MERGES))
+
+
+def merge(scores: np.ndarray, known: np.ndarray, outputs: Outputs, how: Merge) -> np.ndarray:
+    """Merge the `known` scores over their first axis: (n, ..., K), (n, ...) -> (..., K) float64.
+
+    Logits of a model that ends in a softmax or a sigmoid are those that give its probabilities; of a sigmoid, merged
+    logits come back as probabilities. Where none is known, the result is NaN.
+
+    Raises:
+        InputError: for another `how`.
+    """
+    merged = Merged(outputs, how)
+    merged.add(scores, known)
+    return merged.scores
+
+
+def merged_outputs(outputs: Outputs, how: Merge) -> Outputs:
+    """What merged scores are, of a model that gives `outputs`."""
+    return "sigmoid" if outputs == "sigmoid" else how.partition("-")[2]
+
+
+class Merged:
+    """Scores merged part by part: each part over its first axis, and the parts with one another."""
+
+    def __init__(self, outputs: Outputs, how: Merge):
+        """Take what the scores are, and how to merge them.
+
+        Raises:
+            InputError: for another `how`.
+        """
+        check_merge(how)
+        self._outputs = outputs
+        self._combine, _, self._of = how.partition("-")
+        self._values, self._count = None, 0
+
+    def add(self, scores: np.ndarray, known: np.ndarray) -> None:
+        """Merge the `known` ones of some more scores: (n, ..., K), (n, ...)."""
+        as_values = to_probabilities if self._of == "probabilities" else _logits
+        values, known = as_values(scores, self._outputs), known[..., None]
+        if self._combine == "average":
+            part = np.where(known, values, 0).sum(0)
+            self._values = part if self._values is None else self._values + part
+        else:
+            part = np.where(known, values, -np.inf).max(0)
+            self._values = part if self._values is None else np.maximum(self._values, part)
+        self._count = self._count + known.sum(0)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The merged scores, (..., K) float64; see `merged_outputs` for what they are."""
+        values = self._values / np.maximum(self._count, 1) if self._combine == "average" else self._values
+        values = np.where(self._count, values, np.nan)
+        return 1 / (1 + np.exp(-values)) if self._outputs == "sigmoid" and self._of == "logits" else values
+
+
+def _logits(scores: np.ndarray, outputs: Outputs) -> np.ndarray:
+    """Logits that give these scores, in float64; finite for probabilities of 0 and 1 too."""
+    if outputs == "logits":
+        return scores.astype(np.float64)
+    limits = np.finfo(scores.dtype)
+    logits = np.log(np.maximum(scores.astype(np.float64), float(limits.tiny)))
+    if outputs == "sigmoid":
+        logits -= np.log(np.maximum(1 - scores.astype(np.float64), float(limits.tiny)))
+    return logits

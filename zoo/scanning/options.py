@@ -1,0 +1,88 @@
+"""The options of a scan, listed once and checked once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from zoo.errors import quoted, refuse
+from zoo.pictures import Choice
+from zoo.scanning.merging import Merge, check_merge
+from zoo.scanning.sizes import parse_memory
+
+# What becomes of the pixels at an image's border that no window covers.
+BorderRule = Literal["none", "reflect", "shift"]
+BORDER_RULES = get_args(BorderRule)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a scan, of all images alike; `zoo.scan` says what each option means.
+
+    `memory` is in bytes and `scales` are floats, however they were given.
+    """
+
+    tile: int | None = None
+    memory: int | str | None = None
+    stride: int | tuple[int, int] | None = None
+    scales: Sequence[float] | None = None
+    merge: Merge = "average-probabilities"
+    border: BorderRule = "none"
+    engine: str = "keras"
+    precision: str | None = None
+    choice: Choice = Choice()
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a model and an image.
+
+        Raises:
+            InputError: naming the first option that is wrong.
+        """
+        check_merge(self.merge)
+        check_border(self.border)
+        if self.tile is not None and self.memory is not None:
+            refuse("tile and memory", f"{quoted(self.tile)} and {quoted(self.memory)}", "one of them")
+        if self.memory is not None:
+            object.__setattr__(self, "memory", parse_memory(self.memory))
+        if self.scales is not None:
+            object.__setattr__(self, "scales", check_scales(self.scales))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a scan's scores depend on, and how it is cut, as JSON holds it."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "choice"}
+        if self.stride is not None:
+            values["stride"] = np.broadcast_to(self.stride, 2).tolist()
+        if self.scales is not None:
+            values["scales"] = list(self.scales)
+        else:
+            values["merge"] = None
+        return {**values, **self.choice.given}
+
+
+def check_border(border: str) -> None:
+    """Check that a rule for the border is known.
+
+    Raises:
+        InputError: where it is not.
+    """
+    if border not in BORDER_RULES:
+        refuse("border", quoted(border), ", ".join(BORDER_RULES))
+
+
+def check_scales(scales: Any) -> tuple[float, ...]:
+    """Scales as floats.
+
+    Raises:
+        InputError: where they are none, not all of them finite numbers above 0, or the same in six digits.
+    """
+    try:
+        numbers = tuple(float(scale) for scale in scales)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(np.isfinite(scale) and scale > 0 for scale in numbers):
+        refuse("scales", quoted(scales), "numbers above 0, such as [0.7, 1, 1.4]")
+    # Parts of a scan are named by six digits.
+    if len({f"{scale:g}" for scale in numbers}) < len(numbers):
+        refuse("scales", f"{quoted(scales)}, the same one twice", "each once")
+    return numbers

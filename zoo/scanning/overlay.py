@@ -1,0 +1,71 @@
+"""The colours of a score map's cells, laid over its image."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.scanning.thumbnails import factor_for
+from zoo.scores import to_probabilities
+
+if TYPE_CHECKING:
+    from zoo.scanning.score_map import ScoreMap
+
+
+class Overlay:
+    """A reader of scores (see `ScoreMap.read_by`) that keeps the colour of every cell that its picture shows.
+
+    The picture has at most `most` pixels a side. A pixel of it stands for a square of `factor` pixels a side of the
+    image, and is coloured by the cell of that square's middle pixel.
+    """
+
+    side = 1
+
+    def __init__(self, score_map: "ScoreMap", class_index: int | None = None, most: int | None = None):
+        """Name the map; with `class_index`, that class is shown, else the winners."""
+        self._map, self.class_index = score_map, class_index
+        self.factor = factor_for(score_map.image_size, most)
+        centres = (_middles(side, self.factor) for side in score_map.image_size)
+        cells = zip(score_map.cells_of_pixels(), centres, strict=True)
+        self._cells = tuple(of_pixels[middles] for of_pixels, middles in cells)
+        self._shown = tuple(np.unique(np.maximum(each, 0)) for each in self._cells)
+        self._classes = np.full([len(each) for each in self._shown], class_index or 0)
+        self._strength = np.zeros(self._classes.shape, np.float32)
+
+    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
+        """Take a part of the map."""
+        picked, part = [], []
+        for cells, begin, extent in zip(self._shown, (row, column), scanned.shape, strict=True):
+            part.append(slice(*np.searchsorted(cells, (begin, begin + extent))))
+            picked.append(cells[part[-1]] - begin)
+        scores, scanned = scores[np.ix_(*picked)], scanned[np.ix_(*picked)]
+        if self.class_index is None:
+            self._classes[*part] = scores.argmax(-1)
+            strength = self._map.standing_out(scores)
+        else:
+            strength = to_probabilities(scores, self._map.outputs)[..., self.class_index]
+        self._strength[*part] = np.where(scanned, strength, 0)
+
+    def over(self, grey: np.ndarray, opacity: float = 0.65) -> np.ndarray:
+        """The picture over the image's grey values: (h, w) -> RGB (h, w, 3) uint8; see `ScoreMap.overlay`."""
+        rows, columns = self._cells
+        known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
+        where = np.ix_(np.searchsorted(self._shown[0], rows), np.searchsorted(self._shown[1], columns))
+        weight = (self._strength[where] * known * np.float32(opacity))[..., None]
+        colours = palette(self._map.scores.shape[-1]).astype(np.float32)[self._classes]
+        return np.round(grey[..., None] * (1 - weight) + 255 * colours[where] * weight).astype(np.uint8)
+
+
+def _middles(side: int, factor: int) -> np.ndarray:
+    """The middle pixel of every `factor` pixels, the last ones being what is left."""
+    begins = np.arange(0, side, factor)
+    return begins + np.diff(begins, append=side) // 2
+
+
+def palette(classes: int) -> np.ndarray:
+    """One colour a class, (classes, 3) in 0 to 1, well apart; the tenth and later ones repeat in shades."""
+    from matplotlib import colormaps
+
+    names = "tab10" if classes <= 10 else "tab20"
+    if classes <= 20:
+        return np.array(colormaps[names].colors)[:classes]
+    return colormaps["gist_rainbow"](np.linspace(0, 1, classes))[:, :3]

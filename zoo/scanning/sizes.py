@@ -1,0 +1,24 @@
+"""Numbers of bytes as text, read and written."""
+
+import re
+
+from zoo.errors import refuse
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_memory(memory: int | str) -> int:
+    """A number of bytes, or text such as "2GiB" or "800 MB", as bytes.
+
+    Raises:
+        InputError: for anything else.
+    """
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(memory), re.IGNORECASE)
+    if isinstance(memory, bool) or not parts or parts[2].upper() not in _UNITS:
+        refuse("memory", f"{memory!r}", "bytes, or text such as '2GiB' or '800MB'")
+    return int(float(parts[1]) * _UNITS[parts[2].upper()])
+
+
+def size_text(size: int) -> str:
+    """Bytes for people to read."""
+    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"

@@ -1,0 +1,93 @@
+"""An image of any size as small pictures, all of them from one reading of it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from zoo.pictures import release
+
+# Samples that are read at a time, and the fewest rows: those of a file's tiles are read together.
+_SAMPLES_AT_ONCE = 2**22
+_ROWS_AT_ONCE = 256
+
+
+class Thumbnail:
+    """An image, `factor` times smaller: a pixel is the mean of a square of the image's, the last ones of what is left.
+
+    Samples that are not uint8 are stretched to the picture's own range.
+    """
+
+    def __init__(self, image: Any, most: int | None = None, in_colour: bool = False):
+        """Name the image, (H, W, C); nothing is read.
+
+        Args:
+            image: an array, or what is read by slices like one.
+            most: pixels a side that the picture has at most; default: those of the image.
+            in_colour: three channels, if the image has those of RGB; else, and else only, the mean of all channels.
+        """
+        self.factor = factor_for(image.shape[:2], most)
+        self._dtype = np.dtype(image.dtype)
+        self._colours = 3 if in_colour and image.shape[2] in (3, 4) else None
+        sides = (np.arange(0, side, self.factor) for side in image.shape[:2])
+        self._rows, self._columns = sides
+        counts = (
+            np.diff(begins, append=side)
+            for begins, side in zip((self._rows, self._columns), image.shape[:2], strict=True)
+        )
+        self._pixels = np.multiply.outer(*counts)[..., None]
+        self._sums = np.zeros((len(self._rows), len(self._columns), self._colours or 1))
+
+    def add(self, top: int, strip: np.ndarray) -> None:
+        """Take some rows of the image, (h, W, C), the first of which is `top`."""
+        if self._colours is None:
+            strip = strip.mean(-1, keepdims=True, dtype=None if strip.dtype == np.float64 else np.float32)
+        else:
+            strip = strip[..., : self._colours]
+        strip = np.add.reduceat(strip, self._columns, 1, dtype=np.float64)
+        first, last = top // self.factor, -(-(top + len(strip)) // self.factor)
+        begins = np.maximum(self._rows[first:last] - top, 0)
+        self._sums[first:last] += np.add.reduceat(strip, begins, 0)
+
+    @property
+    def values(self) -> np.ndarray:
+        """The picture, (h, w, 3 or 1) in 0 to 255."""
+        means = self._sums / self._pixels
+        if self._dtype == np.uint8:
+            return means
+        low, high = means.min(), means.max()
+        return (means - low) * (255 / (high - low) if high > low else 0)
+
+    @property
+    def grey(self) -> np.ndarray:
+        """The picture as grey values, (h, w) float32."""
+        return self.values.mean(-1).astype(np.float32)
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """The picture, (h, w, 3) uint8."""
+        values = np.round(self.values).astype(np.uint8)
+        return np.repeat(values, 3 // values.shape[-1], axis=-1)
+
+
+def factor_for(size: tuple[int, int], most: int | None) -> int:
+    """How many pixels of an image of `size` one pixel of a picture of at most `most` a side stands for."""
+    return 1 if most is None else math.ceil(max(size) / most)
+
+
+def read_by(image: Any, *thumbnails: Thumbnail) -> None:
+    """Read an image (H, W, C) once, in strips, into all thumbnails."""
+    height, width, channels = image.shape
+    step = max(_SAMPLES_AT_ONCE // (width * channels), _ROWS_AT_ONCE)
+    for top in range(0, height, step):
+        strip = np.asarray(image[top : min(top + step, height), 0:width])
+        for thumbnail in thumbnails:
+            thumbnail.add(top, strip)
+        release(image)
+
+
+def grey_view(image: Any, most: int | None = None) -> np.ndarray:
+    """An image (H, W, C) of any depth as grey values 0 to 255, at most `most` pixels a side: (h, w) float32."""
+    thumbnail = Thumbnail(image, most)
+    read_by(image, thumbnail)
+    return thumbnail.grey
