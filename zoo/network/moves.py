@@ -75,8 +75,8 @@ class Cells:
 class Move(ABC):
     """One layer along one axis. A kind of move says what it is, and overrides what it does to positions.
 
-    `pads`: adds rows that are no map's. `repeats`: rows follow that are copies. `is_global`: every output looks at the whole map. `is_local`: its
-    reach over positions is known.
+    `pads`: adds rows that are no map's. `repeats`: rows follow that are copies. `is_global`: every output looks at the
+    whole map. `is_local`: its reach over positions is known.
     """
 
     repeats = False
