@@ -22,8 +22,8 @@ _EXACT_16_BITS = 2**-6
 
 def random_images(network: Network, count: int, size: Ints) -> np.ndarray:
     """Raw images of noise, whole numbers in 0 to 255, of the type that the model takes or computes in."""
-    shape = (count, *network.axes.shape(size, network.channels))
-    return np.random.default_rng(0).integers(0, 256, shape).astype(_image_dtype(network))
+    shape = [side or 0 for side in network.axes.shape(size, network.channels)]
+    return np.random.default_rng(0).integers(0, 256, (count, *shape)).astype(_image_dtype(network))
 
 
 def _image_dtype(network: Network) -> np.dtype:
@@ -106,8 +106,8 @@ def error_on_larger_maps(source: Network, converted: Network, pooling: str) -> f
     channels last.
     """
     source, converted = in_float32(source), in_float32(converted)
-    graph, size = source.graph, source.training_size
-    applied, trained = without_activations(graph), source.shapes(source.training_size)
+    graph, size = source.graph, source.training_size or ()
+    applied, trained = without_activations(graph), source.shapes(size)
     collapses = source.head.collapses
     strides = _strides(source)
     more = [side + stride * extra for side, stride, extra in zip(size, strides, (1, 2), strict=False)]
@@ -129,7 +129,7 @@ def error_on_larger_maps(source: Network, converted: Network, pooling: str) -> f
         for cell in product(*map(range, expected.shape[1:-1])):
             windows = {}
             for key in maps:
-                parts = (slice(first, first + side) for first, side in zip(cell, trained[key][:-1], strict=True))
+                parts = (slice(first, first + (side or 0)) for first, side in zip(cell, trained[key][:-1], strict=True))
                 windows[key] = values[key][source.axes.at(*parts)]
             answer = run_steps(graph, windows, [output], applied)[output]
             expected[(0, *cell)] = keras.ops.convert_to_numpy(answer).reshape(-1)
