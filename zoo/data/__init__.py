@@ -17,7 +17,6 @@ from zoo.data.faults import Fault as Fault
 from zoo.data.form import ImageForm as ImageForm
 from zoo.data.splits import Dataset as Dataset
 from zoo.data.splits import Reader, hold_out
-from zoo.data.splits import RecordedSplit as RecordedSplit
 from zoo.data.splits import Split as Split
 from zoo.errors import InputError, quoted, refuse
 from zoo.pictures import fit_image as fit_image

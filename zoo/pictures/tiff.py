@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.errors import listing, refuse
-from zoo.pictures.jpegs import check_scans, ends_of
+from zoo.pictures.jpegs import check_scans, check_tile_parts, ends_of
 from zoo.pictures.scale import tiff_pixel_size
 from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
 from zoo.pictures.wanted import Choice, Wanted, choose
@@ -358,26 +358,13 @@ def _check_frame(keyframe: "tifffile.TiffPage", content: bytes) -> None:
         # The marker SIZ: its length and capabilities, then width and height of the reference grid.
         width, height = (int.from_bytes(content[start + at : start + at + 4], "big") for at in (8, 12))
         size = (height, width)
-        _check_tile_parts(content, start)
+        check_tile_parts(content, start)
     else:
         return
     most = _side(keyframe)
     # Encoders fill their last blocks up.
     if any(side > 2 * limit + 64 for side, limit in zip(size, most, strict=True)):
         raise ValueError(f"a frame of {size[0]} x {size[1]} pixels for {most[0]} x {most[1]}")
-
-
-def _check_tile_parts(content: bytes, start: int) -> None:
-    """Check that a JPEG 2000 codestream ends where the lengths of its tile-parts say: decoders fill up what is cut."""
-    place = start + 2
-    # Segments of the main header, up to the first marker SOT, whose length is that of a tile-part, 0 up to the end.
-    while 0 <= place < len(content) and content[place : place + 2] != b"\xff\x90":
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    while content[place : place + 2] == b"\xff\x90":
-        length = int.from_bytes(content[place + 6 : place + 10], "big")
-        place = place + length if length else content.rfind(b"\xff\xd9")
-    if content[place : place + 2] != b"\xff\xd9" or place < start:
-        raise ValueError("a frame without its end")
 
 
 def _from_luma(pixels: np.ndarray) -> np.ndarray:
