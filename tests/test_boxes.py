@@ -10,8 +10,8 @@ from keras import Input, Model, layers
 
 import zoo
 from zoo.errors import InputError
+from zoo.large_images import score_boxes
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes, read_boxes
-from zoo.scanning.regions import score_boxes
 
 BOX = [[4, 8, 23, 31]]
 TABLES = {

@@ -6,11 +6,11 @@ import pytest
 from conftest import noise, randomize
 from keras import layers
 from test_backends import run
+from zoo.scanning.engines import make_engine
 
 import zoo
 from zoo.errors import InputError
 from zoo.scanning import engines
-from zoo.scanning.engines import make_engine
 from zoo.scores import relative_error
 
 SIZES = [(1, 41, 57), (3, 64, 36), (1, 41, 57)]

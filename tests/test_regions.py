@@ -13,13 +13,13 @@ from conftest import noise, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from zoo.scanning.roi import RoIPooling, roi_pool
 
 import zoo
 from zoo.cli import zoo as command
 from zoo.errors import InputError
 from zoo.scanning.boxes import read_boxes
 from zoo.scanning.regions import Regions, score_boxes
-from zoo.scanning.roi import RoIPooling, roi_pool
 from zoo.scores import relative_error
 
 

@@ -17,8 +17,8 @@ from zoo.catalogue import resolve
 from zoo.config import ArchitectureConfig
 from zoo.convert.conversion import convolutionalize
 from zoo.convert.verification import verify
+from zoo.large_images import scan
 from zoo.network.network import geometry
-from zoo.scanning.scan import scan
 
 Spec = str | Path | ArchitectureConfig
 # Pixels a side up to which nets are run on crops as small as they take.

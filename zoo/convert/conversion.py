@@ -90,7 +90,7 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
         )
     refuse_unknown_reach(network.graph, network.head)
     if network.axes.channels_first:
-        network = _channels_last(network)
+        network = channels_last(network)
     opened = _opened(network, pooling)
     if padding == "keep":
         return opened
@@ -98,8 +98,12 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
     return Conversion(twin, error_of_inner_cells=error)
 
 
-def _channels_last(network: Network) -> Network:
-    """The same function of images (B, H, W, C)."""
+def channels_last(network: Network) -> Network:
+    """The same function of images (B, H, W, C), of a network whose maps have their channels first.
+
+    Raises:
+        InputError, RuntimeError: see `convolutionalize`.
+    """
     size = _training_size(network)
     model = ChannelsLast(network).run(network.graph.built_sides)
     check_graph(network, size)

@@ -1,5 +1,7 @@
 """A model as everything else sees it: graph, moves, head, training size, outputs and card, found out once."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -126,6 +128,25 @@ class Network:
     def compute_dtypes(self) -> set[str]:
         """The names of the types that its layers compute in."""
         return {step.layer.compute_dtype for step in self.graph.steps if isinstance(step.layer, layers.Layer)}
+
+    @cached_property
+    def bytes_a_position(self) -> dict[int, int]:
+        """The bytes that every tensor takes for each of its positions, by its key."""
+        tensors = dict(zip(self.graph.inputs, self.model.inputs, strict=True))
+        for step in self.graph.steps:
+            tensors |= dict(zip(step.outputs, step.made, strict=True))
+        return {key: _bytes_a_position(tensor, self.axes) for key, tensor in tensors.items()}
+
+    def key(self) -> str:
+        """What the model computes, now, as text: a hash of its layers, their settings and weights, not their names."""
+        digest = hashlib.blake2b(digest_size=8)
+        for step in self.graph.steps:
+            config = step.layer.get_config() if isinstance(step.layer, keras.Layer) else {}
+            settings = {key: value for key, value in config.items() if key != "name"}
+            digest.update(json.dumps([type(step.layer).__name__, settings], default=str, sort_keys=True).encode())
+            for weight in getattr(step.layer, "weights", ()):
+                digest.update(np.asarray(weight).tobytes())
+        return digest.hexdigest()
 
     def units(self, output: int = 0) -> int:
         """How many numbers an output gives at a cell, or for an image."""
@@ -292,6 +313,11 @@ class Network:
         about |= {"class_names": ()} if len(about["class_names"]) != chosen.shape[-1] else {}
         attach(model, Card.model_validate(about))
         return Network.of(model, self._given_size)
+
+
+def _bytes_a_position(tensor: keras.KerasTensor, axes: Axes) -> int:
+    size = 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
+    return tensor.shape[axes.channel if len(tensor.shape) == axes.rank else -1] * size
 
 
 def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> Geometry:
