@@ -13,13 +13,15 @@ from conftest import noise, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
-from zoo.scanning.roi import RoIPooling, roi_pool
 
 import zoo
 from zoo.cli import zoo as command
+from zoo.engines.regions import Regions
+from zoo.engines.roi import RoIPooling, roi_pool
 from zoo.errors import InputError
+from zoo.large_images import score_boxes
+from zoo.network.network import Network
 from zoo.scanning.boxes import read_boxes
-from zoo.scanning.regions import Regions, score_boxes
 from zoo.scores import relative_error
 
 
@@ -167,7 +169,7 @@ def test_regions_lie_where_a_strided_same_layer_puts_them():
     """A 3x3 window at stride 2 begins at pixel 0 of an even training size, and at -1 of an odd image."""
     image = keras.Input((8, 8, 1))
     x = layers.Flatten()(layers.Conv2D(1, 3, 2, "same")(image))
-    regions = Regions(keras.Model(image, layers.Dense(2)(x)))
+    regions = Regions(Network.of(keras.Model(image, layers.Dense(2)(x))))
     boxes = np.array([(0, 1, 8, 9), (6, 8, 14, 16)])
     np.testing.assert_array_equal(regions.cells(boxes, (16, 16)), [(0, 1, 4, 5), (3, 4, 7, 8)])
     np.testing.assert_array_equal(regions.cells(boxes, (17, 17)), [(1, 1, 5, 5), (4, 5, 8, 9)])
@@ -189,7 +191,7 @@ def test_many_boxes_are_pooled_in_parts(monkeypatch):
     corners = generator.uniform(0, 40, (50, 2))
     boxes = np.concatenate([corners, corners + generator.uniform(1, 30, (50, 2))], 1)
     together = score_boxes(model, image, boxes).scores
-    monkeypatch.setattr("zoo.scanning.regions._AT_ONCE", 2000)
+    monkeypatch.setattr("zoo.engines.regions._AT_ONCE", 2000)
     np.testing.assert_allclose(score_boxes(model, image, boxes).scores, together, rtol=1e-4, atol=1e-5)
 
 
@@ -246,7 +248,7 @@ def test_one_step_through_a_classifiers_own_head_lowers_the_loss():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("gradients are taken with TensorFlow")
     model = small()
-    regions = Regions(model)
+    regions = Regions(Network.of(model))
     cells = regions.cells(np.array([(0, 0, 30, 33), (8, 20, 60, 71), (30, 5, 49, 28)]), (60, 71))
     maps, labels = regions.feature_map(noise(1, 60, 71, 1)), np.array([0, 1, 2])
 
@@ -267,7 +269,7 @@ def test_jax_compiles_the_layer(tmp_path):
     pytest.importorskip("jax")
     code = (
         "import jax, numpy as np, keras\n"
-        "from zoo.scanning.roi import roi_pool\n"
+        "from zoo.engines.roi import roi_pool\n"
         "maps = np.random.default_rng(0).normal(size=(1, 9, 11, 2)).astype('float32')\n"
         "regions = np.array([[[0, 1, 9, 4], [2, 2, 3, 11]]])\n"
         "for pool in ('max', 'average'):\n"

@@ -200,9 +200,9 @@ def _of_padding(layers: Sequence[str]) -> str:
     """What to know of answers about parts of a padded model's map."""
     more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
     return (
-        f"this model pads its maps (layer {layers[0]!r}{more}): a box's answer depends on the pixels around it, where its "
-        "crop has padding, so the two may differ; accepted for answers of crops: the way 'crops', or a model trained with "
-        "padding: valid"
+        f"this model pads its maps (layer {layers[0]!r}{more}): a box's answer depends on the pixels around it, "
+        "where its crop has padding, so the two may differ; the way 'crops' asks the crop, and a model trained "
+        "with padding: valid gives one answer"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import numpy as np
 
 from zoo.engines.engine import Run, check_scores
-from zoo.errors import refuse
+from zoo.errors import InputError, refuse
 from zoo.pictures import check_finite
 from zoo.progress import track
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
@@ -60,10 +60,9 @@ class ByRegions:
         cells = regions.cells(boxes, (height, width))
         need, room = tile_memory(network.up_to(regions.map))(height, width), available()
         if need > room:
-            refuse(
-                "image",
-                f"{height} x {width} pixels, whose feature map takes about {size_text(need)} to compute",
-                f"for the way 'roi': what fits {size_text(room)}; 'cells' and 'crops' take images of any size",
+            raise InputError(
+                f"image: the feature map of {height} x {width} pixels takes about {size_text(need)} to compute; "
+                f"accepted for the way 'roi': what fits {size_text(room)}; 'cells' and 'crops' take images of any size"
             )
         maps = regions.feature_map(check_finite(source[:, :].astype(np.float32), source.name)[None])
         # Boxes of like size together: the largest of those pooled together decides what all of them take.
