@@ -13,13 +13,14 @@ from conftest import noise, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from small_nets import channels_first
 
 import zoo
 from zoo.cli import zoo as command
 from zoo.engines.regions import Regions
 from zoo.engines.roi import RoIPooling, roi_pool
 from zoo.errors import InputError
-from zoo.large_images import score_boxes
+from zoo.large_images import box_scores, score_boxes
 from zoo.network.network import Network
 from zoo.scanning.boxes import read_boxes
 from zoo.scores import relative_error
@@ -90,7 +91,7 @@ HEADS = ["flatten", "reshape", "average", "max", "pyramid"]
 def test_the_whole_training_image_has_the_classifiers_own_answer(head, padding):
     model = small(padding, head)
     image = noise(19, 23, 1)
-    result = score_boxes(model, image, [(0, 0, 19, 23)])
+    result = box_scores(model, image, [(0, 0, 19, 23)])
     assert relative_error(result.scores, np.asarray(model(image[None]))) <= 1e-6
 
 
@@ -121,7 +122,7 @@ def test_boxes_of_any_size_equal_plain_loops(head):
         (11.6, 10, 12.8, 12),
         (5.6, 7.2, 31.9, 40),
     ]
-    given_ = score_boxes(model, image, boxes).scores
+    given_ = box_scores(model, image, boxes).scores
     for box, scores in zip(boxes, given_, strict=True):
         # Padded, window = map size times stride: Caffe's rounding, halves up.
         region = [math.floor(side / 4 + 0.5) for side in box]
@@ -304,6 +305,45 @@ def test_jax_compiles_the_layer(tmp_path):
 def test_bad_boxes_are_refused(boxes, text):
     with pytest.raises(InputError, match=text):
         score_boxes(small(), noise(60, 71, 1), boxes)
+
+
+@pytest.mark.parametrize("way", ["roi", "cells", "crops"])
+def test_of_a_padded_model_the_ways_differ_which_is_told(way, tmp_path):
+    image = noise(60, 71).astype(np.uint8)
+    model, boxes = small("same"), [(4, 8, 23, 31)]
+    if way == "crops":
+        score_boxes(model, image, boxes, way)
+    else:
+        with pytest.warns(UserWarning, match=r"pads its maps \(layer 'conv2d.*' and 1 more\): a box's answer depends"):
+            score_boxes(model, image, boxes, way)
+    zoo.save(model, tmp_path / "model.keras")
+    np.save(tmp_path / "image.npy", image)
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    names = ("model.keras", "image.npy", "boxes.json")
+    done = CliRunner().invoke(
+        command, ["regions", *(str(tmp_path / name) for name in names), "-o", str(tmp_path / "o.csv"), "--way", way]
+    )
+    assert done.exit_code == 0 and ("note: this model pads its maps" in done.output) == (way != "crops")
+
+
+@pytest.mark.parametrize("padding", ["keep", "valid"])
+def test_converted_models_are_refused_for_what_they_are(padding):
+    made = zoo.convolutionalize(small("same"), padding=padding)
+    for way in ("roi", "crops"):
+        with pytest.raises(InputError, match="gives a map; accepted: a classifier with its head, not converted"):
+            score_boxes(made, noise(60, 71, 1), [(4, 8, 23, 31)], way)
+    assert box_scores(made, noise(60, 71, 1), [(4, 8, 23, 31)], "cells").scores.shape == (1, 3)
+
+
+def test_a_model_with_channels_first_has_the_answers_of_the_same_model_with_channels_last():
+    model = channels_first(lambda x, form: layers.Dense(4)(layers.Flatten(**form)(x)), size=(19, 23))
+    image, boxes = noise(40, 50, 3), [(0, 0, 19, 23), (4, 8, 23, 31), (10, 12, 40, 45)]
+    crop = np.moveaxis(image[4:23, 8:31], -1, 0)[None]
+    for way in ("roi", "cells", "crops"):
+        found = box_scores(model, image, boxes, way).scores
+        assert found.shape == (3, 4)
+        if way == "crops":
+            assert relative_error(found[1:2], np.asarray(model(crop))) <= 1e-5
 
 
 def test_models_and_images_that_do_not_split_are_refused():

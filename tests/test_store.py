@@ -2,6 +2,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ from filelock import FileLock
 from keras import layers
 
 import zoo
+from zoo import large_images
 from zoo.errors import InputError, Interrupted
 from zoo.network.network import Network
 from zoo.scanning import scan as scanning
@@ -32,13 +34,13 @@ def model():
 def forwards(monkeypatch):
     """How many tiles have been computed."""
     counted = []
-    real = scanning.make_engine
+    real = large_images.make_engine
 
     def counting(*options):
-        run = real(*options)
-        return lambda pixels: (counted.append(pixels.shape), run(pixels))[1]
+        engine = real(*options)
+        return replace(engine, run=lambda pixels: (counted.append(pixels.shape), engine.run(pixels))[1])
 
-    monkeypatch.setattr(scanning, "make_engine", counting)
+    monkeypatch.setattr(large_images, "make_engine", counting)
     return counted
 
 

@@ -138,8 +138,6 @@ def _split(network: Network, window: tuple[int, int]) -> tuple[list[_Collapse], 
         collapses.append(_Collapse(step, size or shapes[source][:2], pool))
         sources.add(source)
     name = graph.model.name
-    if not collapses:
-        raise InputError(f"model {name!r}: gives a map; accepted: a classifier with its head, not converted")
     if len(sources) > 1:
         raise InputError(f"model {name!r}: its head begins at {len(sources)} maps; accepted: a head on the last one")
     (source,) = sources
@@ -158,8 +156,10 @@ def training_size(network: Network) -> tuple[int, int]:
     """The training size of a classifier.
 
     Raises:
-        InputError: where it is not known.
+        InputError: where it is not known, or the network is none but gives a map.
     """
+    if not network.head.collapses:
+        raise InputError(f"model {network.name!r}: gives a map; accepted: a classifier with its head, not converted")
     size = network.card.image_size or network.built_size
     if size is None:
         raise InputError(

@@ -36,12 +36,13 @@ def merge(scores: np.ndarray, known: np.ndarray, outputs: Outputs, how: Merge) -
 
 
 def merge_weights(before: np.ndarray, outputs: Outputs, how: Merge, class_index: int) -> np.ndarray:
-    """What a class's merged score grows by with each score that is merged, up to a common factor: (n, K) -> (n, K).
+    """What a class's merged score grows by with each score that is merged: (n, K) -> (n, K).
 
     Args:
         before: scores without the softmax or sigmoid at the end of the model.
         outputs: what the model gives.
-        how: how they are merged. Of probabilities, that is their own gradient; of logits, the logit's itself.
+        how: how they are merged. Of logits, it is the gradient itself; of probabilities, which may be too small for
+            a number, up to a factor.
         class_index: the class.
 
     Raises:
@@ -64,7 +65,8 @@ def merge_weights(before: np.ndarray, outputs: Outputs, how: Merge, class_index:
     if combine == "maximum":
         largest = (own if (of, outputs) == ("logits", "logits") else log_chance).argmax()
         sizes = np.where(np.arange(len(before)) == largest, sizes, -np.inf)
-    return weights * np.exp(sizes - sizes.max())[:, None]
+    share = np.exp(sizes - sizes.max())
+    return weights * (share / len(before) if combine == "average" else share)[:, None]
 
 
 def merged_outputs(outputs: Outputs, how: Merge) -> Outputs:
