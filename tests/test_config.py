@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from zoo.config import Config, find_config, load_config, shipped_configs
-from zoo.config.models import Window
 from zoo.errors import InputError
+from zoo.models.architecture import Window
 
 REQUIRED = [
     "nin_digits",
@@ -46,6 +46,20 @@ def test_every_header_names_paper_command_and_result(name):
 def test_overrides_reach_nested_keys_and_list_items():
     config = load_config("nin_digits", ["train.epochs=3", "model.mlpconvs.0.kernel=5", "data.validation=100", "seed=7"])
     assert (config.train.epochs, config.model.mlpconvs[0].kernel, config.data.validation, config.seed) == (3, 5, 100, 7)
+
+
+def test_the_canvas_may_be_called_scene_as_in_version_1(tmp_path):
+    wanted = load_config("nin_digits", ["canvas={count: 9, size: [400, 400]}"])
+    path = tmp_path / "nin_digits.yaml"
+    path.write_text(find_config("nin_digits").read_text().replace("\ncanvas:", "\nscene:"))
+    for name in ("nin_digits", path):
+        for key in ("scene", "canvas"):
+            config = load_config(name, [f"{key}.count=9", f"{key}.size=[400, 400]"])
+            assert config == wanted and config.digest == wanted.digest
+            assert load_config(name, [f"{key}=null"]).canvas is None
+    path.write_text(path.read_text() + "canvas: null\n")
+    with pytest.raises(InputError, match="received scene and canvas; accepted: canvas alone"):
+        load_config(path)
 
 
 def test_an_override_may_write_numbers_as_python_does():
@@ -90,8 +104,8 @@ def test_different_configs_have_different_digests():
         ("data.validation=no", "data.validation", "False", "a value"),
         ("train.optimizer.learning_rate=true", "train.optimizer.learning_rate", "True", "a value"),
         ("train.epochs=2024-13-45", "train.epochs=2024-13-45", "'2024-13-45'", "YAML"),
-        ("scene.size=[70, 200]", "scene.size", "[70, 200]", "at least [80, 80]"),
-        ("model.image_size=32", "scene.size", "[200, 200]", "at least [320, 320]"),
+        ("canvas.size=[70, 200]", "canvas.size", "[70, 200]", "at least [80, 80]"),
+        ("model.image_size=32", "canvas.size", "[200, 200]", "at least [320, 320]"),
         ("train.freeze='stem('", "train.freeze", "'stem('", "regular expression"),
         ("name=a/b", "name", "'a/b'", "pattern"),
         ("epochs", "override", "'epochs'", "key.path=value"),
@@ -164,9 +178,32 @@ def test_config_round_trips_through_plain_yaml():
     assert Config.model_validate(yaml.safe_load(config.to_yaml())) == config
 
 
+def test_a_depth_has_the_digest_of_its_table_and_takes_overrides(tmp_path):
+    name = "resnet164_v2_cifar10"
+    data = yaml.safe_load(shipped_configs()[name].read_text())
+    assert data["model"].pop("depth") == 164
+    rows = [{"blocks": 18, "width": 16 * 2**n, "filters": 64 * 2**n, "stride": min(n + 1, 2)} for n in range(3)]
+    data["model"]["stages"] = rows
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(data))
+    short, long = load_config(name), load_config(path)
+    assert short == long and short.digest == long.digest and " depth:" not in short.to_yaml()
+    changed = load_config(name, ["model.stages.0.blocks=2"]).model
+    assert [row.blocks for row in changed.stages] == [2, 18, 18]
+    deeper = load_config(path, ["model.depth=1001"]).model
+    assert [row.blocks for row in deeper.stages] == [111] * 3
+    with pytest.raises(InputError, match="model.depth: received 165; accepted for bottlenecks: 50"):
+        load_config(name, ["model.depth=165"])
+    data["model"]["depth"] = 50
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError, match="model: received depth and stages; accepted: one of them"):
+        load_config(path)
+
+
 def test_config_errors_and_listing_load_no_backend():
     code = (
-        "import sys, zoo; from zoo.catalogue import list_models; list_models()\n"
+        "import sys, pkgutil, importlib, zoo, zoo.models; from zoo.catalogue import list_models; list_models()\n"
+        "for each in pkgutil.iter_modules(zoo.models.__path__): importlib.import_module('zoo.models.' + each.name)\n"
         "try: zoo.load_config('nin_digits', ['train.epoch=1'])\n"
         "except zoo.load_config.__globals__['InputError']: pass\n"
         "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules), sorted(sys.modules)"

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from zoo.cli.start import FILE, OVERWRITE, quiet_start, zoo
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 from zoo.files import Output, check_outputs, remove, write_json, writing
 from zoo.made_by import MadeBy, key_of, maker_of
 from zoo.progress import say
@@ -52,7 +52,7 @@ def convert(
         from zoo.network.network import Network
     if length is not None:
         if image_size is not None:
-            raise InputError(f"length: received {length} and image_size {image_size}; accepted: one of the two")
+            refuse("length", f"{length} and image_size {image_size}", "one of the two")
         image_size = (length,)
     report_file = output.with_suffix(".verification.json")
     outputs = [Output(output, "model file", ".keras"), Output(report_file, "report")]
@@ -65,7 +65,7 @@ def convert(
         with Console(stderr=True).status("converting, and comparing with the source"):
             conversion = convert_network(source, pooling, padding)
         converted = conversion.network
-        if padding == "keep" and converted.card.pooling is None:
+        if padding == "keep" and (converted is source or converted.card.pooling is None):
             raise InputError(f"model {str(model)!r}: has no head left to convert; `zoo scan` takes it as it is")
         if pooling == "global":
             if (maker := maker_of(report_file)) and maker.command == made_by.command:

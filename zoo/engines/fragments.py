@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 from zoo.network.finer import FinerGeometry, too_small
-from zoo.network.moves import Border, Lattice, Slide
+from zoo.network.moves import Border, Slide
 from zoo.network.network import Network
+from zoo.network.positions import Lattice
 
 
 class Fragments:

@@ -14,8 +14,8 @@ from keras import layers, ops
 from zoo.engines.roi import Reduction, roi_pool
 from zoo.errors import InputError, refuse
 from zoo.network.graph import Step, needed_steps, run_steps
-from zoo.network.moves import Span
 from zoo.network.network import Network
+from zoo.network.positions import Span
 from zoo.network.rules import global_pooling
 
 _ADAPTIVE = (layers.AdaptiveAveragePooling2D, layers.AdaptiveMaxPooling2D)

@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo.errors import InputError, quoted, refuse
 from zoo.network.geometry import Geometry
-from zoo.network.moves import Lattice
+from zoo.network.positions import Lattice
 from zoo.network.program import Ints
 
 if TYPE_CHECKING:

@@ -16,74 +16,32 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.network.positions import Bounds, Cells, Lattice, Span
 
-# For every cell the first and the past-the-last pixel that it looks at; an empty field ends before it begins.
-Bounds = tuple[np.ndarray, np.ndarray]
 _NOTHING = (np.iinfo(np.int64).max, np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True)
-class Span:
-    """Cell i of a map looks at pixels [start + i * stride, start + i * stride + extent); the map has `size` rows."""
-
-    start: int
-    extent: float
-    stride: int
-    size: int | None
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """The positions at which a finer grid needs a map: `size` of them, `pitch` pixels apart, the first at 0.
-
-    Fragment f of `fragments` holds the positions f, f + fragments, ...: neighbours in it are one stride of the plain
-    network apart, so that the network's layers run on a fragment as they are.
-    """
-
-    size: int
-    pitch: int = 1
-    fragments: int = 1
-
-    @property
-    def stride(self) -> int:
-        """Pixels between neighbours in a fragment: the stride of the plain network."""
-        return self.pitch * self.fragments
-
-    @property
-    def length(self) -> int:
-        """Rows of every fragment; the last one may lie beyond the map, and holds nothing of meaning then."""
-        return -(-self.size // self.fragments)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The cells of a map in a padding-free twin: the number of the first in the padded net, their stride and reach.
-
-    An image of n rows has (n - reach) // stride + 1 of these cells.
-    """
-
-    first: int
-    stride: int
-    reach: int
-
-    def cropped(self, before: int, after: int) -> "Cells":
-        """Without some cells at the beginning and at the end."""
-        return Cells(self.first + before, self.stride, self.reach + (before + after) * self.stride)
-
-
 class Move(ABC):
-    """One layer along one axis. A kind of move says what it is by these, and overrides what it does to positions.
+    """One layer along one axis. A kind of move says what it is, and overrides what it does to positions.
 
-    `pads`: adds rows that are no map's. `shifts_with_size`: how many it adds before the first depends on the input's
-    size. `repeats`: rows follow that are copies. `is_global`: every output looks at the whole map. `is_local`: its
-    reach over positions is known.
+    `pads`: adds rows that are no map's. `repeats`: rows follow that are copies. `is_global`: every output looks at the
+    whole map. `is_local`: its reach over positions is known.
     """
 
-    pads = False
-    shifts_with_size = False
     repeats = False
     is_global = False
     is_local = True
+
+    @property
+    def pads(self) -> bool:
+        """Whether it adds rows."""
+        return False
+
+    @property
+    def shifts_with_size(self) -> bool:
+        """Whether how many rows come before the first depends on the input's size."""
+        return False
 
     @abstractmethod
     def size(self, sizes: Sequence[int]) -> int:
@@ -139,8 +97,9 @@ class Move(ABC):
 
     def known_span(self, spans: Sequence[Span | None]) -> Span | None:
         """`span`, None where it is not known."""
+        known = [span for span in spans if span is not None]
         try:
-            return None if None in spans else self.span(spans)
+            return self.span(known) if len(known) == len(spans) else None
         except InputError:
             return None
 
@@ -150,8 +109,8 @@ class Move(ABC):
 
 
 def _size_of(move: Move, spans: Sequence[Span]) -> int | None:
-    sizes = [span.size for span in spans]
-    return None if None in sizes else move.size(sizes)
+    sizes = [span.size for span in spans if span.size is not None]
+    return move.size(sizes) if len(sizes) == len(spans) else None
 
 
 @dataclass(frozen=True)

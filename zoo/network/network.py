@@ -16,8 +16,9 @@ from zoo.network.geometry import Geometry, place
 from zoo.network.graph import Axes, Graph, Shape, check_size, needed_steps, shapes_at, trace
 from zoo.network.head import Head
 from zoo.network.marks import marked
-from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Span, Unknown
+from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Unknown
 from zoo.network.outputs import kinds_of_outputs
+from zoo.network.positions import Span
 from zoo.network.program import Instruction, Ints, Program
 from zoo.network.rules import global_pooling, moves_of
 from zoo.scores import Outputs
@@ -101,7 +102,8 @@ class Network:
     @property
     def built_size(self) -> Ints | None:
         """The sides that its input has, None where it leaves one open."""
-        return None if None in self.graph.built_sides else self.graph.built_sides
+        sides = tuple(side for side in self.graph.built_sides if side is not None)
+        return sides if len(sides) == self.axes.count else None
 
     @property
     def training_size(self) -> Ints | None:

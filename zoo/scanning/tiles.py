@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from zoo.network.finer import FinerGeometry
 from zoo.network.geometry import Geometry
-from zoo.network.moves import Span
+from zoo.network.positions import Span
 from zoo.network.program import Program
 
 

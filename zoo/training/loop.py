@@ -15,7 +15,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.config.experiment import TrainConfig
 from zoo.data import Dataset
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, refuse
 from zoo.files import replacing
 from zoo.signals import stop_signals
 from zoo.training import checkpoint
@@ -55,18 +55,14 @@ def train(
     recipe = config.train
     steps = len(dataset.train) // recipe.batch_size
     if steps == 0:
-        raise InputError(
-            f"train.batch_size: received {recipe.batch_size}; accepted: at most {len(dataset.train)}, the number of "
-            "training images"
-        )
+        accepted = f"at most {len(dataset.train)}, the number of training images"
+        refuse("train.batch_size", recipe.batch_size, accepted)
     if recipe.accumulate > recipe.epochs * steps:
-        raise InputError(
-            f"train.accumulate: received {recipe.accumulate}; accepted: at most {recipe.epochs * steps}, the number of "
-            "batches of the training"
-        )
+        accepted = f"at most {recipe.epochs * steps}, the number of batches of the training"
+        refuse("train.accumulate", recipe.accumulate, accepted)
     kind = dataset.train.images.dtype
     if recipe.augment.randaugment and kind != np.uint8:
-        raise InputError(f"train.augment.randaugment: received {kind} images; accepted: uint8, or null")
+        refuse("train.augment.randaugment", f"{kind} images", "uint8, or null")
     job.check("train.batch_size", recipe.batch_size)
     if dataset.validation is not None:
         job.check("data.validation", len(dataset.validation))
@@ -160,7 +156,7 @@ class _Keeper(keras.callbacks.Callback):
         step, stop = self.progress.step, self.job.any(self.stop_asked)
         save = stop or self.every and step % self.every == 0
         if save or step % _CHECKED_EVERY == 0:
-            self._check(float(self.model.metrics[0].result()))
+            self._check("loss", float(self.model.metrics[0].result()))
         if save:
             self._save()
         self._stop(stop)
@@ -172,7 +168,9 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._count()
-        self._check(float(logs["loss"]))
+        self._check("loss", float(logs["loss"]))
+        # Running averages of a normalisation may blow up while the batches' own statistics do not.
+        self._check("validation loss", float(logs.get("val_loss", 0)))
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}, "learning_rate": rate}
         self.progress.history.append(row)
@@ -191,10 +189,10 @@ class _Keeper(keras.callbacks.Callback):
     def _count(self) -> None:
         self.progress.step += 1
 
-    def _check(self, loss: float) -> None:
-        """See that the mean loss of the epoch so far is a number; one that is none makes it none to the epoch's end."""
+    def _check(self, what: str, loss: float) -> None:
+        """Check that a mean loss of the epoch so far is a number; a single one that is none makes the mean none."""
         if not math.isfinite(loss):
-            raise Diverged(f"training diverged: the loss is {loss} by step {self.progress.step}")
+            raise Diverged(f"training diverged: the {what} is {loss} by step {self.progress.step}")
 
     def _stop(self, stop: bool) -> None:
         if stop:
@@ -216,7 +214,7 @@ def _given_back(learner: keras.Model, model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def _back_where_it_was(folder: Path, trainer: keras.Model, job: Job) -> Iterator[None]:
-    """After a diverged loss, put the trainer back to the newest checkpoint, and say what is left and what to try."""
+    """After a diverged loss, put the trainer back to the newest checkpoint, and report what is left and what to try."""
     try:
         yield
     except Diverged as error:
