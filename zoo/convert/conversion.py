@@ -104,10 +104,12 @@ def channels_last(network: Network) -> Network:
     Raises:
         InputError, RuntimeError: see `convolutionalize`.
     """
-    size = _training_size(network)
+    # A map that was trained at no size that is known is compared at any.
+    size = network.training_size or (None if network.head.collapses else network.smallest_image)
+    size = size or _training_size(network)
     model = ChannelsLast(network).run(network.graph.built_sides)
     check_graph(network, size)
-    last = Network.of(attach(model, network.card), size if network.built_size is None else None)
+    last = Network.of(attach(model, network.card), network.training_size if network.built_size is None else None)
     demand_equality(network, error_at_training_size(network, last, size), "the training size, with its channels last")
     return last
 

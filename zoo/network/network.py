@@ -279,8 +279,11 @@ class Network:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The names of its outputs: those of a dict, else of the layers that make them."""
-        return tuple(self.model.output_names)
+        """The names of its outputs: those of a dict, else of the layers that make them; repeated ones have a number."""
+        given = self.model.output
+        names = sorted(given) if isinstance(given, dict) else list(self.model.output_names)
+        before = [names[:index].count(name) for index, name in enumerate(names)]
+        return tuple(f"{name}_{count + 1}" if count else name for name, count in zip(names, before, strict=True))
 
     def check_one_output(self) -> None:
         """Check that the model has one output.
@@ -309,7 +312,8 @@ class Network:
         if len(self.output_names) == 1:
             return self
         chosen = self.model.outputs[self.output_names.index(name)]
-        model = keras.Model(self.model.inputs, chosen, name=self.name)
+        inputs = self.model.inputs
+        model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, chosen, name=self.name)
         about = self.card.model_dump()
         # The names are those of the classes of one output, and the file does not say of which.
         about |= {"class_names": ()} if len(about["class_names"]) != chosen.shape[-1] else {}
