@@ -149,7 +149,7 @@ def scan(
     for image, error in failed:
         click.echo(str(error) if str(image) in str(error) else f"{image}: {error}", err=True)
     if failed:
-        raise InputError(f"{len(failed)} of {len(tasks)} images could not be scanned, as told above")
+        raise InputError(f"{len(failed)} of {len(tasks)} images could not be scanned; the lines above say why")
 
 
 def _is_folder(image: Path) -> bool:

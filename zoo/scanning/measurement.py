@@ -156,9 +156,9 @@ class _View:
         return geometry, cell, cut
 
     def _geometry_at(self, size: tuple[int, int]) -> Geometry:
-        placed = self.grid.geometry
-        if isinstance(placed, FinerGeometry):
-            return finer_geometry(self.network, placed.stride, size)
+        geometry = self.grid.geometry
+        if isinstance(geometry, FinerGeometry):
+            return finer_geometry(self.network, geometry.stride, size)
         return self.network.geometry(size)
 
     @property
@@ -231,7 +231,7 @@ def _check_cell(grid: Grid, cell: tuple[int, int], options: Options) -> None:
     """Check that the grid has the cell; else say from which size of image on it would."""
     if len(cell) != 2 or not all(isinstance(index, int | np.integer) for index in cell):
         refuse("cell", quoted(cell), "row and column, two whole numbers")
-    shape, placed = grid.shape, grid.geometry
+    shape, geometry = grid.shape, grid.geometry
     if all(0 <= index < count for index, count in zip(cell, shape, strict=True)):
         return
     size = " x ".join(map(str, grid.image_size))
@@ -239,7 +239,7 @@ def _check_cell(grid: Grid, cell: tuple[int, int], options: Options) -> None:
     is_plain = options.stride is None and options.border == "none"
     for axis, (line, side) in enumerate((("row", "height"), ("column", "width"))):
         if is_plain and cell[axis] >= shape[axis]:
-            more = placed.size_for(*(count + (each == axis) for each, count in enumerate(shape)))[axis]
+            more = geometry.size_for(*(count + (each == axis) for each, count in enumerate(shape)))[axis]
             known.append(f"{line} {shape[axis]} appears at a {side} of {more:,} pixels")
     refuse(
         "cell",

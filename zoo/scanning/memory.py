@@ -30,7 +30,7 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-def tile_memory(network: "Network", placed: Geometry | None = None) -> Callable[[int, int], int]:
+def tile_memory(network: "Network", geometry: Geometry | None = None) -> Callable[[int, int], int]:
     """The function (height, width) -> bytes: what an engine takes for pixels of that size, at most.
 
     That is the largest sum of tensors that live at a time, and what kernels take to work on them. A layer's output
@@ -41,12 +41,12 @@ def tile_memory(network: "Network", placed: Geometry | None = None) -> Callable[
     program, bytes_of = network.program, network.bytes_a_position
     steps = list(zip(program.instructions, program.unused_after(), strict=True))
     pixel = 3 * network.channels * network.dtype.itemsize
-    in_fragments = isinstance(placed, FinerGeometry) and placed.padding_free
+    in_fragments = isinstance(geometry, FinerGeometry) and geometry.padding_free
 
     def positions(side: int, axis: int) -> dict[int, int]:
         if not in_fragments:
             return program.sizes(axis, side)
-        lattices = placed.lattices(axis, side)
+        lattices = geometry.lattices(axis, side)
         return {key: lattice.length * lattice.fragments for key, lattice in lattices.items()}
 
     def need(height: int, width: int) -> int:
@@ -77,10 +77,10 @@ def choose_tile(network: "Network", grid: Grid, memory: int | None, scores: int 
     Raises:
         InputError: where not even a tile of one cell, or a model's image that cannot be cut, fits the budget.
     """
-    placed, held = grid.geometry, resident() + scores
-    need = tile_memory(network, placed)
-    height, width = placed.image_size
-    if not placed.bounded:
+    geometry, held = grid.geometry, resident() + scores
+    need = tile_memory(network, geometry)
+    height, width = geometry.image_size
+    if not geometry.bounded:
         budget = available() if memory is None else memory - held
         if need(height, width) > budget:
             raise InputError(
@@ -90,7 +90,7 @@ def choose_tile(network: "Network", grid: Grid, memory: int | None, scores: int 
             )
         return max(height, width)
 
-    stride = max(placed.stride)
+    stride = max(geometry.stride)
 
     def bytes_with(cells: int) -> int:
         return need(*grid.tile_size(cells * stride))
@@ -104,7 +104,7 @@ def choose_tile(network: "Network", grid: Grid, memory: int | None, scores: int 
         else:
             most = middle - 1
     if memory is None:
-        fewest = max(fewest, min(int(max(placed.receptive_field)), _LARGEST // 2) // stride, 1)
+        fewest = max(fewest, min(int(max(geometry.receptive_field)), _LARGEST // 2) // stride, 1)
     if not fewest:
         refuse(
             "memory",
@@ -115,16 +115,16 @@ def choose_tile(network: "Network", grid: Grid, memory: int | None, scores: int 
     return fewest * stride
 
 
-def check_tile(tile: object, placed: Geometry) -> None:
+def check_tile(tile: object, geometry: Geometry) -> None:
     """Check that a side of tiles is one, and tiles can be cut.
 
     Raises:
         InputError: where it is not, or the cells depend on the whole image.
     """
-    is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(placed.stride)
+    is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(geometry.stride)
     if tile is None:
         return
     if not (is_number and tile >= stride):
         refuse("tile", quoted(tile), f"a whole number of pixels, at least one stride, {stride}")
-    if not placed.bounded:
+    if not geometry.bounded:
         raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")

@@ -11,9 +11,17 @@ from zoo.scores import Outputs, to_probabilities
 class Coloured(Protocol):
     """What is needed of a score map: `zoo.scanning.score_map.ScoreMap` has it."""
 
-    image_size: tuple[int, int]
-    scores: Any
-    outputs: Outputs
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    @property
+    def scores(self) -> Any:
+        """The scores, (rows, cols, classes)."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """What they are."""
 
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
