@@ -8,11 +8,11 @@ import numpy as np
 from keras import layers
 
 from zoo.convert.copy import Copy
-from zoo.convert.places import moves_numbers, rearranged
+from zoo.convert.places import rearranged
 from zoo.errors import InputError, refuse
 from zoo.network.graph import Axes, Step
 from zoo.network.keras_internals import adds_bias_along_columns
-from zoo.network.layer_kinds import index_parts, is_along_last_axis, operation_in
+from zoo.network.layer_kinds import index_parts, is_along_last_axis, moves_numbers, operation_in
 from zoo.network.network import Network
 
 
@@ -81,10 +81,10 @@ class ChannelsLast(Copy):
         if isinstance(step.layer, layers.Flatten) and step.layer.data_format == "channels_first":
             self.call(step, self.clone(step, data_format="channels_last"))  # which has put the channels last itself
             return
-        source = step.inputs[0]
+        source = self.tensors[step.inputs[0]]
         first = (self.source.rank - 1, *range(1, self.source.rank - 1))
-        turned = layers.Permute(first, name=self.name(step, "_channels_first"))(self.tensors[source])
-        self.call(step, self.clone(step), {source: turned})
+        turn = layers.Permute(first, dtype=source.dtype, name=self.name(step, "_channels_first"))
+        self.call(step, self.clone(step), {step.inputs[0]: turn(source)})
         self._keep(step)
 
     def _keep(self, step: Step) -> None:
@@ -94,15 +94,17 @@ class ChannelsLast(Copy):
         """A vector (C,) as (C, 1, 1), or the other way round, or some of its numbers."""
         form, source = step.output_shape[1:], self.tensors[step.inputs[0]]
         if len(form) == self.source.rank - 1:
-            sides = self.source.sides(step.output_shape)
-            if set(sides) != {1}:
+            if math.prod(form) != max(form):
                 refuse(f"layer {step.path!r}", f"a vector to shape as {form}", "(C, 1, 1)")
-            form = (*sides, form[0])
+            if max(form) == form[0]:
+                form = (*form[1:], form[0])
+            else:  # which is no form that a map of one position has
+                self._keep(step)
         numbers = np.arange(math.prod(step.shapes[0][1:]), dtype=np.int32)
         taken = rearranged(step, numbers.reshape(step.shapes[0][1:])).ravel()
         if not np.array_equal(taken, numbers):
-            source = keras.ops.take(layers.Flatten()(source), taken, axis=-1)
-        self.give(step, layers.Reshape(form, name=self.name(step))(source))
+            source = keras.ops.take(keras.ops.reshape(source, (-1, len(numbers))), taken, axis=-1)
+        self.give(step, layers.Reshape(form, dtype=source.dtype, name=self.name(step))(source))
 
     def _moved(self, axis: int) -> int:
         """Where an axis of a map lies now."""

@@ -15,7 +15,7 @@ from keras import layers
 
 from zoo.convert.affine import scales_and_shifts
 from zoo.convert.copy import Copy, made_of
-from zoo.convert.places import moves_numbers, rearranged
+from zoo.convert.places import rearranged
 from zoo.errors import InputError, refuse
 from zoo.network.constants import check_constants, works_on_each_number
 from zoo.network.graph import Step
@@ -25,6 +25,7 @@ from zoo.network.layer_kinds import (
     axes_of,
     does_nothing,
     is_affine,
+    moves_numbers,
     operation_in,
 )
 from zoo.network.network import Network
@@ -146,9 +147,8 @@ class SlidingHead(Copy):
         if kind is None:
             self._reshaped(step)
         else:
-            settings: dict[str, Any] = {"name": self.name(step)}
-            if isinstance(step.layer, layers.Layer):
-                settings["dtype"] = step.layer.dtype_policy
+            own = step.layer.dtype_policy if isinstance(step.layer, layers.Layer) else made.dtype
+            settings: dict[str, Any] = {"name": self.name(step), "dtype": own}
             pool = (self.axes.count, kind)
             if self.pooling == "global":
                 made = _GLOBAL[pool](keepdims=True, **settings)(made)
@@ -207,7 +207,7 @@ class SlidingHead(Copy):
         numbers = np.arange(source.shape[-1], dtype=np.int32)
         places = numbers.reshape(self.map_shapes[step.inputs[0]])
         taken = rearranged(step, places).ravel().astype(np.int32)
-        if form != (len(taken), *(1,) * self.axes.count):
+        if len(form) != self.axes.rank - 1 or math.prod(form) != max(form):
             self._check_form(step, step.output_shape, len(taken))
         if np.array_equal(taken, numbers):
             self._hand_on(step)

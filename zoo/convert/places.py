@@ -4,12 +4,6 @@ import keras
 import numpy as np
 
 from zoo.network.graph import Step
-from zoo.network.layer_kinds import operation_in, rearranges
-
-
-def moves_numbers(layer: keras.Operation) -> bool:
-    """Whether a layer puts numbers in other places, or takes some of them, and does nothing else to them."""
-    return rearranges(layer) or operation_in(layer, {"GetItem"})
 
 
 def rearranged(step: Step, places: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from zoo.errors import InputError
 from zoo.network.constants import works_on_each_number
 from zoo.network.graph import Axes, Graph, Shape, Step
-from zoo.network.layer_kinds import AUGMENTATIONS, axes_of, is_affine, operation_in, rearranges
+from zoo.network.layer_kinds import AUGMENTATIONS, axes_of, is_affine, moves_numbers, operation_in, rearranges
 from zoo.network.rules import (
     Kind,
     global_pooling,
@@ -134,9 +134,9 @@ def _leads_to_vector(graph: Graph, step: Step) -> bool:
     """Whether all that reads a rearranged map goes on to make a vector of it, and looks at each number by itself."""
     readers = [graph.steps[index] for index in graph.readers.get(step.outputs[0], ())]
     return bool(readers) and all(
-        (rearranges(reader.layer) and len(reader.output_shape) == 2)
+        (moves_numbers(reader.layer) and len(reader.output_shape) == 2)
         or (
-            (rearranges(reader.layer) or works_on_each_number(reader) or is_affine(reader.layer))
+            (moves_numbers(reader.layer) or works_on_each_number(reader) or is_affine(reader.layer))
             and _leads_to_vector(graph, reader)
         )
         for reader in readers

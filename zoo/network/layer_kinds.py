@@ -45,12 +45,10 @@ GLOBAL_POOLINGS: dict[type, GlobalPooling] = {
     layers.GlobalMaxPooling1D: "max",
     layers.GlobalMaxPooling2D: "max",
 }
-# The same where their output has one position.
+# The same where their output has one position; of maxima, Keras 3.15 on TensorFlow ends the process.
 ADAPTIVE_POOLINGS: dict[type, GlobalPooling] = {
     layers.AdaptiveAveragePooling1D: "average",
     layers.AdaptiveAveragePooling2D: "average",
-    layers.AdaptiveMaxPooling1D: "max",
-    layers.AdaptiveMaxPooling2D: "max",
 }
 CONVOLUTIONS = (
     layers.Conv1D,
@@ -150,6 +148,11 @@ def is_affine(layer: keras.Operation) -> bool:
 def rearranges(layer: keras.Operation) -> bool:
     """Whether a layer puts every number in another place, and does nothing else to it."""
     return isinstance(layer, _REARRANGEMENTS) or operation_in(layer, _REARRANGING_OPERATIONS)
+
+
+def moves_numbers(layer: keras.Operation) -> bool:
+    """Whether a layer puts numbers in other places, or takes some of them, and does nothing else to them."""
+    return rearranges(layer) or operation_in(layer, {"GetItem"})
 
 
 def is_along_last_axis(layer: keras.Operation) -> bool:

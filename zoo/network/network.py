@@ -111,6 +111,11 @@ class Network:
         return self._given_size or self.built_size or self.card.image_size
 
     @property
+    def usual_size(self) -> Ints | None:
+        """The sides of an image that it takes: those that it was trained at, or of a padding-free twin its window."""
+        return self.card.window if self.card.padding == "valid" else self.training_size
+
+    @property
     def window(self) -> Ints | None:
         """The sides of the crop that a cell stands for, None where that is its receptive field, or the whole image."""
         return self.card.window or (self.training_size if self.has_head else None)
@@ -280,8 +285,16 @@ class Network:
         Raises:
             InputError: for several inputs, a vector, or another number of axes.
         """
-        inputs = self.model.inputs
+        inputs, rank = self.model.inputs, self.axes.rank
         if len(inputs) == 1 and len(inputs[0].shape) - 2 in counts:
+            grown = [step for step in self.graph.steps if len(step.output_shape) > rank == len(step.shapes[0]) == 3]
+            if grown:
+                sides = tuple(inputs[0].shape[1:])
+                refuse(
+                    f"model {self.name!r}",
+                    f"{sides}, images without an axis of channels, which layer {grown[0].path!r} adds",
+                    f"{(*sides, 1)}, in the same model after that layer",
+                )
             return
         form = "one image, (height, width, channels)"
         if 1 in counts:
