@@ -216,14 +216,15 @@ def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> D
     Args:
         model: the model. It is not changed.
         image_size: (height, width) to count at. Default: the size the model was built for, or where its input leaves
-            it open the size it was trained at; where that is not known either, multiply-adds are None.
+            it open the size it was trained at, of a padding-free twin its window; where that is not known either,
+            multiply-adds are None.
 
     Raises:
         InputError: for a subclassed model, or an `image_size` that a layer does not take.
     """
     network = Network.of(model)
     graph, count = network.graph, network.axes.count
-    size = network.training_size if image_size is None else _checked_size(network, image_size)
+    size = network.own_size if image_size is None else _checked_size(network, image_size)
     shapes = network.shapes(size if count else None)
     one_image = len(graph.inputs) == 1 and count > 0
     reaches = network.spans(size) if one_image else {}

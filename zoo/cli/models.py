@@ -72,7 +72,7 @@ def _comparison() -> list[tuple[str, ...]]:
 def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> None:
     """Print every layer of SPEC: shape, kernel, parameters, multiply-adds, receptive field and total stride.
 
-    SPEC is a name from `zoo list`, a config, a .keras file, a run directory, or keras:NAME for a model of
+    SPEC is a name from `zoo list`, a config, a .keras or .h5 file, a run directory, or keras:NAME for a model of
     keras.applications. A receptive field is "all" after a global pooling, and "?" after a layer whose reach is unknown.
     """
     with quiet_start():

@@ -42,7 +42,7 @@ class _Group(click.Group):
 def zoo() -> None:
     """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
 
-    MODEL is a .keras file or a run directory; CONFIG is a .yaml file or a name from `zoo list`.
+    MODEL is a .keras or .h5 file or a run directory; CONFIG is a .yaml file or a name from `zoo list`.
     """
 
 

@@ -107,6 +107,11 @@ class Network:
         return self._given_size or self.built_size or self.card.image_size
 
     @property
+    def own_size(self) -> Ints | None:
+        """The sides at which its own graph gives one answer: of a padding-free twin its window, else those trained at."""
+        return self.window if self.card.padding == "valid" else self.training_size
+
+    @property
     def window(self) -> Ints | None:
         """The sides of the crop that a cell stands for, None where that is its receptive field, or the whole image."""
         return self.card.window or (self.training_size if self.has_head else None)

@@ -53,7 +53,7 @@ def scan_many(
     streams to disk as `zoo.scan` does. The scores are those of one process with as many threads, bit for bit.
 
     Args:
-        model: a .keras file or a run directory.
+        model: a .keras or .h5 file, or a run directory.
         tasks: images, and the folder of each one's results, which are made absolute paths.
         prepare: a function that pickle knows by name, or a `functools.partial` of one.
         workers: how many processes; each has its share of the processor cores, or a GPU.

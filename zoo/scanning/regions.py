@@ -263,7 +263,7 @@ def _parts(order: np.ndarray, at_once: Callable[[np.ndarray], int], progress: bo
 
 
 def _training_size(network: Network) -> tuple[int, int]:
-    size = network.card.image_size or network.built_size
+    size = network.own_size
     if size is None:
         raise InputError(
             f"model {network.name!r}: its training size is not known; accepted: a model of fixed size, or one that was "
