@@ -15,9 +15,9 @@ from zoo import archives
 from zoo.catalogue import resolve
 from zoo.classes import class_list
 from zoo.config import load_config
-from zoo.config.base import FIRST_FORM, Added, Renamed, Schema
 from zoo.config.parsing import parse_yaml
 from zoo.errors import InputError, printable, quoted, refuse
+from zoo.schema import FIRST_FORM, Added, Renamed, Schema
 
 BOMB = "&a0 [x, x]" + "".join(f", &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))
 

@@ -1,10 +1,12 @@
 """Every entry of the catalogue against its own printed numbers, and those against published ones."""
 
+import re
+
 import keras
 import pytest
 
 import zoo
-from zoo.catalogue import entries, list_models, resolve
+from zoo.catalogue import entries, list_models, matching, resolve
 from zoo.errors import InputError
 
 # Shared facts: torchvision, keras.applications, the papers' code and imgclsmob; trainable parameters.
@@ -156,3 +158,83 @@ def test_bad_tables_are_named(overrides, key, text):
 def test_impossible_resnets_are_named(overrides, text):
     with pytest.raises(InputError, match=text):
         zoo.build("resnet50", **overrides)
+
+
+# Blocks, width, filters, stride of each stage: He et al. 2015, table 1 and section 4.2; He et al. 2016, table 2.
+STAGES = {
+    50: [(3, 64, 256, 1), (4, 128, 512, 2), (6, 256, 1024, 2), (3, 512, 2048, 2)],
+    101: [(3, 64, 256, 1), (4, 128, 512, 2), (23, 256, 1024, 2), (3, 512, 2048, 2)],
+    152: [(3, 64, 256, 1), (8, 128, 512, 2), (36, 256, 1024, 2), (3, 512, 2048, 2)],
+    164: [(18, 16, 64, 1), (18, 32, 128, 2), (18, 64, 256, 2)],
+    1001: [(111, 16, 64, 1), (111, 32, 128, 2), (111, 64, 256, 2)],
+    18: [(2, None, 64, 1), (2, None, 128, 2), (2, None, 256, 2), (2, None, 512, 2)],
+    34: [(3, None, 64, 1), (4, None, 128, 2), (6, None, 256, 2), (3, None, 512, 2)],
+    20: [(3, None, 16, 1), (3, None, 32, 2), (3, None, 64, 2)],
+    32: [(5, None, 16, 1), (5, None, 32, 2), (5, None, 64, 2)],
+    44: [(7, None, 16, 1), (7, None, 32, 2), (7, None, 64, 2)],
+    56: [(9, None, 16, 1), (9, None, 32, 2), (9, None, 64, 2)],
+    110: [(18, None, 16, 1), (18, None, 32, 2), (18, None, 64, 2)],
+}
+
+
+@pytest.mark.parametrize("depth", STAGES)
+def test_a_depth_is_the_papers_table(depth):
+    block = "basic" if STAGES[depth][0][1] is None else "bottleneck"
+    stages = resolve("resnet50", block=block, depth=depth).stages
+    assert [(row.blocks, row.width, row.filters, row.stride) for row in stages] == STAGES[depth]
+    # Its layers: a stem, the blocks' convolutions, and the last Dense layer.
+    assert 1 + (2 if block == "basic" else 3) * sum(row.blocks for row in stages) + 1 == depth
+
+
+@pytest.mark.parametrize(("depth", "params"), [(18, 11_689_512), (34, 21_797_672)])
+def test_basic_depths_have_torchvisions_parameters(depth, params):
+    model = zoo.build("resnet50", block="basic", depth=depth)
+    assert sum(int(weight.numpy().size) for weight in model.trainable_weights) == params
+
+
+def test_keras_halves_at_the_end_of_a_stage():
+    assert [row.stride for row in resolve("resnet101_v2").stages] == [2, 2, 2, 1]
+    assert [row.stride for row in resolve("resnet50", variant="v2_keras", depth=101).stages] == [2, 2, 2, 1]
+
+
+def test_the_later_of_depth_and_stages_counts_and_both_at_once_are_refused():
+    stages = [{"blocks": 1, "width": 8, "filters": 16}]
+    assert len(resolve("resnet50", stages=stages).stages) == 1
+    assert resolve(resolve("resnet50", stages=stages), depth=50).stages == resolve("resnet50").stages
+    with pytest.raises(InputError, match="model: received depth and stages; accepted: one of them"):
+        resolve("resnet50", depth=50, stages=stages)
+    with pytest.raises(InputError, match="unknown key 'dept' .did you mean 'depth'"):
+        resolve("resnet50", dept=50)
+
+
+@pytest.mark.parametrize("depth", [51, 20, "50", 50.0, True, None, [50]])
+def test_other_depths_are_refused(depth):
+    with pytest.raises(
+        InputError, match="model.depth: received .*; accepted for bottlenecks: 50, 101, 152, 164, 1001,"
+    ):
+        resolve("resnet50", depth=depth)
+
+
+def test_what_was_checked_is_not_checked_again(monkeypatch, tmp_path):
+    config, times = resolve("nin_digits"), []
+    check = type(config)._check_extent
+    monkeypatch.setattr(type(config), "_check_extent", lambda self: (times.append(1), check(self)))
+    assert resolve(config) is config
+    zoo.build(config)
+    assert not times
+    zoo.build(config, num_classes=3)
+    zoo.build("nin_digits")
+    zoo.build("nin_digits", num_classes=3)
+    assert len(times) == 3
+
+
+def test_patterns_choose_names_in_the_catalogues_order():
+    names = list_models()
+    assert matching([], names) == names
+    assert matching(["resnet50*"], names) == ["resnet50", "resnet50_v1_5", "resnet50_v2"]
+    assert matching(["squeezenet1_[01]", "nin_digits"], names) == ["nin_digits", "squeezenet1_0", "squeezenet1_1"]
+    for pattern in ("resnt*", "resnet", "resnet5"):
+        with pytest.raises(InputError, match=f"received '{re.escape(pattern)}'; accepted: .*such as resnet50, "):
+            matching([pattern], names)
+    with pytest.raises(InputError, match="such as nin_cifar10, .* and 31 more"):
+        matching(["resnet50", "?" * 10_000], names)

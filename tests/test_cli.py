@@ -76,6 +76,16 @@ def test_list_compares_each_control_with_its_twin(capsys):
     assert (naive[0], naive[3], *naive[-2:]) == ("inception_naive", "googlenet_paper", "13.94", "7.94")
 
 
+def test_list_takes_shell_patterns(capsys):
+    code, out, _ = call(capsys, "list", "resnet*v2", "nin_digits")
+    names = ["nin_digits", "resnet50_v2", "resnet101_v2", "resnet152_v2"]
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["name", *names]
+    code, out, err = call(capsys, "list", "resnt*")
+    assert code == 2 and not out and "pattern: received 'resnt*'" in err and "resnet50" in err
+    code, out, _ = call(capsys, "list", "--compare", "resnet*")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()[1:]] == ["resnet20_cifar10", "resnet110_cifar10"]
+
+
 def test_convert_scan_predict_export(capsys, model_file, image_file, tmp_path):
     fcn = tmp_path / "fcn.keras"
     code, out, _ = call(capsys, "convert", model_file, "-o", fcn)
@@ -221,7 +231,7 @@ def plain(tmp_path, name):
     [
         ("two inputs", ("predict", "scan", "convert"), "accepted: one image"),
         ("vector", ("predict", "scan", "convert"), "accepted: one image"),
-        ("two outputs", ("predict", "scan", "convert"), "has 2 outputs; accepted: one"),
+        ("two outputs", ("predict", "scan"), "has 2 outputs, "),
         ("open", ("convert 2 2",), "'conv'"),
         ("open", ("convert -3 0",), "received (-3, 0); accepted: 2 numbers above 0"),
     ],
@@ -236,6 +246,12 @@ def test_what_a_foreign_model_cannot_do_is_one_line(capsys, monkeypatch, image_f
         code, _, err = call(capsys, command, path, *rest)
         assert code == 2 and text in err and err.count("\n") == 1, err
         assert not (tmp_path / "fcn.keras").exists() and not (tmp_path / "out").exists()
+
+
+def test_every_output_is_converted_and_verified(capsys, tmp_path):
+    code, out, _ = call(capsys, "convert", plain(tmp_path, "two outputs"), "-o", tmp_path / "fcn.keras")
+    assert code == 0 and "the same function" in out
+    assert [tensor.shape[-1] for tensor in package.load(tmp_path / "fcn.keras").outputs] == [3, 2]
 
 
 def test_convert_takes_the_length_of_sequences_and_leaves_its_source_alone(capsys, tmp_path):

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from zoo.config import Config, find_config, load_config, shipped_configs
-from zoo.config.models import Window
 from zoo.errors import InputError
+from zoo.models.architecture import Window
 
 REQUIRED = [
     "nin_digits",
@@ -164,9 +164,32 @@ def test_config_round_trips_through_plain_yaml():
     assert Config.model_validate(yaml.safe_load(config.to_yaml())) == config
 
 
+def test_a_depth_has_the_digest_of_its_table_and_takes_overrides(tmp_path):
+    name = "resnet164_v2_cifar10"
+    data = yaml.safe_load(shipped_configs()[name].read_text())
+    assert data["model"].pop("depth") == 164
+    rows = [{"blocks": 18, "width": 16 * 2**n, "filters": 64 * 2**n, "stride": min(n + 1, 2)} for n in range(3)]
+    data["model"]["stages"] = rows
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(data))
+    short, long = load_config(name), load_config(path)
+    assert short == long and short.digest == long.digest and " depth:" not in short.to_yaml()
+    changed = load_config(name, ["model.stages.0.blocks=2"]).model
+    assert [row.blocks for row in changed.stages] == [2, 18, 18]
+    deeper = load_config(path, ["model.depth=1001"]).model
+    assert [row.blocks for row in deeper.stages] == [111] * 3
+    with pytest.raises(InputError, match="model.depth: received 165; accepted for bottlenecks: 50"):
+        load_config(name, ["model.depth=165"])
+    data["model"]["depth"] = 50
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError, match="model: received depth and stages; accepted: one of them"):
+        load_config(path)
+
+
 def test_config_errors_and_listing_load_no_backend():
     code = (
-        "import sys, zoo; from zoo.catalogue import list_models; list_models()\n"
+        "import sys, pkgutil, importlib, zoo, zoo.models; from zoo.catalogue import list_models; list_models()\n"
+        "for each in pkgutil.iter_modules(zoo.models.__path__): importlib.import_module('zoo.models.' + each.name)\n"
         "try: zoo.load_config('nin_digits', ['train.epoch=1'])\n"
         "except zoo.load_config.__globals__['InputError']: pass\n"
         "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules), sorted(sys.modules)"

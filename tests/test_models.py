@@ -1,4 +1,9 @@
+import os
+import subprocess
+import sys
+import textwrap
 from itertools import count
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zoo
+import zoo.checks
 from zoo.catalogue import list_models, resolve
 from zoo.checks import CHECKS
+from zoo.config import model_config
 from zoo.errors import InputError
-from zoo.models.blocks import add
+from zoo.models.resnet import add
 
 # One of each kind of block runs every check, the larger ones in the extended tests; the others, whose blocks are the
 # same, when asked for.
@@ -139,15 +146,15 @@ def test_without_padding_the_map_is_the_padded_one_where_no_border_cuts_it(kind)
         sides = (count(field[0] + more + odd) for more in (25, 32))
         height, width = (next(side for side in larger if shape.fits(side, side)) for larger in sides)
         image = noise(1, height, width, 2)
-        placed = zoo.geometry(padded, (height, width))
+        geometry = zoo.geometry(padded, (height, width))
         scores = np.asarray(padded(image))[0]
-        boxes = {cell: placed.cell_field(*cell) for cell in np.ndindex(scores.shape[:2])}
+        boxes = {cell: geometry.cell_field(*cell) for cell in np.ndindex(scores.shape[:2])}
         uncut = [cell for cell, box in boxes.items() if (box[2] - box[0], box[3] - box[1]) == field]
         top, left = boxes[uncut[0]][:2]
-        found = np.asarray(valid(image[:, top:, left:]))[0]
-        assert found.dtype == np.float64 and len(uncut) == found.shape[0] * found.shape[1] >= 6
-        wanted = np.array([scores[cell] for cell in uncut]).reshape(found.shape)
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
+        unpadded = np.asarray(valid(image[:, top:, left:]))[0]
+        assert unpadded.dtype == np.float64 and len(uncut) == unpadded.shape[0] * unpadded.shape[1] >= 6
+        wanted = np.array([scores[cell] for cell in uncut]).reshape(unpadded.shape)
+        np.testing.assert_allclose(unpadded, wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
         assert np.ptp(wanted) > 0.01
 
 
@@ -291,7 +298,7 @@ def test_a_spatial_pyramid_gives_the_same_numbers_at_any_size(levels, bins, pool
     for height, width in ((28, 28), (37, 52)):
         images = noise(1, height, width, 1)
         assert model(images).shape == (1, 10)
-        found = np.asarray(before(images))[0]
+        numbers = np.asarray(before(images))[0]
         maps = np.asarray(features(images))[0]
         rows, columns = maps.shape[:2]
         wanted = []
@@ -302,7 +309,7 @@ def test_a_spatial_pyramid_gives_the_same_numbers_at_any_size(levels, bins, pool
                     bin_rows = slice(i * rows // side, -(-(i + 1) * rows // side))
                     bin_columns = slice(j * columns // side, -(-(j + 1) * columns // side))
                     wanted.append(reduce(maps[bin_rows, bin_columns], axis=(0, 1)))
-        np.testing.assert_allclose(found, np.concatenate(wanted), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(numbers, np.concatenate(wanted), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("variant", ["v1", "v1_5", "v2"])
@@ -341,32 +348,85 @@ def test_resnet50_dilated_subsampled_is_resnet50(output_stride):
     assert np.abs(maps[1][:, ::step, ::step] - maps[0]).max() <= 1e-4 * np.abs(maps[0]).max()
 
 
-def test_an_architecture_of_the_users_own(tmp_path, monkeypatch):
-    """A file outside the package brings schema and layers; a config names it by import path."""
-    (tmp_path / "my_net.py").write_text(
-        "from typing import Literal\n"
-        "from zoo.config import ArchitectureConfig\n"
-        "class PlainConfig(ArchitectureConfig):\n"
-        "    family: Literal['my_net:PlainConfig']\n"
-        "    width: int\n"
-        "    def feature_map_size(self, size): return size // 2\n"
-        "    @property\n"
-        "    def total_stride(self): return 2\n"
-        "def feature_map(x, config):\n"
-        "    from keras import layers\n"
-        "    x = layers.Conv2D(config.width, 3, padding='same', activation='relu', name='conv')(x)\n"
-        "    return layers.MaxPooling2D(2, name='pool')(x)\n"
-    )
+OWN_NET = """
+from typing import Literal
+
+from zoo.config import ArchitectureConfig
+from zoo.models import layers
+
+
+class PlainConfig(ArchitectureConfig):
+    family: Literal["my_net:PlainConfig"]
+    width: int
+
+    def feature_map_size(self, size):
+        return size // 2
+
+    @property
+    def total_stride(self):
+        return 2
+
+
+class WiderConfig(PlainConfig):
+    family: Literal["my_net:WiderConfig"]
+    width: int = 9
+
+
+def feature_map(x, config):
+    x = layers.Conv2D(config.width, 3, padding="same", activation="relu", name="conv")(x)
+    return layers.MaxPooling2D(2, name="pool")(x)
+"""
+OWN_CONFIG = """
+data: {name: digits}
+model: {family: "my_net:PlainConfig", width: 6, num_classes: 10, image_size: 8, channels: 1}
+train: {epochs: 1, optimizer: {name: sgd, learning_rate: 0.1}}
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A config whose architecture is in a file outside the package, which brings schema and layers."""
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "mine.yaml").write_text(
-        "data: {name: digits}\n"
-        "model: {family: 'my_net:PlainConfig', width: 6, num_classes: 10, image_size: 8, channels: 1}\n"
-        "train: {epochs: 1, optimizer: {name: sgd, learning_rate: 0.1}}\n"
-    )
-    config = zoo.load_config(tmp_path / "mine.yaml")
-    (tmp_path / "resolved.yaml").write_text(config.to_yaml())
-    assert zoo.load_config(tmp_path / "resolved.yaml") == config
+    monkeypatch.delitem(sys.modules, "my_net", raising=False)
+    (tmp_path / "my_net.py").write_text(OWN_NET)
+    (tmp_path / "my_config.yaml").write_text(OWN_CONFIG)
+    return tmp_path / "my_config.yaml"
+
+
+def test_an_architecture_of_the_users_own(own):
+    config = zoo.load_config(own)
+    (own.parent / "resolved.yaml").write_text(config.to_yaml())
+    assert zoo.load_config(own.parent / "resolved.yaml") == config
     for check in CHECKS:
-        check(tmp_path / "mine.yaml")
+        check(own)
     with pytest.raises(InputError, match="model: unknown key 'with' .did you mean 'width'"):
-        zoo.load_config(tmp_path / "mine.yaml", ["model.with=3"])
+        zoo.load_config(own, ["model.with=3"])
+
+
+def test_a_derived_schema_has_the_layers_of_its_base(own):
+    model = zoo.build(zoo.load_config(own, ["model.family=my_net:WiderConfig", "model.width=7"]).model)
+    assert model.get_layer("conv").kernel.shape == (3, 3, 1, 7)
+    alone = "from zoo.models.nin import NINConfig\nfrom typing import Literal\n"
+    alone += "class Own(NINConfig):\n    family: Literal['alone:Own']\n"
+    (own.parent / "alone.py").write_text(alone)
+    assert zoo.build("nin_digits", family="alone:Own").count_params() == zoo.build("nin_digits").count_params()
+
+
+def test_a_schema_without_layers_is_refused(own):
+    text = OWN_NET[: OWN_NET.index("def feature_map(x")]
+    (own.parent / "no_layers.py").write_text(text.replace("my_net:", "no_layers:"))
+    section = {"family": "no_layers:PlainConfig", "width": 6, "num_classes": 3, "image_size": 8}
+    with pytest.raises(InputError, match="no function feature_map; accepted: a module with a function feature_map"):
+        zoo.build(model_config(section, "own"))
+
+
+@pytest.mark.extended
+def test_the_example_of_the_checks_runs(own):
+    """As it stands in the docstring: a test file in the folder of the config."""
+    example = textwrap.dedent(zoo.checks.__doc__[zoo.checks.__doc__.index("    import pytest") :])
+    (own.parent / "test_my_net.py").write_text(example)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_net.py"]
+    paths = [str(own.parent), str(Path(zoo.__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, cwd=own.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and f"{len(CHECKS)} passed" in done.stdout, done.stdout + done.stderr

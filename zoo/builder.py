@@ -1,22 +1,23 @@
 """Config to `keras.Model`."""
 
-import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import layers
 
+<<<<<<< HEAD
 from zoo import hdf5_models, model_files
 from zoo.card import Card, attach
+=======
+from zoo import model_files
+from zoo.card import Card, Preprocess, attach
+>>>>>>> main
 from zoo.catalogue import list_models, resolve
-from zoo.config import ArchitectureConfig
-from zoo.config.architecture import Preprocess
-from zoo.config.inception import InceptionConfig
-from zoo.errors import InputError, unknown
-from zoo.models import inception
-from zoo.models.heads import head
+from zoo.errors import InputError, refuse, unknown
+from zoo.models.architecture import ArchitectureConfig
 from zoo.settings import keras_defaults
 from zoo.weights import assign, from_keras, from_torch, is_of_keras, of_keras, of_model
 
@@ -51,12 +52,12 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
     config = resolve(spec, **overrides)
     inputs = keras.Input((*(config.image_size or (None, None)), config.channels), name="image")
     x = preprocess(inputs, config.preprocess)
-    x = importlib.import_module(config.builder or type(config).__module__).feature_map(x, config)
-    outputs = head(x, config.head, config.num_classes)
+    x = _feature_map(config)(x, config)
+    outputs = config.head.logits(x, config.num_classes)
     name = Path(spec).stem if isinstance(spec, str | Path) else config.family.replace(":", ".")
     model = keras.Model(inputs, outputs, name=name)
-    if isinstance(config, InceptionConfig) and config.auxiliary:
-        model = keras.Model(inputs, [outputs, *inception.auxiliary_heads(model, config)], name=name)
+    if auxiliary := config.auxiliary_heads(model):
+        model = keras.Model(inputs, [outputs, *auxiliary], name=name)
     if source is not None:
         assign(model, from_keras(source, config, flip_colours))
     elif isinstance(weights, Mapping):
@@ -88,6 +89,18 @@ def find_model(spec: str | Path) -> keras.Model:
         return model_files.load(name)
     forms = "a path to a .yaml, .keras or .h5 file, a run directory, or keras:NAME of keras.applications"
     raise InputError(f"{unknown('model', name, list_models())}; or {forms}")
+
+
+def _feature_map(config: ArchitectureConfig) -> Callable[[keras.KerasTensor, Any], keras.KerasTensor]:
+    """The function that makes an architecture's layers: beside its schema, or beside the one that this derives from."""
+    for schema in type(config).__mro__:
+        if (function := getattr(sys.modules[schema.__module__], "feature_map", None)) is not None:
+            return function
+    refuse(
+        "model.family",
+        f"{config.family!r}, in whose module is no function feature_map",
+        "a module with a function feature_map(x, config) beside the schema",
+    )
 
 
 def preprocess(x: keras.KerasTensor, config: Preprocess) -> keras.KerasTensor:

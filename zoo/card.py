@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from zoo.classes import class_list
-from zoo.config.architecture import Preprocess
-from zoo.config.base import Positive, Schema, problem
 from zoo.errors import InputError
+from zoo.schema import Positive, Schema, problem
 
 if TYPE_CHECKING:
     import keras
@@ -21,6 +20,13 @@ def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
         return class_list(names, "classes")
     except InputError as error:
         raise problem(str(error)) from None
+
+
+class Preprocess(Schema):
+    """Raw pixels to network inputs: (x - mean) / std, in the units of the raw image, one number or one a channel."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = (255.0,)
 
 
 class Card(Schema):

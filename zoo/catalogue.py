@@ -1,13 +1,17 @@
 """The catalogue of ready-made models, and what a name stands for. No backend is loaded here."""
 
+import difflib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zoo.config import ArchitectureConfig, load_config, model_config, shipped_configs
-from zoo.config.base import Schema
-from zoo.config.loading import read_yaml
-from zoo.errors import InputError, unknown
+from zoo.config.loading import load_config, read_yaml, shipped_configs
+from zoo.errors import InputError, listing, quoted, refuse, unknown
+from zoo.models.architecture import ArchitectureConfig
+from zoo.models.families import changed, model_config
+from zoo.schema import Schema
 
 
 class Entry(Schema):
@@ -40,27 +44,47 @@ def list_models() -> list[str]:
     return list(entries())
 
 
+def matching(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of `names` that any of the shell patterns matches, in their order; all of them without a pattern.
+
+    Raises:
+        InputError: for a pattern that matches none, with the names that are nearest to it.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            near = difflib.get_close_matches(pattern[:100].strip("*?"), names, n=5, cutoff=0.4)
+            refuse("pattern", quoted(pattern), f"names or patterns of names, such as {listing(near or names)}")
+    return [name for name in names if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
 def resolve(spec: str | Path | ArchitectureConfig, **overrides: Any) -> ArchitectureConfig:
     """The model section that `spec` names, with `overrides` in place of its keys.
+
+    A section that was checked before is taken as it is where nothing is overridden.
 
     Raises:
         InputError: for an unknown name, key or impossible value.
     """
+    source, checked = str(spec), None
     if isinstance(spec, ArchitectureConfig):
-        section, source = spec.model_dump(), type(spec).__name__
-    elif str(spec) in entries():
-        section, source = _section(str(spec)), str(spec)
+        source, checked = type(spec).__name__, spec
+    elif source in entries():
+        section = _section(source)
     elif Path(spec).suffix in (".yaml", ".yml"):
-        section, source = load_config(spec).model.model_dump(), str(spec)
+        checked = load_config(spec).model
     else:
         raise InputError(unknown("model", spec, list_models()) + ", or a path to a .yaml file")
-    return model_config({**section, **overrides}, source)
+    if checked is not None:
+        if not overrides:
+            return checked
+        section = checked.model_dump()
+    return model_config(changed(section, overrides), source)
 
 
 def _section(name: str) -> dict[str, Any]:
     row = entries()[name]
     if row.like is not None:
-        return {**_section(row.like), **(row.model or {})}
+        return changed(_section(row.like), row.model or {})
     if row.model is not None:
         return row.model
     return read_yaml(shipped_configs()[name])["model"]

@@ -1,8 +1,13 @@
 """Checks that every architecture passes, ours and a user's own.
 
-@pytest.mark.parametrize("check", zoo.checks.CHECKS)
-def test_my_net(check):
-check("my_config.yaml")
+A test file that runs them on yours:
+
+    import pytest
+    import zoo.checks
+
+    @pytest.mark.parametrize("check", zoo.checks.CHECKS)
+    def test_my_net(check):
+        check("my_config.yaml")
 """
 
 from itertools import product
@@ -14,9 +19,9 @@ import numpy as np
 
 from zoo.builder import build
 from zoo.catalogue import resolve
-from zoo.config import ArchitectureConfig
 from zoo.convert.conversion import convolutionalize
 from zoo.convert.verification import verify
+from zoo.models.architecture import ArchitectureConfig
 from zoo.network.network import geometry
 from zoo.scanning.scan import scan
 

@@ -65,7 +65,8 @@ def kernels_of(layer: keras.Operation, given: Shape, made: Shape) -> list[Kernel
 
 
 def _positions(shape: Shape, channels: int) -> int | None:
-    return None if None in shape else math.prod(shape) // channels
+    known = [side for side in shape if side is not None]
+    return math.prod(known) // channels if len(known) == len(shape) else None
 
 
 def sides_of(kernel: Kernel, layer: keras.Operation) -> tuple[int, ...]:
@@ -77,4 +78,5 @@ def sides_of(kernel: Kernel, layer: keras.Operation) -> tuple[int, ...]:
 def total(numbers: Iterable[int | None]) -> int | None:
     """The sum, None where any number is."""
     numbers = list(numbers)
-    return None if None in numbers else sum(numbers)
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None

@@ -101,7 +101,8 @@ class Description:
     @property
     def pointwise_macs_share(self) -> float | None:
         """The share of the multiply-adds that is in 1x1 convolutions."""
-        return None if self.macs is None else total(row.pointwise_macs for row in self.rows) / max(self.macs, 1)
+        pointwise = total(row.pointwise_macs for row in self.rows)
+        return None if self.macs is None or pointwise is None else pointwise / max(self.macs, 1)
 
     @property
     def _is_open(self) -> bool:
@@ -125,8 +126,8 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """Totals and rows as JSON holds them."""
-        totals = ("name", "image_size", "params", "trainable_params", "macs", "pointwise_params_share")
-        totals += ("pointwise_macs_share", "smallest_image")
+        shares = ("pointwise_params_share", "pointwise_macs_share")
+        totals = ("name", "image_size", "params", "trainable_params", "macs", *shares, "smallest_image")
         about = {name: getattr(self, name) for name in totals}
         about["last_map"] = None if self.last_map is None else self.last_map.name
         return about | {"rows": [_row_dict(row) for row in self.rows]}
@@ -165,7 +166,8 @@ class Description:
         parts = [("1x1 convolutions (and Dense at every pixel)", *shares)]
         if heads:
             params = sum(row.params for row in heads) / max(self.params, 1)
-            macs = None if self.macs is None else sum(row.macs for row in heads) / max(self.macs, 1)
+            of_heads = total(row.macs for row in heads)
+            macs = None if self.macs is None or of_heads is None else of_heads / max(self.macs, 1)
             parts.append(("Dense layers on vectors, counted apart", params, macs))
         return [
             f"{what}: {params:.1%} of the parameters" + ("" if macs is None else f", {macs:.1%} of the multiply-adds")
@@ -174,13 +176,13 @@ class Description:
 
     def _texts(self) -> list[tuple[str, ...]]:
         """The rows for people to read."""
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for row in self.rows:
-            name, kind, output, kernel, _, _, *reach = row.cells()
+            name, kind, output, kernel = row.cells()[:4]
             for long, short in _SHORTER.items():
                 kind = kind.replace(long, short)
             macs = "-" if row.macs is None else _short(row.macs)
-            rows.append((name, kind, output, kernel, f"{row.params:,}", macs, *reach))
+            rows.append((name, kind, output, kernel, f"{row.params:,}", macs, row.field_text, row.stride_text))
         return rows
 
     def _table(self, width: int) -> str:

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from zoo import archives, hdf5_models
 from zoo.card import Card, attach, card
 from zoo.classes import class_list
-from zoo.config.messages import one_line
 from zoo.errors import InputError
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
+from zoo.schema import one_line
 from zoo.settings import own_settings
 from zoo.stored_layers import kernel_size, own_code, parts_of
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from zoo.errors import printable
@@ -16,6 +16,19 @@ def say(text: object) -> None:
     shown = "\n".join(map(printable, str(text).split("\n")))
     encoding = sys.stdout.encoding or "utf-8"
     print(shown.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of texts as lines, their columns below each other: numbers end, and the first column and words begin, alike.
+
+    No text is cut or wrapped, however narrow the terminal is, so that what is printed can be searched.
+    """
+    columns = []
+    for index, column in enumerate(zip(*rows, strict=True)):
+        numbers = index > 0 and any(text[:1].isdigit() or text[:1] in ("+", "-") for text in column if text)
+        width = max(map(len, column))
+        columns.append([text.rjust(width) if numbers else text.ljust(width) for text in column])
+    return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

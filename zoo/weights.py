@@ -5,7 +5,7 @@ missing, has no place or another shape is an error that names it.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import keras
 import numpy as np
 
 from zoo import model_files
-from zoo.config.architecture import ArchitectureConfig, Preprocess
-from zoo.config.inception import Branch, InceptionConfig
-from zoo.errors import InputError
+from zoo.card import Preprocess
+from zoo.errors import InputError, quoted, refuse
+from zoo.models.architecture import ArchitectureConfig
 
 Arrays = dict[str, np.ndarray]
 
@@ -47,7 +47,7 @@ def of_keras(spec: object, weights: str | Path | keras.Model) -> tuple[keras.Mod
         InputError: where keras.applications has no such net, or its weights cannot be read or downloaded.
     """
     if str(spec) not in _KERAS:
-        raise InputError(f"weights of keras.applications: received {str(spec)!r}; accepted: {', '.join(_KERAS)}")
+        refuse("weights of keras.applications", quoted(str(spec)), ", ".join(_KERAS))
     name, preprocess = _KERAS[str(spec)]
     if isinstance(weights, keras.Model):
         return weights, preprocess
@@ -71,12 +71,11 @@ def from_keras(source: keras.Model, config: ArchitectureConfig, flip_colours: bo
     A bias before a normalisation goes into its moving mean, and an absent gamma is one. `flip_colours` turns a first
     kernel that was trained on BGR into the same function of RGB.
     """
-    rename = _inception_names(source, config).get if isinstance(config, InceptionConfig) else _resnet_name
+    weighted = [layer for layer in source.layers if layer.weights]
+    names = config.keras_names({layer.name: type(layer).__name__ for layer in weighted})
     arrays: Arrays = {}
-    for layer in source.layers:
-        if not layer.weights:
-            continue
-        if (ours := rename(layer.name)) is None:
+    for layer in weighted:
+        if (ours := names.get(layer.name)) is None:
             raise InputError(f"weights of {source.name!r}: layer {layer.name!r} has no place in this net")
         arrays |= {f"{ours}/{weight.name}": keras.ops.convert_to_numpy(weight) for weight in layer.weights}
     for path in [path for path in arrays if path.endswith("_norm/moving_mean")]:
@@ -89,88 +88,6 @@ def from_keras(source: keras.Model, config: ArchitectureConfig, flip_colours: bo
     return arrays
 
 
-def _resnet_name(name: str) -> str | None:
-    """`conv3_block1_2_conv` to `stage2_block1_conv2`."""
-    fixed = {
-        "conv1_conv": "stem_conv",
-        "conv1_bn": "stem_conv_norm",
-        "post_bn": "post_norm",
-        "predictions": "head_logits",
-    }
-    if name in fixed:
-        return fixed[name]
-    found = re.fullmatch(r"conv(\d)_block(\d+)_(?:(\d)|preact)_(conv|bn)", name)
-    if found is None:
-        return None
-    stage, block, index, kind = found.groups()
-    inner = "pre" if index is None else "shortcut" if index == "0" else f"conv{index}"
-    return f"stage{int(stage) - 1}_block{block}_{inner}" + ("_norm" if kind == "bn" else "")
-
-
-def _inception_names(source: keras.Model, config: InceptionConfig) -> dict[str, str]:
-    """Keras numbers the layers of Inception v3 as they are made: that is the order of the table."""
-    ours = convolution_names(config)
-    names = {"predictions": "head_logits"}
-    for kind, ending in ((keras.layers.Conv2D, ""), (keras.layers.BatchNormalization, "_norm")):
-        theirs = sorted((layer.name for layer in source.layers if isinstance(layer, kind)), key=_number)
-        if len(theirs) != len(ours):
-            raise InputError(f"weights of {source.name!r}: has {len(theirs)} {kind.__name__} layers, not {len(ours)}")
-        names |= {name: f"{own}{ending}" for name, own in zip(theirs, ours, strict=True)}
-    return names
-
-
-def _number(name: str) -> int:
-    found = re.search(r"_(\d+)$", name)
-    return int(found[1]) if found else 0
-
-
-def convolution_names(config: InceptionConfig) -> list[str]:
-    """The names of all convolutions of an Inception net, in the order of its table."""
-    names = list(_branch_names("stem", config.stem))
-    for row in config.modules:
-        for index, branch in enumerate(row.as_branches(config.kernel5), start=1):
-            names += _branch_names(f"inception{row.name}_branch{index}", branch)
-    return names
-
-
-def _branch_names(prefix: str, branch: Branch) -> list[str]:
-    names = []
-    for index, step in enumerate(branch, start=1):
-        letters = "abcdefgh" if len(step) > 1 else [""]
-        layers = zip(step, letters, strict=False)
-        names += [f"{prefix}_conv{index}{letter}" for layer, letter in layers if layer.kind == "conv"]
-    return names
-
-
-# PyTorch: patterns of a module's path in torchvision's nets, and our name for it.
-_TORCH_RESNET: list[tuple[str, Callable[[re.Match], str]]] = [
-    (r"conv1", lambda m: "stem_conv"),
-    (r"bn1", lambda m: "stem_conv_norm"),
-    (r"layer(\d)\.(\d+)\.conv(\d)", lambda m: f"stage{m[1]}_block{int(m[2]) + 1}_conv{m[3]}"),
-    (r"layer(\d)\.(\d+)\.bn(\d)", lambda m: f"stage{m[1]}_block{int(m[2]) + 1}_conv{m[3]}_norm"),
-    (r"layer(\d)\.(\d+)\.downsample\.0", lambda m: f"stage{m[1]}_block{int(m[2]) + 1}_shortcut"),
-    (r"layer(\d)\.(\d+)\.downsample\.1", lambda m: f"stage{m[1]}_block{int(m[2]) + 1}_shortcut_norm"),
-    (r"fc", lambda m: "head_logits"),
-]
-_STEM = {"1": 1, "2": 3, "3": 4}  # torchvision counts convolutions, our stem its layers
-
-
-def _unit(kind: str) -> str:
-    return "_norm" if kind == "bn" else ""
-
-
-_TORCH_GOOGLENET: list[tuple[str, Callable[[re.Match], str]]] = [
-    (r"conv(\d)\.(conv|bn)", lambda m: f"stem_conv{_STEM[m[1]]}{_unit(m[2])}"),
-    (r"inception(\w\w)\.branch1\.(conv|bn)", lambda m: f"inception{m[1]}_branch1_conv1{_unit(m[2])}"),
-    (
-        r"inception(\w\w)\.branch([234])\.([01])\.(conv|bn)",
-        lambda m: f"inception{m[1]}_branch{m[2]}_conv{int(m[3]) + 1}{_unit(m[4])}",
-    ),
-    (r"aux(\d)\.conv\.(conv|bn)", lambda m: f"aux{m[1]}_conv{_unit(m[2])}"),
-    (r"aux(\d)\.fc1", lambda m: f"aux{m[1]}_dense"),
-    (r"aux(\d)\.fc2", lambda m: f"aux{m[1]}_logits"),
-    (r"fc", lambda m: "head_logits"),
-]
 _TORCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 
@@ -183,16 +100,14 @@ def from_torch(state: Mapping[str, Any], config: ArchitectureConfig) -> Arrays:
     Raises:
         InputError: for a name that has no place.
     """
-    patterns = _TORCH_GOOGLENET if isinstance(config, InceptionConfig) else _TORCH_RESNET
     arrays: Arrays = {}
     for key, value in state.items():
         module, _, part = key.rpartition(".")
-        if part == "num_batches_tracked" or (key.startswith("aux") and not getattr(config, "auxiliary", True)):
-            continue
-        matches = ((re.fullmatch(pattern, module), name) for pattern, name in patterns)
-        ours = next((name(match) for match, name in matches if match), None)
+        ours = "" if part == "num_batches_tracked" else config.torch_name(module)
         if ours is None:
             raise InputError(f"weights: {key} has no place in this net")
+        if not ours:
+            continue
         array = np.asarray(value)
         if ours.endswith("_norm"):
             if part not in _TORCH_NORM:
@@ -235,7 +150,6 @@ def assign(model: keras.Model, arrays: Arrays) -> None:
         if path not in wanted:
             raise InputError(f"weights: {path} has no place in {model.name!r}")
         if tuple(wanted[path].shape) != arrays[path].shape:
-            shapes = f"received shape {arrays[path].shape}; accepted: {tuple(wanted[path].shape)}"
-            raise InputError(f"weights: {path}: {shapes}")
+            refuse(f"weights: {path}", f"shape {arrays[path].shape}", f"{tuple(wanted[path].shape)}")
     for path, weight in wanted.items():
         weight.assign(arrays[path])

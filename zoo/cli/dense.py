@@ -65,7 +65,7 @@ def convert(
         with Console(stderr=True).status("converting, and comparing with the source"):
             conversion = convert_network(source, pooling, padding)
         converted = conversion.network
-        if padding == "keep" and converted.card.pooling is None:
+        if padding == "keep" and (converted is source or converted.card.pooling is None):
             raise InputError(f"model {str(model)!r}: has no head left to convert; `zoo scan` takes it as it is")
         if pooling == "global":
             if (maker := maker_of(report_file)) and maker.command == made_by.command:

@@ -1,39 +1,36 @@
 """`zoo list` and `zoo describe`: the catalogue and what a model is made of."""
 
 import shutil
+from collections.abc import Sequence
 
 import click
 
 from zoo.cli.start import quiet_start, zoo
 from zoo.errors import InputError
-from zoo.progress import say
+from zoo.progress import aligned, say
 
 
-@zoo.command("list", short_help="List the catalogue.", epilog="Example: zoo list --compare")
+@zoo.command("list", short_help="List the catalogue.", epilog="Example: zoo list 'resnet*' '*_cifar10'")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @click.option("--compare", is_flag=True, help="Set each control beside its bottleneck twin.")
-def list_(compare: bool) -> None:
+def list_(patterns: tuple[str, ...], compare: bool) -> None:
     """List the catalogue: every name that `zoo.build` takes, and which ones `zoo train` takes.
 
+    With shell patterns (in quotes, so that the shell leaves them alone) only the names that one of them matches.
     Parameters are the trainable ones, GMACs billions of multiply-adds of one image, and the field is the receptive
     field of the last feature map in pixels.
     """
-    table = _comparison() if compare else _catalogue()
-    columns = []
-    for column in zip(*table, strict=True):
-        width, is_number = max(map(len, column)), column[1].replace(".", "").isdigit()
-        columns.append([text.rjust(width) if is_number else text.ljust(width) for text in column])
-    for row in zip(*columns, strict=True):
-        say("  ".join(row).rstrip())
+    say(aligned(_comparison(patterns) if compare else _catalogue(patterns)))
 
 
-def _catalogue() -> list[tuple[str, ...]]:
-    from zoo.catalogue import entries, resolve
+def _catalogue(patterns: Sequence[str]) -> list[tuple[str, ...]]:
+    from zoo.catalogue import entries, matching, resolve
     from zoo.config import shipped_configs
 
     trainable = shipped_configs()
     table = [("name", "image", "classes", "params (M)", "GMACs", "field", "stride", "zoo train", "paper")]
-    for name, entry in entries().items():
-        model = resolve(name)
+    for name in matching(patterns, list(entries())):
+        entry, model = entries()[name], resolve(name)
         size = f"{model.image_size[0]}x{model.image_size[1]}x{model.channels}"
         numbers = (f"{entry.params / 1e6:.3f}", f"{entry.gmacs:.4f}", str(entry.receptive_field))
         known = "yes" if name in trainable else ""
@@ -41,21 +38,20 @@ def _catalogue() -> list[tuple[str, ...]]:
     return table
 
 
-def _comparison() -> list[tuple[str, ...]]:
-    from zoo.catalogue import entries
+def _comparison(patterns: Sequence[str]) -> list[tuple[str, ...]]:
+    from zoo.catalogue import entries, matching
 
     rows = entries()
     table = [
         ("control", "params (M)", "GMACs", "bottleneck twin", "params (M)", "GMACs", "params ratio", "GMACs ratio")
     ]
-    for name, entry in rows.items():
-        if entry.twin is None:
-            continue
-        cells = []
-        for each, row in ((name, entry), (entry.twin, rows[entry.twin])):
-            cells += [each, f"{row.params / 1e6:.3f}", f"{row.gmacs:.4f}"]
-        ratios = (entry.params / rows[entry.twin].params, entry.gmacs / rows[entry.twin].gmacs)
-        table.append((*cells, *(f"{ratio:.2f}" for ratio in ratios)))
+    for name in matching(patterns, [name for name, row in rows.items() if row.twin]):
+        control, twin = rows[name], rows[rows[name].twin]
+        columns = []
+        for each, row in ((name, control), (control.twin, twin)):
+            columns += [each, f"{row.params / 1e6:.3f}", f"{row.gmacs:.4f}"]
+        ratios = (control.params / twin.params, control.gmacs / twin.gmacs)
+        table.append((*columns, *(f"{ratio:.2f}" for ratio in ratios)))
     return table
 
 

@@ -10,15 +10,15 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
-from zoo.config.architecture import LARGEST_MAP
-from zoo.config.base import FIRST_FORM, LARGEST, Added, Positive, Rate, Schema, Size, in_bytes, problem
-from zoo.config.models import ModelConfig
+from zoo.models.architecture import LARGEST_MAP
+from zoo.models.families import ModelConfig
+from zoo.schema import FIRST_FORM, LARGEST, Added, Positive, Rate, Schema, Size, in_bytes, problem
 
 CONFIG_VERSION = 1
 # Samples of the canvas that a run is tried on.
 _LARGEST_CANVAS = 2**31
 
-# name: (channels, classes), for the sets whose mismatch with a model is told before anything is read
+# name: (channels, classes), for the sets whose mismatch with a model is reported before anything is read
 KNOWN_DATA = {"digits": (1, 10), "mnist": (1, 10), "cifar10": (3, 10), "cifar100": (3, 100)}
 
 
@@ -85,7 +85,7 @@ class AdamW(Schema):
 
 
 class RandAugment(Schema):
-    """`operations` of Keras's RandAugment, one behind the other, drawn for each batch (Cubuk et al. 2019).
+    """`operations` of Keras's RandAugment, one after another, drawn for each batch (Cubuk et al. 2019).
 
     `magnitude` from 0 to 1 bounds how far each of them goes, drawn for each image. For 8-bit images.
     """

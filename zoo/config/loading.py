@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from zoo.config.base import Schema
 from zoo.config.experiment import Config
-from zoo.config.messages import one_line
 from zoo.config.parsing import parse_yaml, read_text
-from zoo.errors import InputError, quoted, unknown
+from zoo.errors import InputError, quoted, refuse, unknown
+from zoo.models.families import changed, written_out
+from zoo.schema import Schema, one_line
 
 _MOST_PARTS = 20
 
@@ -37,6 +37,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     except PydanticCustomError as error:
         raise InputError(f"{path}: {error.message()}") from None
     data.setdefault("name", path.stem)
+    if isinstance(data.get("model"), dict):
+        # An override may name a row of the table that a shorthand stands for.
+        data["model"] = written_out(data["model"])
     for override in overrides:
         _override(data, override)
     try:
@@ -58,8 +61,8 @@ def find_config(spec: str | Path) -> Path:
     Letters may be composed or decomposed in `spec` and in the file's name (é, or e with an accent).
     """
     path = Path(spec)
-    if (found := _file(path)) is not None:
-        return found
+    if (file := _file(path)) is not None:
+        return file
     if path.suffix in (".yaml", ".yml"):
         raise InputError(f"config {quoted(str(spec))}: no such file; shipped configs: {', '.join(shipped_configs())}")
     if (shipped := shipped_configs().get(str(spec))) is None:
@@ -92,7 +95,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"config {path}: {error}") from None
     if not isinstance(data, dict):
-        raise InputError(f"config {path}: expected keys and values, received {type(data).__name__}")
+        refuse(f"config {path}", type(data).__name__, "keys and values")
     return data
 
 
@@ -103,7 +106,7 @@ def _override(data: dict, override: str) -> None:
     if not equals or not all(parts):
         raise InputError(f"{shown}: accepted form: key.path=value, such as train.epochs=1")
     if len(parts) > _MOST_PARTS:
-        raise InputError(f"{shown}: has {len(parts)} keys; accepted: at most {_MOST_PARTS}")
+        refuse(shown, f"{len(parts)} keys", f"at most {_MOST_PARTS}")
     try:
         value = parse_yaml(text)
     except InputError as error:
@@ -122,7 +125,10 @@ def _override(data: dict, override: str) -> None:
         else:
             part, schema = _todays(part, schema)
         if done == len(parents):
-            node[part] = value
+            if parents == ["model"] and isinstance(node, dict):
+                data["model"] = changed(node, {part: value})
+            else:
+                node[part] = value
         else:
             node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
 

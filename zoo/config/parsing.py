@@ -49,7 +49,7 @@ _Loader.add_implicit_resolver(
 
 
 def _check_extent(text: str) -> None:
-    """See that a text stands for a bounded number of values at a bounded depth, before any of them is built."""
+    """Check that a text stands for a bounded number of values at a bounded depth, before any of them is built."""
     # Of every collection that is open, and of all that has an anchor: how many values, how deep.
     opened: list[tuple[str | None, int, int]] = [(None, 0, 0)]
     anchors: dict[str, tuple[int, int]] = {}

@@ -9,7 +9,7 @@ from zoo.card import Card, attach
 from zoo.convert.channels import ChannelsLast
 from zoo.convert.copy import Copy
 from zoo.convert.head import HeadPooling, SlidingHead
-from zoo.convert.oracle import check_graph, demand_equality, error_at_training_size, error_on_larger_maps
+from zoo.convert.oracle import check_graph, check_sizes, demand_equality, error_at_training_size, error_on_larger_maps
 from zoo.convert.twin import padding_free_twin
 from zoo.errors import InputError, quoted, refuse
 from zoo.network.graph import Step
@@ -64,15 +64,6 @@ def convolutionalize(
             its graph says, or was converted with pooling="global" before.
         RuntimeError: where the self-check fails.
     """
-    for name, value, accepted in (("pooling", pooling, get_args(HeadPooling)), ("padding", padding, get_args(Padding))):
-        if value not in accepted:
-            refuse(name, quoted(value), ", ".join(map(repr, accepted)))
-    if (pooling, padding) == ("global", "valid"):
-        refuse(
-            "padding",
-            "'valid' with pooling='global'",
-            "pooling='window', for one answer from the whole image has no finite field",
-        )
     return convert(Network.of(model, image_size), pooling, padding).network.model
 
 
@@ -82,6 +73,15 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
     Raises:
         InputError, RuntimeError: see `convolutionalize`.
     """
+    for name, value, accepted in (("pooling", pooling, get_args(HeadPooling)), ("padding", padding, get_args(Padding))):
+        if value not in accepted:
+            refuse(name, quoted(value), ", ".join(map(repr, accepted)))
+    if (pooling, padding) == ("global", "valid"):
+        refuse(
+            "padding",
+            "'valid' with pooling='global'",
+            "pooling='window', for one answer from the whole image has no finite field",
+        )
     network.check_one_image((1, 2))
     if network.card.pooling == "global":
         raise InputError(
@@ -115,6 +115,7 @@ def _opened(network: Network, pooling: HeadPooling) -> Conversion:
     size = _training_size(network)
     refuse_broadcasts(network.graph, network.head, network.shapes(size))
     network.program.spans(size)
+    check_sizes(network, size)
     about = network.card.model_dump()
     if network.head.collapses:
         about |= {"image_size": size, "pooling": pooling, "window": size if pooling == "window" else None}

@@ -92,7 +92,9 @@ class SlidingHead(Copy):
         self.pooling = pooling
         self.map_shapes = network.shapes(network.training_size)
         spans = network.spans(network.training_size)
-        self.strides = {key: span and tuple(side.stride for side in span) for key, span in spans.items()}
+        self.strides: dict[int, Ints | None] = {
+            key: tuple(span.stride for span in along) if along else None for key, along in spans.items()
+        }
         self.cells: dict[int, Ints | None] = {}  # the stride of the map that a vector was made of
         self.flat: dict[int, _Flat] = {}
 
@@ -117,7 +119,8 @@ class SlidingHead(Copy):
     def _collapse(self, step: Step) -> None:
         """Pooling of the map, or the first step of rearranging it to a vector."""
         (source,), (result,) = step.inputs, step.outputs
-        shape, stride = self.map_shapes[source], self.strides[source]
+        shape = tuple(side or 0 for side in self.map_shapes[source])  # all known at the training size
+        stride = self.strides[source]
         sides = shape[:-1]
         kind = global_pooling(step, self.axes)
         if kind is None and set(sides) != {1}:
@@ -144,14 +147,14 @@ class SlidingHead(Copy):
         """A layer on a rearranged map, up to the Dense layer that takes it."""
         layer = step.layer
         flat = self.flat[step.inputs[0]] if len(step.inputs) == 1 else None
-        is_vector = flat is not None and flat.places.ndim == 1
-        if is_vector and isinstance(layer, layers.Dense):
+        is_vector = bool(flat and flat.places.ndim == 1)
+        if flat and is_vector and isinstance(layer, layers.Dense):
             self._call_dense(step, flat)
             self.cells[step.outputs[0]] = flat.stride
         elif flat and rearranges(layer) and not flat.affine:
             self._hand_on(step)
             self.flat[step.outputs[0]] = replace(flat, places=_rearranged(step, flat.places))
-        elif is_vector and is_affine(layer) and not is_elementwise(layer):
+        elif flat and is_vector and is_affine(layer) and not is_elementwise(layer):
             self._hand_on(step)
             self.flat[step.outputs[0]] = replace(flat, affine=(*flat.affine, layer))
             self.placed.add(id(layer))
@@ -168,7 +171,7 @@ class SlidingHead(Copy):
         """A layer on former vectors, which are now at every cell."""
         strides = {self.cells[key] for key in step.inputs if key in self.cells}
         if len(strides) > 1:
-            received = " and ".join(" x ".join(map(str, stride)) for stride in sorted(strides))
+            received = " and ".join(" x ".join(map(str, stride or ("none",))) for stride in sorted(strides, key=str))
             raise InputError(f"layer {step.path!r}: joins heads on maps at strides {received}; accepted: one stride")
         self.cells |= dict.fromkeys(step.outputs, strides.pop())
         rule = next((rule for kinds, rule in _ON_VECTORS if isinstance(step.layer, kinds)), SlidingHead._at_every_cell)

@@ -20,39 +20,59 @@ EXACT = 1e-5
 _EXACT_16_BITS = 2**-6
 
 
-def random_images(network: Network, count: int, size: Ints, fractions: bool = False) -> np.ndarray:
-    """Images of noise in 0 to 255, as the model takes them, of the type that it takes or computes in.
+def random_images(network: Network, count: int, size: Ints) -> np.ndarray:
+    """Raw images of noise, whole numbers in 0 to 255, of the type that the model takes or computes in."""
+    shape = [side or 0 for side in network.axes.shape(size, network.channels)]
+    return np.random.default_rng(0).integers(0, 256, (count, *shape)).astype(_image_dtype(network))
 
-    Whole numbers, as raw pixels are; or with `fractions`, where the model takes any.
-    """
-    shape = (count, *network.axes.shape(size, network.channels))
+
+def _image_dtype(network: Network) -> np.dtype:
     dtype = network.model.inputs[0].dtype
-    if keras.backend.is_float_dtype(dtype):
-        dtype = network.dtype
-    generator = np.random.default_rng(0)
-    return (generator.uniform(0, 255, shape) if fractions else generator.integers(0, 256, shape)).astype(dtype)
+    return network.dtype if keras.backend.is_float_dtype(dtype) else np.dtype(dtype)
 
 
 def check_graph(network: Network, size: Ints) -> None:
-    """Check that a model computes what the graph of its layers says, on images of whole numbers and of fractions.
+    """Check that a model computes what the graph of its layers says.
+
+    On images of whole numbers, and of fractions: up to 255, and small ones, which no softmax or sigmoid at the end
+    turns to 0 and 1.
 
     Raises:
         InputError: where it does not: a model or layer does more, or other things, than its graph tells.
     """
+    images = random_images(network, 4, size)
+    if np.issubdtype(images.dtype, np.floating):
+        fractions = np.random.default_rng(1).uniform(0, 1, images[1:].shape)
+        scales = np.reshape([255, 1, 1 / 256], (3, *(1,) * (images.ndim - 1)))
+        images[1:] = fractions * scales
+    taken = as_taken(network.graph, images)
+    own = [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(network.model(taken, training=False))]
+    values = run_steps(network.graph, {network.graph.inputs[0]: taken}, network.graph.outputs)
+    traced = [keras.ops.convert_to_numpy(values[key]) for key in network.graph.outputs]
+    if not all(np.isfinite(each).all() for each in own):
+        return  # which the other checks report, computed in float32
+    error = max(relative_error(given, expected) for given, expected in zip(own, traced, strict=True))
     low = network.compute_dtypes & {"float16", "bfloat16"}
-    for fractions in (False, True):
-        images = as_taken(network.graph, random_images(network, 2, size, fractions))
-        own = [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(network.model(images, training=False))]
-        values = run_steps(network.graph, {network.graph.inputs[0]: images}, network.graph.outputs)
-        traced = [keras.ops.convert_to_numpy(values[key]) for key in network.graph.outputs]
-        error = _largest(zip(own, traced, strict=True))
-        if not all(np.isfinite(each).all() for each in own):
-            continue  # which the other checks report, computed in float32
-        if not error <= (_EXACT_16_BITS if low else EXACT):
-            raise InputError(
-                f"model {network.name!r}: computes something else than the graph of its layers (relative error "
-                f"{error:.1e} on random images); accepted: a model that is what its graph says"
-            )
+    if not error <= (_EXACT_16_BITS if low else EXACT):
+        raise InputError(
+            f"model {network.name!r}: computes something else than the graph of its layers (relative error "
+            f"{error:.1e} on random images); accepted: a model that is what its graph says"
+        )
+
+
+def check_sizes(network: Network, size: Ints) -> None:
+    """Check that every layer gives maps of the sides that its move says.
+
+    Raises:
+        InputError: naming the first that does not, for which a wrong rule was registered.
+    """
+    shapes, axes, kinds = network.shapes(size), network.axes, network.head.kinds
+    sizes = [network.program.sizes(axis, side) for axis, side in enumerate(size)]
+    for each in network.program.instructions:
+        if kinds[each.output] == "map":
+            made, said = axes.sides((None, *shapes[each.output])), tuple(along[each.output] for along in sizes)
+            if made != said:
+                refuse(f"layer {each.path!r}", f"maps of {made} at {size}", f"{said}, as its rule says")
 
 
 def error_at_training_size(source: Network, converted: Network, size: Ints) -> float:
@@ -74,7 +94,8 @@ def error_at_training_size(source: Network, converted: Network, size: Ints) -> f
             f"{shapes[0]} at {size}",
             f"a conversion of {source.name!r}, one cell for {shapes[1]}",
         )
-    return _largest((given.reshape(expected.shape), expected) for given, expected in zip(cells, outputs, strict=True))
+    pairs = zip(cells, outputs, strict=True)
+    return max(relative_error(given.reshape(expected.shape), expected) for given, expected in pairs)
 
 
 def error_on_larger_maps(source: Network, converted: Network, pooling: str) -> float:
@@ -85,8 +106,8 @@ def error_on_larger_maps(source: Network, converted: Network, pooling: str) -> f
     channels last.
     """
     source, converted = in_float32(source), in_float32(converted)
-    graph, size = source.graph, source.training_size
-    applied, trained = without_activations(graph), source.shapes(source.training_size)
+    graph, size = source.graph, source.training_size or ()
+    applied, trained = without_activations(graph), source.shapes(size)
     collapses = source.head.collapses
     strides = _strides(source)
     more = [side + stride * extra for side, stride, extra in zip(size, strides, (1, 2), strict=False)]
@@ -108,7 +129,7 @@ def error_on_larger_maps(source: Network, converted: Network, pooling: str) -> f
         for cell in product(*map(range, expected.shape[1:-1])):
             windows = {}
             for key in maps:
-                parts = (slice(first, first + side) for first, side in zip(cell, trained[key][:-1], strict=True))
+                parts = (slice(first, first + (side or 0)) for first, side in zip(cell, trained[key][:-1], strict=True))
                 windows[key] = values[key][source.axes.at(*parts)]
             answer = run_steps(graph, windows, [output], applied)[output]
             expected[(0, *cell)] = keras.ops.convert_to_numpy(answer).reshape(-1)
@@ -137,10 +158,6 @@ def _diverged(source: Network, where: str) -> InputError:
         f"model {source.name!r}: its scores are not finite at {where}, computed in float32; accepted: a model whose "
         "training did not diverge"
     )
-
-
-def _largest(pairs) -> float:
-    return max(relative_error(given, expected) for given, expected in pairs)
 
 
 def _for(network: Network, other: Network, images: np.ndarray) -> np.ndarray:

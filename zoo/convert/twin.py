@@ -49,10 +49,10 @@ def padding_free_twin(padded: Network, training_size: Ints) -> tuple[Network, fl
             f"model {padded.name!r}: layer {trained.global_blocks[0]!r} pools over the whole image, so a cell's field "
             "is infinite and no padding-free twin exists"
         )
-    plans = [_Crops(padded.program, axis, side).plan() for axis, side in enumerate(trained.image_size)]
+    plans = [_Crops(padded.program, axis, side).plan() for axis, side in enumerate(trained.known_size)]
     window = tuple(plan.window for plan in plans)
-    about = padded.card.model_dump() | {"pooling": "window", "window": window, "padding": "valid"}
-    about = Card.model_validate(about | {"image_size": training_size})
+    twins = {"pooling": "window", "window": window, "padding": "valid", "image_size": training_size}
+    about = Card.model_validate(padded.card.model_dump() | twins)
     twin = Network.of(attach(_Twin(padded, plans, mark_name(about)).run(), about))
     error = error_of_inner_cells(padded, twin, training_size)
     if not error <= EXACT:
@@ -97,21 +97,21 @@ def error_of_inner_cells(padded: Network, twin: Network, training_size: Ints, ce
     The image is cut at the top left of the first such cell's field, where the twin's grid begins. The softmax or
     sigmoid at the end is left out on both sides, and both compute in float32 at least.
     """
-    larger = reference_geometry(padded, training_size, cells)
-    uncut = [_uncut(larger, axis, side) for axis, side in enumerate(twin.window)]
-    image = random_images(padded, 1, larger.image_size)
+    larger, window = reference_geometry(padded, training_size, cells), twin.geometry().window
+    uncut = [_uncut(larger, axis, side) for axis, side in enumerate(window)]
+    image = random_images(padded, 1, larger.known_size)
     first = larger.cell_field(*(inner[0] for inner in uncut))
     expected = scores_before(in_float32(padded).graph, image)[0]
     for axis, inner in enumerate(uncut, start=1):
         expected = np.take(expected, inner, axis)
     cut = image[padded.axes.at(*(slice(start, None) for start in first[: padded.axes.count]))]
     given = scores_before(in_float32(twin).graph, cut)[0]
-    return relative_error(given[:, *(slice(0, len(inner)) for inner in uncut)], expected)
+    return relative_error(given[(slice(None), *(slice(0, len(inner)) for inner in uncut))], expected)
 
 
 def _uncut(larger: Geometry, axis: int, window: float) -> list[int]:
     """The rows (or columns) of cells that see as much of the image as the twin's do, along their axis."""
-    counts = larger.grid_shape(*larger.image_size)
+    counts = larger.grid_shape(*larger.known_size)
     if 0 in counts:
         return []
     cell = [count // 2 for count in counts]

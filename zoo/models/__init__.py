@@ -1,1 +1,4 @@
-"""The architectures: block, stage, feature map, head; each family in a file of its own."""
+"""The architectures, each with its schema, its layers and their names in one file; and what they share.
+
+Nothing here loads a backend before the first layer is made.
+"""

@@ -1,56 +1,131 @@
-"""Heads: the last feature map (B, H, W, C) -> logits (B, num_classes), in float32 under any precision."""
+"""Heads, each with its keys, its size and its layers: the last feature map (B, H, W, C) -> logits (B, num_classes).
 
-from keras import layers
+The logits are float32 under any precision, and their layer is named `head_logits`. A new head is a class here, and a
+member of `Head`.
+"""
 
-from zoo.config.architecture import ClassMapsHead, FlattenHead, PooledHead, PyramidHead
-from zoo.models.blocks import Tensor
+import math
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 
-def head(x: Tensor, config: ClassMapsHead | PooledHead | FlattenHead | PyramidHead, num_classes: int) -> Tensor:
-    """The head that `config` describes; its last layer is named `head_logits`."""
-    return _HEADS[type(config)](x, config, num_classes)
-
-
-def _class_maps(x: Tensor, config: ClassMapsHead, num_classes: int) -> Tensor:
-    """Network in Network, section 3.2: a map for each class, averaged over the image."""
-    if config.dropout:
-        x = layers.Dropout(config.dropout, name="head_dropout")(x)
-    x = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", name="head_class_maps")(x)
-    if config.relu:
-        x = layers.ReLU(name="head_relu")(x)
-    return layers.GlobalAveragePooling2D(dtype="float32", name="head_logits")(x)
+from zoo.models import layers
+from zoo.models.layers import Tensor
+from zoo.schema import Positive, Rate, Schema
 
 
-def _pooled(x: Tensor, config: PooledHead, num_classes: int) -> Tensor:
-    pool = layers.GlobalAveragePooling2D if config.pool == "average" else layers.GlobalMaxPooling2D
-    x = pool(name="head_pool")(x)
-    if config.dropout:
-        x = layers.Dropout(config.dropout, name="head_dropout")(x)
-    return layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
+class _Head(Schema, ABC):
+    """What every head has; `fixed_size` where its weights fit maps of one size, which the config then has to give."""
+
+    fixed_size: ClassVar[bool] = False
+
+    @abstractmethod
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernels on a map (*size, channels)."""
+
+    @abstractmethod
+    def logits(self, x: Tensor, num_classes: int) -> Tensor:
+        """(B, H, W, C) -> (B, num_classes)."""
 
 
-def _flatten(x: Tensor, config: FlattenHead, num_classes: int) -> Tensor:
-    x = layers.Flatten(name="head_flatten")(x)
-    for index, units in enumerate(config.hidden, start=1):
-        x = layers.Dense(units, activation="relu", kernel_initializer="he_normal", name=f"head_dense{index}")(x)
-        if config.dropout:
-            x = layers.Dropout(config.dropout, name=f"head_dropout{index}")(x)
-    return layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
+class ClassMapsHead(_Head):
+    """Dropout, a 1x1 convolution to one map a class, and their global average (Network in Network, section 3.2).
+
+    `relu` puts a ReLU between the two, as SqueezeNet has it.
+    """
+
+    kind: Literal["class_maps"] = "class_maps"
+    dropout: Rate = 0.0
+    relu: bool = False
+
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernels on a map (*size, channels)."""
+        return channels * classes
+
+    def logits(self, x: Tensor, num_classes: int) -> Tensor:
+        """(B, H, W, C) -> (B, num_classes)."""
+        if self.dropout:
+            x = layers.Dropout(self.dropout, name="head_dropout")(x)
+        x = layers.Conv2D(num_classes, 1, kernel_initializer="he_normal", name="head_class_maps")(x)
+        if self.relu:
+            x = layers.ReLU(name="head_relu")(x)
+        return layers.GlobalAveragePooling2D(dtype="float32", name="head_logits")(x)
 
 
-def _pyramid(x: Tensor, config: PyramidHead, num_classes: int) -> Tensor:
-    adaptive = layers.AdaptiveMaxPooling2D if config.pool == "max" else layers.AdaptiveAveragePooling2D
-    whole = layers.GlobalMaxPooling2D if config.pool == "max" else layers.GlobalAveragePooling2D
-    bins = []
-    for side in config.levels:
-        if side == 1:  # TensorFlow's kernel ends the process where one adaptive bin is the whole map
-            bins.append(whole(name="head_bins1")(x))
-        else:
-            bins.append(layers.Flatten(name=f"head_bins{side}")(adaptive(side, name=f"head_pool{side}")(x)))
-    x = layers.Concatenate(name="head_pyramid")(bins) if len(bins) > 1 else bins[0]
-    if config.dropout:
-        x = layers.Dropout(config.dropout, name="head_dropout")(x)
-    return layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
+class PooledHead(_Head):
+    """Global pooling, Dropout, Dense."""
+
+    kind: Literal["pooled"]
+    pool: Literal["average", "max"] = "average"
+    dropout: Rate = 0.0
+
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernel on a map (*size, channels)."""
+        return channels * classes
+
+    def logits(self, x: Tensor, num_classes: int) -> Tensor:
+        """(B, H, W, C) -> (B, num_classes)."""
+        pool = layers.GlobalAveragePooling2D if self.pool == "average" else layers.GlobalMaxPooling2D
+        x = pool(name="head_pool")(x)
+        if self.dropout:
+            x = layers.Dropout(self.dropout, name="head_dropout")(x)
+        return layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
 
 
-_HEADS = {ClassMapsHead: _class_maps, PooledHead: _pooled, FlattenHead: _flatten, PyramidHead: _pyramid}
+class FlattenHead(_Head):
+    """Flatten, then hidden Dense layers with ReLU and Dropout, then Dense."""
+
+    fixed_size: ClassVar[bool] = True
+
+    kind: Literal["flatten"]
+    hidden: Annotated[tuple[Positive, ...], Field(max_length=100)] = ()
+    dropout: Rate = 0.0
+
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernels on a map (*size, channels)."""
+        return sum(math.prod(pair) for pair in pairwise((channels * math.prod(size), *self.hidden, classes)))
+
+    def logits(self, x: Tensor, num_classes: int) -> Tensor:
+        """(B, H, W, C) -> (B, num_classes)."""
+        x = layers.Flatten(name="head_flatten")(x)
+        for index, units in enumerate(self.hidden, start=1):
+            x = layers.Dense(units, activation="relu", kernel_initializer="he_normal", name=f"head_dense{index}")(x)
+            if self.dropout:
+                x = layers.Dropout(self.dropout, name=f"head_dropout{index}")(x)
+        return layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
+
+
+class PyramidHead(_Head):
+    """Spatial pyramid pooling (He et al. 2014, arXiv:1406.4729, section 2.2), Dropout, Dense.
+
+    The map is pooled to level x level bins for each level: 1, 2, 4 give 21 numbers a channel at any image size.
+    """
+
+    kind: Literal["pyramid"]
+    levels: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=100)] = (1, 2, 4)
+    pool: Literal["average", "max"] = "max"
+    dropout: Rate = 0.0
+
+    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """Numbers in the kernel on a map (*size, channels)."""
+        return channels * classes * sum(level**2 for level in self.levels)
+
+    def logits(self, x: Tensor, num_classes: int) -> Tensor:
+        """(B, H, W, C) -> (B, num_classes)."""
+        adaptive = layers.AdaptiveMaxPooling2D if self.pool == "max" else layers.AdaptiveAveragePooling2D
+        whole = layers.GlobalMaxPooling2D if self.pool == "max" else layers.GlobalAveragePooling2D
+        bins = []
+        for side in self.levels:
+            if side == 1:  # TensorFlow's kernel ends the process where one adaptive bin is the whole map
+                bins.append(whole(name="head_bins1")(x))
+            else:
+                bins.append(layers.Flatten(name=f"head_bins{side}")(adaptive(side, name=f"head_pool{side}")(x)))
+        x = layers.Concatenate(name="head_pyramid")(bins) if len(bins) > 1 else bins[0]
+        if self.dropout:
+            x = layers.Dropout(self.dropout, name="head_dropout")(x)
+        return layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
+
+
+Head = Annotated[ClassMapsHead | PooledHead | FlattenHead | PyramidHead, Field(discriminator="kind")]

@@ -31,7 +31,8 @@ def _merge(sources: list[list[Term]]) -> list[Term]:
     sides = [max(len(terms[0][axis][0]) for terms in sources) for axis in range(len(sources[0][0]))]
     for term in (term for terms in sources for term in terms):
         term = tuple(
-            tuple(np.broadcast_to(bound, side) for bound in bounds) for bounds, side in zip(term, sides, strict=True)
+            (np.broadcast_to(first, side), np.broadcast_to(last, side))
+            for (first, last), side in zip(term, sides, strict=True)
         )
         key = tuple((first < last).tobytes() for first, last in term)
         if key in merged:

@@ -3,7 +3,7 @@
 import bisect
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from zoo.errors import InputError
 from zoo.network.fields import Term, fields_of
@@ -101,7 +101,7 @@ class Geometry:
         self._check_axes("grid", cells)
         sides = []
         for axis, count in enumerate(cells):
-            least = 1 + bisect.bisect_left(_SIDES, count, key=lambda side, axis=axis: self.program.cells(axis, side))
+            least = 1 + bisect.bisect_left(_SIDES, count, key=partial(self.program.cells, axis))
             fitting = (side for side in range(least, least + _REPEATS) if self.program.fits_along(axis, side))
             side = next(fitting, None) if least in _SIDES else None
             if side is None:
@@ -119,7 +119,7 @@ class Geometry:
                 raise InputError("geometry: the one cell stands for the whole image; give image_size=(height, width)")
             return (*(0,) * len(cell), *self.image_size)
         first = [offset + index * stride for offset, index, stride in zip(self.offset, cell, self.stride, strict=True)]
-        return (*first, *(top + side for top, side in zip(first, self.window, strict=True)))
+        return (*first, *(top + int(side) for top, side in zip(first, self.window, strict=True)))
 
     def cell_field(self, *cell: int) -> Ints:
         """The smallest rectangle around all pixels that can influence a cell, as (top, left, bottom, right).
@@ -176,17 +176,26 @@ class Geometry:
 
     def first_pixel(self) -> Ints:
         """Where the field of cell (0, 0) begins, negative where padding comes first; `image_size` is needed."""
-        return tuple(span.start for span in self.program.spans(self.image_size))
+        return tuple(span.start for span in self.program.spans(self.known_size))
 
     @cached_property
     def _fields(self) -> list[Term]:
-        return fields_of(self.program, self.image_size)
+        return fields_of(self.program, self.known_size)
+
+    @property
+    def known_size(self) -> Ints:
+        """The image's sides.
+
+        Raises:
+            InputError: where the geometry was made without them.
+        """
+        if self.image_size is None:
+            raise InputError("geometry: is that of no image; give image_size=(height, width)")
+        return self.image_size
 
     def _check_cell(self, cell: tuple[int, ...]) -> None:
         self._check_axes("cell", cell)
-        if self.image_size is None:
-            raise InputError("geometry: cell_field needs image_size=(height, width)")
-        shape = self.grid_shape(*self.image_size)
+        shape = self.grid_shape(*self.known_size)
         if any(not 0 <= index < side for index, side in zip(cell, shape, strict=True)):
             raise InputError(f"geometry: cell {cell} is outside the grid of {shape}")
 

@@ -1,6 +1,7 @@
 """Kinds of layers of Keras, by what they do to single numbers and axes."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ from keras import layers
 
 from zoo.network.keras_internals import is_from_keras
 
+GlobalPooling = Literal["average", "max"]
 # Layers that change images in training alone, and hand them on at inference.
 AUGMENTATIONS = (
     layers.AugMix,
@@ -36,7 +38,7 @@ AUGMENTATIONS = (
 )
 # Layers whose `data_format` does not say where maps have their channels.
 OF_ANY_LAYOUT = (layers.Flatten, *AUGMENTATIONS)
-GLOBAL_POOLINGS = {
+GLOBAL_POOLINGS: dict[type, GlobalPooling] = {
     layers.GlobalAveragePooling1D: "average",
     layers.GlobalAveragePooling2D: "average",
     layers.GlobalMaxPooling1D: "max",

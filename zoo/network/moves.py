@@ -71,19 +71,27 @@ class Cells:
         return Cells(self.first + before, self.stride, self.reach + (before + after) * self.stride)
 
 
+@dataclass(frozen=True)
 class Move(ABC):
-    """One layer along one axis. A kind of move says what it is by these, and overrides what it does to positions.
+    """One layer along one axis. A kind of move says what it is, and overrides what it does to positions.
 
-    `pads`: adds rows that are no map's. `shifts_with_size`: how many it adds before the first depends on the input's
-    size. `repeats`: rows follow that are copies. `is_global`: every output looks at the whole map. `is_local`: its
-    reach over positions is known.
+    `pads`: adds rows that are no map's. `repeats`: rows follow that are copies. `is_global`: every output looks at the
+    whole map. `is_local`: its reach over positions is known.
     """
 
-    pads = False
-    shifts_with_size = False
     repeats = False
     is_global = False
     is_local = True
+
+    @property
+    def pads(self) -> bool:
+        """Whether it adds rows."""
+        return False
+
+    @property
+    def shifts_with_size(self) -> bool:
+        """Whether how many rows come before the first depends on the input's size."""
+        return False
 
     @abstractmethod
     def size(self, sizes: Sequence[int]) -> int:
@@ -139,8 +147,9 @@ class Move(ABC):
 
     def known_span(self, spans: Sequence[Span | None]) -> Span | None:
         """`span`, None where it is not known."""
+        known = [span for span in spans if span is not None]
         try:
-            return None if None in spans else self.span(spans)
+            return self.span(known) if len(known) == len(spans) else None
         except InputError:
             return None
 
@@ -150,8 +159,8 @@ class Move(ABC):
 
 
 def _size_of(move: Move, spans: Sequence[Span]) -> int | None:
-    sizes = [span.size for span in spans]
-    return None if None in sizes else move.size(sizes)
+    sizes = [span.size for span in spans if span.size is not None]
+    return move.size(sizes) if len(sizes) == len(spans) else None
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,8 @@ class Network:
     @property
     def built_size(self) -> Ints | None:
         """The sides that its input has, None where it leaves one open."""
-        return None if None in self.graph.built_sides else self.graph.built_sides
+        sides = tuple(side for side in self.graph.built_sides if side is not None)
+        return sides if len(sides) == self.axes.count else None
 
     @property
     def training_size(self) -> Ints | None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from zoo.errors import InputError
-from zoo.network.moves import Cells, Lattice, Move, Span, move_from
+from zoo.network.moves import Move, Span, move_from
 
 Ints = tuple[int, ...]
-Value = TypeVar("Value", int, Span, Lattice, Cells, int | None, Span | None)
+Value = TypeVar("Value")
 
 # How many sizes are tried for one at which merged maps, some of them upsampled, have one size.
 _STEPS = 256
@@ -46,7 +46,7 @@ class Program:
         Raises:
             InputError: what `combine` raises, with the layer's path before it.
         """
-        values = {self.image: start}
+        values: dict[int, Value] = {self.image: start}
         for each in self.instructions:
             try:
                 values[each.output] = combine(each.moves[axis], [values[key] for key in each.inputs])
@@ -68,7 +68,8 @@ class Program:
 
     def fits_along(self, axis: int, side: int) -> bool:
         """`fits` along one axis alone."""
-        return 0 not in self.values(side, lambda move, sizes: move.fitting_size(sizes), axis).values()
+        start: int | None = side
+        return 0 not in self.values(start, lambda move, sizes: move.fitting_size(sizes), axis).values()
 
     def fitting(self, axis: int, side: int, step: int) -> int:
         """The least side from `side` on, in steps, that `fits_along` is true of; `side` itself where none is near."""
@@ -95,12 +96,12 @@ class Program:
 
     def known_spans(self, sides: Sequence[int | None]) -> dict[int, tuple[Span, ...] | None]:
         """What the cells of every tensor look at, by its key; None where it is not known."""
+        starts: list[Span | None] = [Span(0, 1, 1, side) for side in sides]
         along = [
-            self.values(Span(0, 1, 1, side), lambda move, spans: move.known_span(spans), axis)
-            for axis, side in enumerate(sides)
+            self.values(start, lambda move, spans: move.known_span(spans), axis) for axis, start in enumerate(starts)
         ]
-        spans = {key: tuple(values[key] for values in along) for key in along[0]}
-        return {key: None if None in known else known for key, known in spans.items()}
+        known = {key: tuple(span for values in along if (span := values[key]) is not None) for key in along[0]}
+        return {key: spans if len(spans) == len(along) else None for key, spans in known.items()}
 
     def alignment(self, axis: int, side: int) -> Ints:
         """By how many pixels the branches that meet at each merge lie apart in an image of `side` rows.
@@ -108,10 +109,11 @@ class Program:
         Strided SAME layers pad by the size that they are given, so this may differ from size to size, and with it the
         function that the network is.
         """
-        placed = self.values(Span(0, 1, 1, side), lambda move, spans: move.placed_span(spans), axis)
-        apart = []
+        image: Span | None = Span(0, 1, 1, side)
+        spans = self.values(image, lambda move, spans: move.placed_span(spans), axis)
+        apart: list[int] = []
         for each in self.instructions:
-            starts = [placed[key].start for key in each.inputs if placed[key] is not None]
+            starts = [span.start for key in each.inputs if (span := spans[key]) is not None]
             apart += [start - starts[0] for start in starts[1:]]
         return tuple(apart)
 

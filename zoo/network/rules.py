@@ -30,6 +30,7 @@ from zoo.network.moves import Border, Everywhere, Move, Pointwise, Repeat, Slide
 
 # What a tensor is: a map with positions and channels, a plane, without channels, or a vector, without positions.
 Kind = Literal["map", "plane", "vector"]
+GlobalPooling = layer_kinds.GlobalPooling
 LayerRule = Callable[[keras.Layer], Move | Sequence[Move]]
 
 
@@ -62,6 +63,7 @@ class Call:
         raise InputError(f"layer {self.step.path!r}: {why}" + (f"; accepted: {accepted}" if accepted else ""))
 
 
+_GLOBAL_OPERATIONS: dict[str, GlobalPooling] = {"Mean": "average", "Max": "max"}
 _OWN_LAYERS: dict[type[keras.Layer], LayerRule] = {}
 
 
@@ -99,7 +101,8 @@ def refuse_own_code(step: Step) -> None:
             f"layer {step.path!r}: a Lambda runs code of its own, whose reach over positions is not known, and is not "
             "converted; accepted: a layer class with a rule of its own (zoo.register_layer)"
         )
-    if not is_from_keras(type(layer)) and type(layer) not in _OWN_LAYERS:
+    patched = {"call", "__call__"} & set(vars(layer))
+    if patched or (not is_from_keras(type(layer)) and type(layer) not in _OWN_LAYERS):
         raise InputError(
             f"layer {step.path!r} ({type(layer).__name__}): code of its author's own, whose reach over positions "
             "is not known; accepted: layers of Keras, and those that zoo.register_layer was called for"
@@ -135,14 +138,14 @@ def moves_of(step: Step, kinds: Mapping[int, Kind], axes: Axes) -> tuple[Move, .
     return rule(call)
 
 
-def global_pooling(step: Step, axes: Axes) -> Literal["average", "max"] | None:
+def global_pooling(step: Step, axes: Axes) -> GlobalPooling | None:
     """How a step pools a map over all positions, as a layer or as an operation of keras.ops; None where it does not."""
     kind = GLOBAL_POOLINGS.get(type(step.layer))
     if kind is not None:
         return kind if _layout_is(step.layer, axes) else None
     rank = len(step.shapes[0])
     is_global = rank == axes.rank and set(axes_of(step.layer, rank)) == set(range(rank)[axes.spatial])
-    return {"Mean": "average", "Max": "max"}.get(type(step.layer).__name__) if is_global else None
+    return _GLOBAL_OPERATIONS.get(type(step.layer).__name__) if is_global else None
 
 
 def _windows(call: Call, kernel: Any, strides: Any, dilation: Any) -> tuple[Move, ...]:

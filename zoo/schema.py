@@ -1,9 +1,12 @@
-"""What every section of a config has in common: unknown keys are refused, values are frozen, old keys are known."""
+"""What every section of a config has in common: unknown keys are refused, values are frozen, old keys are known.
+
+And a failed validation as one line: the key, what is wrong, the value received.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +16,7 @@ from pydantic import (
     Field,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -42,6 +46,16 @@ class Renamed:
     old: str
 
 
+class Shorthand(NamedTuple):
+    """What a short key stands for: the key `of`, with the value that `expand` gives.
+
+    `expand` takes the short key's value and the section's other keys.
+    """
+
+    of: str
+    expand: Callable[[Any, Mapping[str, Any]], Any]
+
+
 def _mark(field: FieldInfo, kind: type) -> Any:
     return next((mark for mark in field.metadata if isinstance(mark, kind)), None)
 
@@ -52,9 +66,14 @@ def problem(text: str, key: str = "") -> PydanticCustomError:
 
 
 class Schema(BaseModel):
-    """A frozen section of a config; a key that it does not know is refused."""
+    """A frozen section of a config; a key that it does not know is refused.
+
+    `shorthands`: keys that may stand in place of others. They are written out when a section is read, so that they are
+    no part of its values, nor of its digest.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    shorthands: ClassVar[Mapping[str, Shorthand]] = {}
 
     @classmethod
     def todays(cls, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,15 +84,26 @@ class Schema(BaseModel):
                 raise problem(f"received {before} and {key}; accepted: {key} alone, which is the new name of {before}")
         return {old.get(key, key): value for key, value in data.items()}
 
+    @classmethod
+    def written_out(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """A section with what its shorthands stand for in their place."""
+        data = dict(data)
+        for short, (key, expand) in cls.shorthands.items():
+            if short in data:
+                if key in data:
+                    raise problem(f"received {short} and {key}; accepted: one of them, as {short} stands for {key}")
+                data[key] = expand(data.pop(short), data)
+        return data
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        data = cls.todays(data)
+        data = cls.written_out(cls.todays(data))
         for key in data:
             if key not in cls.model_fields:
-                raise problem(unknown("key", key, cls.model_fields))
+                raise problem(unknown("key", key, [*cls.model_fields, *cls.shorthands]))
             # Pydantic would take them for 1 and 0.
             if isinstance(data[key], bool) and cls.model_fields[key].annotation is not bool:
                 raise problem(f"received {data[key]}; accepted: no yes or no, but a value", key)
@@ -119,3 +149,38 @@ Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Kernel = Annotated[Positive, AfterValidator(_odd)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(_whole), BeforeValidator(_as_pair)]
+
+
+def one_line(error: ValidationError, data: Any) -> str:
+    """The first problem of a failed validation: key, what is wrong, value received."""
+    key, text = key_and_text(error, data)
+    return f"{key}: {text}" if key else text
+
+
+def key_and_text(error: ValidationError, data: Any) -> tuple[str, str]:
+    """The first problem's key, in dots from `data` down, and what is wrong there."""
+    first, *others = error.errors(include_url=False)
+    # Pydantic puts a union's tag into the location; only what the user wrote is a key.
+    keys: list[str] = []
+    node = data
+    for part in first["loc"]:
+        if isinstance(node, Mapping) and part in node or isinstance(node, list | tuple) and isinstance(part, int):
+            keys.append(str(part))
+            node = node[part]
+        elif part == first["loc"][-1] and first["type"] == "missing":
+            keys.append(str(part))
+    text = first["msg"]
+    if first["type"] == "missing":
+        text = "this key is required"
+    elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tag = first["ctx"]["discriminator"].strip("'")
+        keys.append(tag)
+        received = node.get(tag) if isinstance(node, Mapping) else node
+        accepted = first["ctx"].get("expected_tags", "see the shipped configs")
+        text = f"received {quoted(received)}; accepted: {accepted}"
+    elif first["type"] == "problem":
+        keys += [first["ctx"]["key"]] if first["ctx"]["key"] else []
+    else:
+        text = f"{text[0].lower()}{text[1:]}, received {quoted(first['input'])}"
+    more = f" (and {len(others)} more)" if others else ""
+    return ".".join(keys), text + more

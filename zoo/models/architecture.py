@@ -1,15 +1,22 @@
 """What every architecture's section has: classes, image size, preprocessing, head; and how windows change sizes."""
 
 import math
+import re
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from itertools import islice, pairwise
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from zoo.config.base import LARGEST, Positive, Rate, Schema, Size, in_bytes, problem
+from zoo.card import Preprocess
+from zoo.models.heads import Head, PooledHead
+from zoo.models.layers import Tensor
+from zoo.schema import LARGEST, Positive, Schema, Size, in_bytes, problem
+
+if TYPE_CHECKING:
+    import keras
 
 Padding = Literal["same", "valid"]
 # What a model may be: numbers in its kernels (2 GiB), numbers in the largest map of one image (64 GiB), layers.
@@ -31,7 +38,7 @@ class Window(NamedTuple):
 
 
 def after(windows: Iterable[Window], size: int) -> int:
-    """Rows that are left of `size` after windows one behind the other; zero or less where one does not fit."""
+    """Rows that are left of `size` after one window after another; zero or less where one does not fit."""
     for window in windows:
         size = window.output_size(size)
     return size
@@ -49,83 +56,27 @@ class LayerSize(NamedTuple):
     window: Window | None = Window(1)
 
 
-class Preprocess(Schema):
-    """Raw pixels to network inputs: (x - mean) / std, in the units of the raw image, one number or one a channel."""
+# Patterns of names that layers have elsewhere, each with our name for what it matches.
+NamePatterns = list[tuple[str, Callable[[re.Match], str]]]
 
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[Annotated[float, Field(gt=0)], ...] = (255.0,)
+
+def renamed(patterns: NamePatterns, name: str) -> str | None:
+    """Our name by the first pattern that the whole of `name` matches; None where none does."""
+    matches = ((re.fullmatch(pattern, name), ours) for pattern, ours in patterns)
+    return next((ours(match) for match, ours in matches if match), None)
 
 
 def _as_preprocess(value: Any) -> Any:
     return Preprocess(mean=(0.0,), std=(1.0,)) if value == "none" else value
 
 
-class ClassMapsHead(Schema):
-    """Dropout, a 1x1 convolution to one map a class, and their global average (Network in Network, section 3.2).
-
-    `relu` puts a ReLU between the two, as SqueezeNet has it.
-    """
-
-    kind: Literal["class_maps"] = "class_maps"
-    dropout: Rate = 0.0
-    relu: bool = False
-
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernels on a map (*size, channels)."""
-        return channels * classes
-
-
-class PooledHead(Schema):
-    """Global pooling, Dropout, Dense."""
-
-    kind: Literal["pooled"]
-    pool: Literal["average", "max"] = "average"
-    dropout: Rate = 0.0
-
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernel on a map (*size, channels)."""
-        return channels * classes
-
-
-class FlattenHead(Schema):
-    """Flatten, then hidden Dense layers with ReLU and Dropout, then Dense."""
-
-    kind: Literal["flatten"]
-    hidden: Annotated[tuple[Positive, ...], Field(max_length=100)] = ()
-    dropout: Rate = 0.0
-
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernels on a map (*size, channels)."""
-        return sum(math.prod(pair) for pair in pairwise((channels * math.prod(size), *self.hidden, classes)))
-
-
-class PyramidHead(Schema):
-    """Spatial pyramid pooling (He et al. 2014, arXiv:1406.4729, section 2.2), Dropout, Dense.
-
-    The map is pooled to level x level bins for each level: 1, 2, 4 give 21 numbers a channel at any image size.
-    """
-
-    kind: Literal["pyramid"]
-    levels: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=100)] = (1, 2, 4)
-    pool: Literal["average", "max"] = "max"
-    dropout: Rate = 0.0
-
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernel on a map (*size, channels)."""
-        return channels * classes * sum(level**2 for level in self.levels)
-
-
-Head = Annotated[ClassMapsHead | PooledHead | FlattenHead | PyramidHead, Field(discriminator="kind")]
-
-
 class ArchitectureConfig(Schema, ABC):
     """The base of every architecture's schema; an architecture outside the package derives its own from it.
 
-    `builder` names the module whose `feature_map(x, config)` assembles the layers from (B, H, W, C) raw pixels after
-    preprocessing to the last feature map; the module of the schema itself where it is not set.
+    The module of the schema has a function `feature_map(x, config)` too, which assembles the layers from preprocessed
+    pixels (B, H, W, channels) to the last feature map; a schema derived from another one without a function of its own
+    has that one's. What the schema does not know, such as `layer_sizes`, need not be there.
     """
-
-    builder: ClassVar[str] = ""
 
     family: str
     num_classes: Annotated[int, Field(ge=2, le=LARGEST)]
@@ -146,6 +97,24 @@ class ArchitectureConfig(Schema, ABC):
     def layer_sizes(self) -> Iterator[LayerSize]:
         """How large every layer before the head is, in the order of the path; nothing where a schema does not say."""
         return iter(())
+
+    def auxiliary_heads(self, model: "keras.Model") -> list[Tensor]:
+        """Logits (B, num_classes) from inside the model, for training alone; none in most architectures."""
+        return []
+
+    def keras_names(self, kinds: Mapping[str, str]) -> dict[str, str]:
+        """Our names for the layers of the net of keras.applications whose weights fit this one.
+
+        `kinds`: the class of each of its layers with weights, by the layer's name. What has no place is left out.
+        """
+        return {}
+
+    def torch_name(self, module: str) -> str | None:
+        """Our layer's name for a module of torchvision's net of this kind, by its path.
+
+        None where it has no place, empty where it is left out.
+        """
+        return None
 
     @property
     def smallest_image(self) -> int:
@@ -170,7 +139,7 @@ class ArchitectureConfig(Schema, ABC):
             yield layer.key, math.prod(size) * layer.channels
 
     def _check_extent(self) -> None:
-        """See that the model can be built, by arithmetic alone."""
+        """Check that the model can be built, by arithmetic alone."""
         layers = list(islice(self.layer_sizes(), _MOST_LAYERS + 1))
         if len(layers) > _MOST_LAYERS:
             raise problem(f"received more than {_MOST_LAYERS:,} layers; accepted: at most so many", layers[-1].key)
@@ -196,8 +165,8 @@ class ArchitectureConfig(Schema, ABC):
                 raise problem(text, f"preprocess.{name}")
         self._check_extent()
         if self.image_size is None:
-            if self.head.kind == "flatten":
-                text = "received null; a flatten head needs the training size as [height, width]"
+            if self.head.fixed_size:
+                text = f"received null; a {self.head.kind} head needs the training size as [height, width]"
                 raise problem(text, "image_size")
         elif min(self.image_size) < self.smallest_image:
             text = (
