@@ -8,13 +8,8 @@ from typing import Any
 import keras
 from keras import layers
 
-<<<<<<< HEAD
 from zoo import hdf5_models, model_files
-from zoo.card import Card, attach
-=======
-from zoo import model_files
 from zoo.card import Card, Preprocess, attach
->>>>>>> main
 from zoo.catalogue import list_models, resolve
 from zoo.errors import InputError, refuse, unknown
 from zoo.models.architecture import ArchitectureConfig

@@ -7,6 +7,8 @@ from typing import NoReturn
 
 # The most characters of an error's line.
 LONGEST = 500
+# What to do about a training whose numbers ran away.
+ADVICE = "try a lower train.optimizer.learning_rate, longer train.warmup, or train.clip_norm"
 # Names beyond this length are not compared with the accepted ones: that takes their lengths' product.
 _LONGEST_NAME = 100
 
@@ -38,6 +40,10 @@ def refuse(what: str, received: object, accepted: str) -> NoReturn:
     raise InputError(
         f"{what}: received {received if isinstance(received, str) else quoted(received)}; accepted: {accepted}"
     ) from None
+
+
+class Diverged(InputError):
+    """A training's numbers ran away, so that its model's scores are none, or rounding alone."""
 
 
 class Interrupted(Exception):

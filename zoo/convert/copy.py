@@ -159,7 +159,12 @@ def in_float32(network: Network) -> Network:
     low = {"float16", "bfloat16"}
     if not any(policy and {policy.compute_dtype, policy.variable_dtype} & low for policy in policies):
         return network
-    return Network.of(Copy(network, dtype="float32").run(network.graph.built_sides), network.training_size)
+    return in_dtype(network, "float32")
+
+
+def in_dtype(network: Network, dtype: str) -> Network:
+    """A copy that computes in another type of numbers."""
+    return Network.of(Copy(network, dtype=dtype).run(network.graph.built_sides), network.training_size)
 
 
 def _values(layer: layers.Layer) -> list[np.ndarray]:

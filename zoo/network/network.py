@@ -109,7 +109,7 @@ class Network:
 
     @property
     def own_size(self) -> Ints | None:
-        """The sides at which its own graph gives one answer: of a padding-free twin its window, else those trained at."""
+        """The sides at which its graph gives one answer: of a padding-free twin its window, else the training size."""
         return self.window if self.card.padding == "valid" else self.training_size
 
     @property
