@@ -1,0 +1,212 @@
+"""Cells of large images, each beside the crop that it stands for: what trust in a conversion is measured on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.convert.copy import in_float32
+from zoo.convert.oracle import random_images
+from zoo.errors import refuse
+from zoo.network.geometry import Geometry
+from zoo.network.network import Network
+from zoo.network.outputs import scores_before
+from zoo.network.program import Ints
+from zoo.progress import track
+
+# Scores of cells and of crops, (cells, classes) both.
+Pair = tuple[np.ndarray, np.ndarray]
+NOISE = "noise"
+# Shares of equal answers below this are no rounding of what a user takes for the same classifier.
+LOW = 0.95
+WAY_OUT = "train with `model.padding=valid`, and every cell is the classifier's own answer to its crop"
+# Cells along each axis of an image of noise; as many in all along a sequence.
+_SIDE = 6
+# Cells of the images that are given, all together; they lie in at most so many parts of an image that is not run whole.
+_CELLS, _PARTS = 100, 4
+# Pixels a side above which an image is not run whole, and pixels of crops that are run at once.
+_PART, _AT_ONCE = 1024, 2**20
+
+
+def answers(scores: np.ndarray) -> np.ndarray:
+    """The class that each row of scores (n, K) is for; of a single score whether it is above 0."""
+    return scores.argmax(-1) if scores.shape[-1] > 1 else scores[:, 0] > 0
+
+
+def agreement(given: np.ndarray, expected: np.ndarray) -> float:
+    """The share of rows of scores (n, K) that are for one class in both."""
+    return float((answers(given) == answers(expected)).mean())
+
+
+def lost(given: np.ndarray, expected: np.ndarray) -> dict[int, int]:
+    """The classes, with how many rows each, that rows of the expected scores are for, and no row of the given ones."""
+    if expected.shape[-1] == 1:
+        return {}
+    here, there = answers(given), answers(expected)
+    return {int(index): int((there == index).sum()) for index in np.setdiff1d(there, here)}
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A part of an image, (1, h, w, C), some of its cells, each with the top left of its box; scores of each output."""
+
+    image: np.ndarray
+    corners: list[Ints]
+    scores: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Cells of some images. `names`: those of the images; `too_small`: of those that no window fits into."""
+
+    names: tuple[str, ...]
+    too_small: tuple[str, ...]
+    samples: list[_Sample]
+    network: Network
+    progress: bool
+
+    def against(self, other: Network, offset: Ints, size: Ints) -> list[Pair]:
+        """For each output: scores of the cells, and of another network on a crop for each.
+
+        Args:
+            other: gives one answer for a crop.
+            offset: where the crop begins, from the top left of the cell's box; crops that leave the image are left out.
+            size: the crop's sides.
+        """
+        axes, whole = self.network.axes, in_float32(other)
+        at_once = max(_AT_ONCE // math.prod(size), 1)
+        jobs: list[tuple[_Sample, list[tuple[int, Ints]]]] = []
+        for sample in self.samples:
+            sides = axes.sides(sample.image.shape)
+            starts = [
+                (index, tuple(first + more for first, more in zip(corner, offset, strict=True)))
+                for index, corner in enumerate(sample.corners)
+            ]
+            inside = [
+                (index, start)
+                for index, start in starts
+                if all(0 <= s and s + side <= most for s, side, most in zip(start, size, sides, strict=True))
+            ]
+            jobs += [(sample, inside[first : first + at_once]) for first in range(0, len(inside), at_once)]
+        pairs: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in self.network.model.outputs]
+        for sample, some in track(jobs, "crops", len(jobs)) if self.progress else jobs:
+            crops = [
+                sample.image[axes.at(*(slice(s, s + side) for s, side in zip(start, size, strict=True)))]
+                for _, start in some
+            ]
+            expected = scores_before(whole.graph, other.axes.own(np.concatenate(crops)))
+            for (cells, answered), scores, given in zip(pairs, sample.scores, expected, strict=True):
+                cells.append(scores[[index for index, _ in some]])
+                answered.append(given.reshape(len(some), -1))
+        return [(np.concatenate(cells), np.concatenate(answered)) for cells, answered in pairs if cells]
+
+
+def samples_of(network: Network, images: Sequence[Any] | None = None, progress: bool = False) -> Samples:
+    """Cells of images, spread at random, at most 100 of all images together; without images, of one of noise.
+
+    Args:
+        network: a converted one, whose geometry has a window.
+        images: (h, w, C) each, arrays or what is read by slices like them. Parts of large ones are run.
+        progress: show a bar where the cells are compared, on a terminal.
+
+    Raises:
+        InputError: where no image is as large as the window.
+    """
+    shape, generator = network.geometry(), np.random.default_rng(0)
+    if images is None:
+        cells = _SIDE if network.axes.count == 2 else _SIDE**2
+        size = [side + (cells - 1) * step for side, step in zip(shape.window, shape.stride, strict=True)]
+        noise = random_images(network, 1, shape.fitting(*size))
+        sample = _sample(network, noise, shape.fitting(*size), (0,) * network.axes.count, _SIDE**2, generator)
+        return Samples((NOISE,), (), [sample], network, progress)
+    named = list(zip(_names(images), images, strict=True))
+    fits = [_fits(shape, network.axes.sides((1, *image.shape))) for image in images]
+    if not any(fits):
+        sizes = [network.axes.sides((1, *image.shape)) for image in images]
+        received = f"{sizes[0]}" if len(images) == 1 else f"{len(images)} of at most {max(sizes)}"
+        refuse("image", received, f"at least the window {tuple(shape.window)}")
+    fitting = [each for each, large in zip(named, fits, strict=True) if large]
+    samples = []
+    for index, (_, image) in enumerate(fitting[:_CELLS]):
+        count = (_CELLS - sum(len(each.corners) for each in samples)) // (min(len(fitting), _CELLS) - index)
+        samples += _samples(network, shape, image, max(count, 1), generator)
+    too_small = tuple(name for (name, _), large in zip(named, fits, strict=True) if not large)
+    return Samples(tuple(name for name, _ in fitting[:_CELLS]), too_small, samples, network, progress)
+
+
+def _names(images: Sequence[Any]) -> list[str]:
+    """The names of the files that images are read from, where they are known."""
+    files = [getattr(image, "file", None) for image in images]
+    number = "" if len(images) == 1 else " {}"
+    return [
+        Path(file).name if file else f"the image given{number.format(index)}" for index, file in enumerate(files, 1)
+    ]
+
+
+def _fits(shape: Geometry, sides: Ints) -> bool:
+    return all(side >= least for side, least in zip(sides, shape.window, strict=True)) and shape.fits(*sides)
+
+
+def _samples(
+    network: Network, shape: Geometry, image: Any, count: int, generator: np.random.Generator
+) -> list[_Sample]:
+    """Cells of an image: of the whole, or of parts of it that are cut out on the whole's grid."""
+    whole = network.axes.sides((1, *image.shape))
+    sides = []
+    for side, window, stride in zip(whole, shape.window, shape.stride, strict=True):
+        part = min(side, max(_PART, int(window) + _SIDE * stride))
+        # Congruent to the whole modulo the stride, by which strided SAME layers pad.
+        sides.append(part - (part - side) % stride)
+    parts = min(_PARTS, count) if tuple(sides) != tuple(whole) and shape.fits(*sides) else 1
+    if parts == 1 and not shape.fits(*sides):
+        sides = list(whole)
+    samples: list[_Sample] = []
+    for index in range(parts):
+        steps = [
+            generator.integers(0, (most - side) // stride + 1)
+            for most, side, stride in zip(whole, sides, shape.stride, strict=True)
+        ]
+        starts = [int(step) * stride for step, stride in zip(steps, shape.stride, strict=True)]
+        region = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+        pixels = np.asarray(image[region])[None].astype(network.dtype, copy=False)
+        wanted = (count - sum(len(each.corners) for each in samples)) // (parts - index)
+        ends = tuple(most - start for most, start in zip(whole, starts, strict=True))
+        samples.append(_sample(network, pixels, ends, tuple(starts), max(wanted, 1), generator))
+    return samples
+
+
+def _sample(
+    network: Network, image: np.ndarray, ends: Ints, starts: Ints, count: int, generator: np.random.Generator
+) -> _Sample:
+    """Some cells of a part of an image, which begins at `starts` in it and could reach to `ends`.
+
+    Those whose boxes lie in it, and, where there are such, whose fields no border cuts but the image's own.
+    """
+    axes = network.axes
+    sides = axes.sides(image.shape)
+    grid, fcn = network.geometry(sides), in_float32(network)
+    scores = [each[0] for each in scores_before(fcn.graph, image)]
+    boxes = [(cell, grid.cell_box(*cell)) for cell in product(*map(range, scores[0].shape[:-1]))]
+    inside = [
+        (cell, box)
+        for cell, box in boxes
+        if all(box[axis] >= 0 and box[axis + axes.count] <= sides[axis] for axis in range(axes.count))
+    ]
+    whole = [each for each in inside if _sees_the_same(grid, each[0], sides, starts, ends)] or inside
+    order = generator.permutation(len(whole))[:count]
+    chosen = [whole[index][0] for index in order]
+    corners = [whole[index][1][: axes.count] for index in order]
+    return _Sample(image, corners, [each[tuple(np.array(chosen).T)] for each in scores])
+
+
+def _sees_the_same(grid: Geometry, cell: Ints, sides: Ints, starts: Ints, ends: Ints) -> bool:
+    """Whether a cell of a part of an image sees there what it sees in the whole."""
+    numbers = zip(grid.first_pixel(), cell, grid.stride, grid.receptive_field, sides, starts, ends, strict=True)
+    return all(
+        (first + index * stride >= 0 or start == 0) and (first + index * stride + reach <= side or side == end)
+        for first, index, stride, reach, side, start, end in numbers
+    )
