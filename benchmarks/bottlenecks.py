@@ -91,7 +91,7 @@ def model_section(family: str, variant: str) -> dict:
 
 
 def without_activations(model, pattern: str):
-    """The model without the ReLUs behind the layers whose names match `pattern`."""
+    """The model without the ReLUs after the layers whose names match `pattern`."""
     import re
 
     import keras
@@ -105,7 +105,7 @@ def without_activations(model, pattern: str):
 
 
 def measure(family: str, variant: str, seed: int, images: int, epochs: int) -> dict:
-    """Train one net, and say what it reached and what it took."""
+    """Train one net, and report what it reached and what it took."""
     import zoo
     from zoo import data
     from zoo.config import Config
@@ -164,25 +164,25 @@ def table(rows: list[dict], options: argparse.Namespace) -> list[dict]:
         {
             "family": family,
             "reductions": TITLES[variant],
-            "multiply-adds, M": round(found[0]["macs"] / 1e6, 2),
-            "parameters": found[0]["params"],
-            "test accuracy, %": deviation([100 * row["accuracy"] for row in found]),
-            "train − test, points": deviation([100 * (row["train_accuracy"] - row["accuracy"]) for row in found]),
-            "training, s": round(statistics.median(row["seconds"] for row in found)),
+            "multiply-adds, M": round(runs[0]["macs"] / 1e6, 2),
+            "parameters": runs[0]["params"],
+            "test accuracy, %": deviation([100 * row["accuracy"] for row in runs]),
+            "train − test, points": deviation([100 * (row["train_accuracy"] - row["accuracy"]) for row in runs]),
+            "training, s": round(statistics.median(row["seconds"] for row in runs)),
         }
-        for family, variant, found in grouped(rows, options)
+        for family, variant, runs in grouped(rows, options)
     ]
 
 
 def grouped(rows: list[dict], options: argparse.Namespace) -> list[tuple[str, str, list[dict]]]:
     """The runs of this size by family and variant."""
-    found = []
+    groups = []
     for family in options.families:
         for variant in TITLES:
             wanted = {"family": family, "variant": variant, "images": options.images, "epochs": options.epochs}
             own = [row for row in rows if row["seed"] < options.seeds and wanted.items() <= row.items()]
-            found += [(family, variant, own)] if own else []
-    return found
+            groups += [(family, variant, own)] if own else []
+    return groups
 
 
 def draw(rows: list[dict], options: argparse.Namespace, path: Path) -> None:
@@ -197,10 +197,10 @@ def draw(rows: list[dict], options: argparse.Namespace, path: Path) -> None:
     for axis, family in zip(axes[0], options.families, strict=True):
         for index, variant in enumerate(TITLES):
             own = [each for *key, each in grouped(rows, options) if key == [family, variant]]
-            for found in own:
-                macs, accuracy = found[0]["macs"] / 1e6, [100 * row["accuracy"] for row in found]
+            for runs in own:
+                macs, accuracy = runs[0]["macs"] / 1e6, [100 * row["accuracy"] for row in runs]
                 colour = f"C{index}"
-                axis.plot([macs] * len(found), accuracy, ".", color=colour, alpha=0.5)
+                axis.plot([macs] * len(runs), accuracy, ".", color=colour, alpha=0.5)
                 axis.plot(macs, statistics.mean(accuracy), "_", ms=22, mew=2.5, color=colour, label=TITLES[variant])
         axis.set(title=family, xlabel="multiply-adds, millions", ylabel="test accuracy, %", xscale="log")
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))

@@ -89,7 +89,7 @@ def deviation(values: list[float], digits: int = 3) -> Deviation | float:
     return Deviation(mean=float(mean), deviation=float(deviation))
 
 
-def cell(value: object) -> str:
+def shown(value: object) -> str:
     """A value as a table shows it; a fraction with four digits at most."""
     match value:
         case None:
@@ -100,7 +100,7 @@ def cell(value: object) -> str:
         case Deviation():
             return " ± ".join(alike(value.mean, value.deviation))
         case list():
-            return ", ".join(map(cell, value))
+            return ", ".join(map(shown, value))
         case float():
             short = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
             return short.replace("e-0", "e-")
@@ -111,13 +111,13 @@ def cell(value: object) -> str:
 
 def alike(*values: float) -> list[str]:
     """Numbers with as many decimals as the one of them that has most."""
-    decimals = max(len(cell(value).partition(".")[2]) for value in values)
+    decimals = max(len(shown(value).partition(".")[2]) for value in values)
     return [f"{value:,.{decimals}f}" for value in values]
 
 
 def table(rows: list[dict]) -> str:
     """Rows, which have the same keys, as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([cell(row[key]) for key in rows[0]] for row in rows)]
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([shown(row[key]) for key in rows[0]] for row in rows)]
     return "\n".join(f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -131,9 +131,9 @@ def report(rows: list[dict], record: Path | None, config: str, n: int, seeds: tu
     print(table(rows), flush=True)
     if record:
         command = f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(_measured(sys.argv[1:]))}".rstrip()
-        about = {"hardware": hardware(), "versions": versions(), "commit": commit(), "date": datetime.date.today()}
+        machine = {"hardware": hardware(), "versions": versions(), "commit": commit(), "date": datetime.date.today()}
         more = {"config": config, "command": command, "seeds": list(seeds), "n": n, "seconds": _age(), "note": ""}
-        write(Record(rows=rows, **about, **more), record)
+        write(Record(rows=rows, **machine, **more), record)
 
 
 def _measured(words: list[str]) -> list[str]:
@@ -176,7 +176,7 @@ def of_runs(folders: list[Path], command: str) -> Record:
     They run from `environment.json`, which a training writes when it begins, to `evaluation.json`, its last file.
     """
     reports = [json.loads((folder / "evaluation.json").read_text()) for folder in folders]
-    about = json.loads((folders[0] / "environment.json").read_text())
+    environment = json.loads((folders[0] / "environment.json").read_text())
     seconds = [
         (folder / "evaluation.json").stat().st_mtime - (folder / "environment.json").stat().st_mtime
         for folder in folders
@@ -188,8 +188,8 @@ def of_runs(folders: list[Path], command: str) -> Record:
         config=name,
         command=command,
         commit=commit(),
-        hardware=f"{about['cores']} cores of {about['processor']}, {', '.join(about['devices'])}",
-        versions=about["versions"],
+        hardware=f"{environment['cores']} cores of {environment['processor']}, {', '.join(environment['devices'])}",
+        versions=environment["versions"],
         seeds=[report["seed"] for report in reports],
         n=reports[0]["n"],
         date=when,

@@ -54,14 +54,14 @@ def main() -> None:
     for count in options.boxes:
         corners = generator.integers(0, np.array(options.side) - window + 1, (count, 2))
         boxes = np.concatenate([corners, corners + window], 1)
-        found = {way: [] for way in ("crops", "roi", "cells")}
-        for way in found:
+        times_by_way = {way: [] for way in ("crops", "roi", "cells")}
+        for way in times_by_way:
             regions.score_boxes(model, image, boxes, way)
         for _ in range(options.rounds):
-            for way, times in found.items():
+            for way, times in times_by_way.items():
                 times.append(seconds(regions.score_boxes, model, image, boxes, way))
-        for way, times in found.items():
-            ratios = spread([crops / own for crops, own in zip(found["crops"], times, strict=True)])
+        for way, times in times_by_way.items():
+            ratios = spread([crops / own for crops, own in zip(times_by_way["crops"], times, strict=True)])
             rate = spread([count / own for own in times])
             table.append({"boxes": count, "way": way, "boxes/s": rate, "ratio to crops": ratios})
     report(table, options.record, options.model, options.rounds)

@@ -7,9 +7,9 @@ Every case is a process that stays, ready with its compiled step; one at a time 
 what else the machine does meets all of them. The table gives images a second, the processor time of an image, and the
 ratio to PyTorch's eager bfloat16 within each round: the median, the least and largest in brackets. PyTorch trains in
 channels_last. On a machine that is not idle, --threads 1 compares best: neither side then waits for its other threads,
-and the processor time tells what an idle machine would take.
+and the processor time shows what an idle machine would take.
 
-The last lines say what reading a batch and augmenting it take of our step.
+The last lines report what reading a batch and augmenting it take of our step.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def their_step(name: str, case: str, batch: int, threads: int) -> Callable[[], o
     from zoo.config import load_config
 
     class Bottleneck(nn.Module):
-        """Pre-activated, the shortcut behind the first activation where it projects."""
+        """Pre-activated, the shortcut after the first activation where it projects."""
 
         def __init__(self, channels, width, filters, stride):
             super().__init__()

@@ -20,7 +20,7 @@ def main() -> None:
     import zoo
     from zoo import data
     from zoo.convert.verification import verify
-    from zoo.data import make_scene
+    from zoo.data import make_canvas
     from zoo.evaluation import predict
     from zoo.training import start
 
@@ -48,33 +48,33 @@ def main() -> None:
     same = {name: [] for name in nets}
     seconds = {name: [] for name in nets}
     crops = []
-    for canvas in range(options.canvases):
-        chosen = np.random.default_rng(canvas).choice(len(test), 100, replace=False)
+    for seed in range(options.canvases):
+        chosen = np.random.default_rng(seed).choice(len(test), 100, replace=False)
         images, labels = np.asarray(test.images[chosen]), test.labels[chosen]
-        scene = make_scene(images, labels, (1000, 1000), 100, config.model.preprocess.mean, canvas)
-        crops += list(predict(source, images).argmax(-1) == scene.labels)
-        for turn in range(options.rounds if canvas == 0 else 1):
+        canvas = make_canvas(images, labels, (1000, 1000), 100, config.model.preprocess.mean, seed)
+        crops += list(predict(source, images).argmax(-1) == canvas.labels)
+        for turn in range(options.rounds if seed == 0 else 1):
             for name, (model, fcn) in nets.items():
                 begin = time.perf_counter()
-                scores = zoo.scan(fcn, scene.image)
+                scores = zoo.scan(fcn, canvas.image)
                 if turn:
                     seconds[name].append(time.perf_counter() - begin)
                     continue
                 last = np.array(scores.scores.shape[:2]) - 1
-                cells = np.clip([scores.geometry.nearest_cell(*box) for box in scene.boxes], 0, last)
+                cells = np.clip([scores.geometry.nearest_cell(*box) for box in canvas.boxes], 0, last)
                 answers = scores.scores[cells[:, 0], cells[:, 1]].argmax(-1)
-                right[name] += list(answers == scene.labels)
+                right[name] += list(answers == canvas.labels)
                 same[name] += list(answers == predict(model, images).argmax(-1))
 
     print(f"{len(crops)} digits; the padded net on the digits by themselves: {np.mean(crops):.1%}")
     table = []
     for name, (model, fcn) in nets.items():
-        found = verify(model, fcn)
-        row = {"net": name, "window, pixels": found.geometry["window"][0]}
+        verification = verify(model, fcn)
+        row = {"net": name, "window, pixels": verification.geometry["window"][0]}
         row["right at the nearest cell, %"] = round(100 * np.mean(right[name]), 1)
         row["as on the digit alone, %"] = round(100 * np.mean(same[name]), 1)
         row |= {
-            "error against crops": float(f"{found.crops_max_error:.2g}"),
+            "error against crops": float(f"{verification.crops_max_error:.2g}"),
             "time of a canvas, s": spread(seconds[name]),
         }
         table.append(row)

@@ -1,6 +1,6 @@
 """The tables of README and docs, made from `docs/records/`.
 
-    python docs/tables.py            says which pages differ from what the records give; exit code 1 where one does
+    python docs/tables.py            reports which pages differ from what the records give; exit code 1 where one does
     python docs/tables.py --write    brings them up to date
 
 A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is below.
@@ -15,14 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
-from record import Record, cell, deviation, read, table  # noqa: E402  # a script beside the benchmarks, not a package
+from record import Record, deviation, read, shown, table  # noqa: E402  # a script beside the benchmarks, not a package
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(?<=<!-- table: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
 def rows_of(*names: str) -> Callable[[], list[dict]]:
-    """The rows of these records, one behind the other."""
+    """The rows of these records, one after the other."""
     return lambda: [row for name in names for row in read(name).rows]
 
 
@@ -35,7 +35,7 @@ def training(record: Record) -> dict:
     """A training's row: what every record holds is added to it."""
     (row,) = record.rows
     accuracy = row["test accuracy, %"]
-    percent = ", ".join(f"{each:.2f}" for each in accuracy) if isinstance(accuracy, list) else cell(accuracy)
+    percent = ", ".join(f"{each:.2f}" for each in accuracy) if isinstance(accuracy, list) else shown(accuracy)
     return {
         "config": row["config"],
         "test accuracy, %": percent,
@@ -47,7 +47,7 @@ def training(record: Record) -> dict:
 
 
 def minutes(seconds: float | None) -> str:
-    """A duration as one says it."""
+    """A duration in words."""
     if seconds is None:
         return "not kept"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
@@ -118,11 +118,11 @@ TABLES = {
 
 def made(text: str) -> str:
     """A page's text with its tables as the records give them."""
-    return MARKED.sub(lambda found: f"{found[1]}{found[2]}{table(TABLES[found[1]]())}\n", text)
+    return MARKED.sub(lambda match: f"{match[1]}{match[2]}{table(TABLES[match[1]]())}\n", text)
 
 
 def main() -> None:
-    """Say which pages are old, or bring them up to date."""
+    """Report which pages are old, or bring them up to date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()

@@ -56,7 +56,7 @@ def test_jax_without_tensorflow_trains_and_resumes(tmp_path):
         "overrides = ['train.epochs=2', 'train.checkpoint_every_steps=5', 'train.patience=2', 'train.accumulate=2',\n"
         "    'train.ema=0.9', 'train.augment={mixup: 0.2, cutmix: 0.5}', 'model.mlpconvs.1.dropout=0.1',\n"
         "    'data.name=npz', 'data.dir=digits.npz', 'train.precision=bfloat16',\n"
-        "    'scene=null', 'train.batch_size=143']\n"
+        "    'canvas=null', 'train.batch_size=143']\n"
         "config = zoo.load_config('nin_digits', overrides)\n"
         "zoo.run(config, 'whole')\n"
         "keep = checkpoint.save\n"

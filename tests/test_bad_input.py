@@ -48,8 +48,8 @@ def test_a_refusal_names_what_was_received_and_what_is_accepted():
     ("override", "named"),
     [
         ("model.image_size=[8]", "model.image_size: received [8]"),
-        ("scene.size=[]", "scene.size: received []"),
-        ("scene.size=[1000000, 1000000]", "scene.size"),
+        ("canvas.size=[]", "canvas.size: received []"),
+        ("scene.size=[1000000, 1000000]", "canvas.size"),
         ("model.family={a: 1}", "model.family"),
         ("model.family=..a:b", "model.family"),
         ("model.family=os:path", "model.family"),
@@ -245,7 +245,7 @@ def test_a_header_that_lies_is_refused_before_anything_is_allocated(tmp_path):
         lying = archive.read("x.npy").replace(b"'shape': (10,), }" + b" " * 11, b"'shape': (1000000000000,), }")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("x.npy", lying)
-    assert "says it is (1000000000000,)" in refusal(archives.read_arrays, tmp_path / "b.npz", "data")
+    assert "claims to be (1000000000000,)" in refusal(archives.read_arrays, tmp_path / "b.npz", "data")
 
 
 def test_the_callers_settings_are_his_again_after_an_error_too():

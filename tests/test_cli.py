@@ -305,7 +305,7 @@ def test_another_backend_than_is_there_is_one_line(capsys, monkeypatch, model_fi
         if name == "torch" and importlib.util.find_spec("torch"):
             continue
         code, _, err = call(capsys, "predict", model_file, image_file)
-        assert code == 2 and err.startswith(f"zoo: KERAS_BACKEND: received {name!r}; accepted here: tensorflow")
+        assert code == 2 and err.startswith(f"zoo: KERAS_BACKEND: received {name!r}; accepted: tensorflow")
 
 
 @pytest.mark.extended

@@ -68,7 +68,7 @@ def test_a_class_that_falls_is_a_regression_though_the_others_make_up_for_it():
     assert answers(old, worse, labels, tolerance=0.25).regressions == ()
 
 
-OVERRIDES = ["data.name=npz", "train.epochs=1", "train.batch_size=20", "scene.count=4", "model.num_classes=3"]
+OVERRIDES = ["data.name=npz", "train.epochs=1", "train.batch_size=20", "canvas.count=4", "model.num_classes=3"]
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,20 @@ def test_overrides_reach_nested_keys_and_list_items():
     assert (config.train.epochs, config.model.mlpconvs[0].kernel, config.data.validation, config.seed) == (3, 5, 100, 7)
 
 
+def test_the_canvas_may_be_called_scene_as_in_version_1(tmp_path):
+    wanted = load_config("nin_digits", ["canvas={count: 9, size: [400, 400]}"])
+    path = tmp_path / "nin_digits.yaml"
+    path.write_text(find_config("nin_digits").read_text().replace("\ncanvas:", "\nscene:"))
+    for name in ("nin_digits", path):
+        for key in ("scene", "canvas"):
+            config = load_config(name, [f"{key}.count=9", f"{key}.size=[400, 400]"])
+            assert config == wanted and config.digest == wanted.digest
+            assert load_config(name, [f"{key}=null"]).canvas is None
+    path.write_text(path.read_text() + "canvas: null\n")
+    with pytest.raises(InputError, match="received scene and canvas; accepted: canvas alone"):
+        load_config(path)
+
+
 def test_an_override_may_write_numbers_as_python_does():
     assert load_config("nin_digits", ["train.optimizer.learning_rate=1e-3"]).train.optimizer.learning_rate == 1e-3
 
@@ -90,8 +104,8 @@ def test_different_configs_have_different_digests():
         ("data.validation=no", "data.validation", "False", "a value"),
         ("train.optimizer.learning_rate=true", "train.optimizer.learning_rate", "True", "a value"),
         ("train.epochs=2024-13-45", "train.epochs=2024-13-45", "'2024-13-45'", "YAML"),
-        ("scene.size=[70, 200]", "scene.size", "[70, 200]", "at least [80, 80]"),
-        ("model.image_size=32", "scene.size", "[200, 200]", "at least [320, 320]"),
+        ("canvas.size=[70, 200]", "canvas.size", "[70, 200]", "at least [80, 80]"),
+        ("model.image_size=32", "canvas.size", "[200, 200]", "at least [320, 320]"),
         ("train.freeze='stem('", "train.freeze", "'stem('", "regular expression"),
         ("name=a/b", "name", "'a/b'", "pattern"),
         ("epochs", "override", "'epochs'", "key.path=value"),

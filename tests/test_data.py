@@ -8,7 +8,7 @@ from data_sets import config, image_folder, npz, one_line, random_image, rows, w
 from PIL import Image
 
 from zoo.data import Split, load
-from zoo.data.splits import Part, hold_out
+from zoo.data.splits import Subset, hold_out
 from zoo.errors import InputError
 
 
@@ -52,7 +52,7 @@ def test_too_many_validation_images():
 
 def test_a_part_of_large_images_is_a_view():
     images = random_image(9, 2, 3, 1)
-    part = Part(images, np.array([8, 1, 4]))
+    part = Subset(images, np.array([8, 1, 4]))
     assert part.shape == (3, 2, 3, 1) and len(part) == 3 and part.dtype == np.uint8
     np.testing.assert_array_equal(part[np.array([2, 0])], images[[4, 8]])
     np.testing.assert_array_equal(part[1:], images[[1, 4]])

@@ -233,11 +233,11 @@ def test_names_of_either_unicode_form_are_one_class(tmp_path):
 
 def test_a_share_of_test_images_where_it_means_nothing(tmp_path):
     root = parts(tmp_path / "set")
-    with pytest.raises(InputError, match="data.test: received 0.5; accepted beside .*/test, which holds"):
+    with pytest.raises(InputError, match="data.test: received 0.5; accepted: none .* beside .*/test, which holds"):
         load(image_folder(root, test=0.5))
     # A stored config holds every key.
     assert len(load(image_folder(root, test=0.2)).test) == 12
-    with pytest.raises(InputError, match="data.test: received 0.5; accepted for data.name = digits: 0.2"):
+    with pytest.raises(InputError, match="data.test: received 0.5; accepted: 0.2 with data.name = digits"):
         load(config("digits", test=0.5))
 
 
@@ -264,7 +264,7 @@ def test_training_and_evaluation_tell_of_faults_and_keep_them(capsys, tmp_path):
     (root / "notes.txt").write_text("")
     overrides = [
         "data.name=image_folder", f"data.dir={root}", "model.num_classes=2", "model.channels=3", "train.epochs=1",
-        "train.batch_size=8", "scene.count=2", "scene.size=null", "model.image_size=[8, 8]",
+        "train.batch_size=8", "canvas.count=2", "canvas.size=null", "model.image_size=[8, 8]",
         "model.preprocess.mean=[0]", "model.preprocess.std=[255]",
     ]  # fmt: skip
     code, out, err = command(capsys, "train", "nin_digits", *overrides, "--workdir", tmp_path / "run")

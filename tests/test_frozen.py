@@ -47,7 +47,7 @@ def test_models_load_and_know_what_travelled_with_them(frozen):
 def test_a_finished_run_is_taken_as_finished_and_used(capsys, frozen):
     before = (frozen / "run" / "evaluation.json").read_bytes()
     code, out, err = command(capsys, "train", frozen / "tiny.yaml", "--workdir", frozen / "run")
-    assert code == 0 and "this run is finished" in out, out + err
+    assert code == 0 and "this run is finished" in out and "canvas accuracy 0% of 9 places" in out, out + err
     assert (frozen / "run" / "evaluation.json").read_bytes() == before
     code, out, err = command(capsys, "evaluate", frozen / "run")
     assert code == 0 and f"accuracy {json.loads(before)['accuracy']:.2%}" in out, out + err
@@ -60,6 +60,13 @@ def test_a_half_finished_run_goes_on(capfd, frozen):
     assert code == 0 and "resuming from step 6" in out, out + err
     there, here = (json.loads((frozen / each / "evaluation.json").read_text()) for each in ("run", "half_run"))
     assert there["data_fingerprint"] == here["data_fingerprint"] and abs(there["loss"] - here["loss"]) < 0.2
+    assert there["scene"]["n"] == here["canvas"]["n"] == 9 and "scene" not in here
+
+
+def test_a_run_that_did_not_begin_is_begun(capfd, frozen):
+    shutil.rmtree(frozen / "half_run" / "checkpoints")
+    code, out, err = command(capfd, "train", frozen / "tiny.yaml", "--workdir", frozen / "half_run", "canvas=null")
+    assert code == 0 and "test accuracy" in out and "resuming" not in out, out + err
 
 
 @pytest.mark.parametrize("kind", ["npy", "zarr"])

@@ -32,7 +32,7 @@ TOKENS = [
 ]  # fmt: skip
 OVERRIDES = [
     "train.epochs=3", "model.mlpconvs.0.kernel=5", "model.image_size=[9, 9]", "model.head={kind: pooled}", "seed=1",
-    "model.mlpconvs.1.filters=[8, 8]", "data.name=npz", "scene.size=[200, 200]", "model.mlpconvs.0.pool.size=2",
+    "model.mlpconvs.1.filters=[8, 8]", "data.name=npz", "canvas.size=[200, 200]", "model.mlpconvs.0.pool.size=2",
     "train.optimizer.learning_rate=1e-3", "model.preprocess={mean: [1], std: [2]}", "train.freeze=stem",
 ]  # fmt: skip
 

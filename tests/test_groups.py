@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from zoo.config import load_config
 from zoo.data import Split, load
-from zoo.data.folder import File, _draw_test
-from zoo.data.layout import Place
+from zoo.data.class_folders import ImageFile
+from zoo.data.folder import OpenedFile, _draw_test
 from zoo.data.splits import Records, hold_out
 from zoo.errors import InputError
 
@@ -75,7 +75,7 @@ def test_whole_specimens_meet_the_share_of_every_class(validation):
 
 def file(content, specimen=None, name="a"):
     digest = hashlib.sha256(str(content).encode()).hexdigest()
-    return File(Place(Path(name), 0, name, specimen), digest, np.dtype(np.uint8), (1, 1))
+    return OpenedFile(ImageFile(Path(name), 0, name, specimen), digest, np.dtype(np.uint8), (1, 1))
 
 
 @settings(max_examples=100, deadline=None)
@@ -107,8 +107,8 @@ def test_specimens_are_drawn_whole_by_their_names_alone(images, share):
             _draw_test(files, share)
         return
     train, test = _draw_test(files, share)
-    assert {each.place.specimen for each in test} == {name for name in names if drawn[name]}
-    assert {each.place.specimen for each in train} == {name for name in names if not drawn[name]}
+    assert {each.file.specimen for each in test} == {name for name in names if drawn[name]}
+    assert {each.file.specimen for each in train} == {name for name in names if not drawn[name]}
 
 
 def specimens(root, names=tuple("abcdefghijkl"), classes=("cat", "dog"), each=4):
@@ -180,7 +180,7 @@ def test_the_key_is_checked_before_anything_is_read():
     for pattern in ("(", "a{99999999999999999999}"):
         with pytest.raises(InputError, match=r"data.group: received .*accepted: a regular expression"):
             load_config("nin_digits", [f"data.group='{pattern}'"])
-    with pytest.raises(InputError, match="data.group: received 'a'; accepted for data.name = digits: null"):
+    with pytest.raises(InputError, match="data.group: received 'a'; accepted: null with data.name = digits"):
         load(config("digits", group="a"))
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import zoo
 from zoo.errors import InputError
-from zoo.network.moves import Border, Everywhere, Lattice, Pointwise, Repeat, Slide, Span, Unknown, move_from
+from zoo.network.moves import Border, Everywhere, Pointwise, Repeat, Slide, Unknown, move_from
 from zoo.network.network import Network
+from zoo.network.positions import Lattice, Span
 from zoo.network.program import Program
 
 SLIDES = st.builds(

@@ -178,7 +178,7 @@ def test_an_evaluation_is_never_written_into_the_data_that_it_reads(capsys, tmp_
     config.write_text(
         f"data: {{name: image_folder, dir: {root}, validation: 0}}\n"
         "model: {family: nin, num_classes: 2, image_size: [6, 5], channels: 3, mlpconvs: [{kernel: 3, filters: [4]}]}\n"
-        "train: {epochs: 1, batch_size: 8, optimizer: {name: sgd, learning_rate: 0.01}}\nscene: null\n"
+        "train: {epochs: 1, batch_size: 8, optimizer: {name: sgd, learning_rate: 0.01}}\ncanvas: null\n"
     )
     assert command(capsys, "train", config, "--workdir", tmp_path / "run")[0] == 0
     image = next(root.glob("*/*.png"))
@@ -223,7 +223,7 @@ def test_the_scores_of_a_link_lie_where_it_leads_to(place):
 
 def test_a_run_refused_before_its_first_checkpoint_is_nobodys(capsys, tmp_path):
     """What it made before does not lock its directory against the same command with the advised learning rate."""
-    overrides = ("scene=null", "train.epochs=1", "train.optimizer={name: sgd, learning_rate: 1.0e+38}")
+    overrides = ("canvas=null", "train.epochs=1", "train.optimizer={name: sgd, learning_rate: 1.0e+38}")
     code, _, err = command(capsys, "train", "nin_digits", *overrides, "--workdir", tmp_path / "run")
     assert code == 2 and "diverged" in err, err
     assert not (tmp_path / "run").exists()
@@ -231,10 +231,12 @@ def test_a_run_refused_before_its_first_checkpoint_is_nobodys(capsys, tmp_path):
 
 def test_what_a_user_put_beside_an_unbegun_run_is_kept(capsys, tmp_path):
     """Its config was written by a run that was refused before its first checkpoint; the weights are a user's."""
-    config = zoo.load_config("nin_digits", ["scene=null", "train.epochs=1"])
+    config = zoo.load_config("nin_digits", ["canvas=null", "train.epochs=1"])
     weights = tmp_path / "run" / "checkpoints" / "mine.h5"
     weights.parent.mkdir(parents=True)
     weights.write_text("mine")
     (tmp_path / "run" / "config.yaml").write_text(config.to_yaml())
-    code, _, err = command(capsys, "train", "nin_digits", "scene=null", "train.epochs=1", "--workdir", tmp_path / "run")
+    code, _, err = command(
+        capsys, "train", "nin_digits", "canvas=null", "train.epochs=1", "--workdir", tmp_path / "run"
+    )
     assert code == 2 and "holds files that are no run's" in err and weights.read_text() == "mine", err

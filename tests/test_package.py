@@ -33,7 +33,7 @@ def test_configs_and_catalogue_travel_in_the_wheel(installed):
 @pytest.mark.extended
 def test_it_trains_from_an_empty_directory(installed, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, "-m", "zoo", "train", "nin_digits", "train.epochs=1", "scene=null", "--workdir", "run"]
+    command = [sys.executable, "-m", "zoo", "train", "nin_digits", "train.epochs=1", "canvas=null", "--workdir", "run"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "evaluation.json").is_file()

@@ -16,10 +16,10 @@ from zoo import evaluation, model_files
 from zoo.card import Card, attach
 from zoo.config import Config
 from zoo.convert.conversion import convolutionalize
-from zoo.data import load
+from zoo.data import ImageForm, load
+from zoo.data.class_folders import ImageFile
 from zoo.data.faults import noted_since
-from zoo.data.folder import File, FolderImages, read_folder
-from zoo.data.layout import Place
+from zoo.data.folder import FolderImages, OpenedFile, read_folder
 from zoo.errors import InputError
 from zoo.pictures import Choice, Wanted, check_array, open_mask, read_picture, write_tiled
 from zoo.scanning.influence import influence
@@ -42,6 +42,8 @@ CONFIG = Config.model_validate(
         },
     }
 )
+
+FORM = ImageForm.of(CONFIG)
 
 # The notes of pictures, which `zoo.scan` tells as warnings.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -79,7 +81,9 @@ def ways(model, tmp_path_factory):
         return np.array([[influence(converted, path, (row, 7)).scores for row in range(0, SHAPE[0], 5)]])
 
     def folder(path):
-        return FolderImages([File(Place(path, 0, path.name), "0", np.dtype(np.uint8), SHAPE[:2])], CONFIG)[:1][0]
+        return FolderImages([OpenedFile(ImageFile(path, 0, path.name), "0", np.dtype(np.uint8), SHAPE[:2])], FORM)[:1][
+            0
+        ]
 
     yield {
         "scan": lambda path: np.array(scan(converted, path).scores),
@@ -234,8 +238,8 @@ def test_notes_of_a_training_are_counted(tmp_path):
             (tmp_path / part / name).mkdir(parents=True)
             for index in range(2):
                 Image.fromarray(RGB[index:, :, 0]).save(tmp_path / part / name / f"{part}{name}{index}.png")
-    config = CONFIG.model_copy(update={"data": CONFIG.data.model_copy(update={"dir": tmp_path})})
-    faults = [fault for fault in read_folder(config).faults if fault.kind == "note"]
+    data = CONFIG.data.model_copy(update={"dir": tmp_path})
+    faults = [fault for fault in read_folder(data, FORM, CONFIG.model.num_classes).faults if fault.kind == "note"]
     assert [str(fault) for fault in faults][0].startswith("8 images: is grey, repeated as red, green and blue: test/a/")
 
 

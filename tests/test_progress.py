@@ -3,7 +3,7 @@
 import io
 import sys
 
-from zoo.progress import say
+from zoo.progress import aligned, say
 
 
 def test_what_has_no_picture_is_escaped(capsys):
@@ -16,3 +16,13 @@ def test_an_ascii_stream_takes_every_text(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     say("Zürich, 血球")
     assert written.getvalue() == b"Z\\xfcrich, \\u8840\\u7403\n"
+
+
+def test_columns_stand_below_each_other_numbers_to_the_right_and_nothing_is_cut():
+    rows = [("class", "images", "note"), ("all", "1,000", "a" * 200), ("3", "7", ""), ("eel", "", "b")]
+    assert aligned(rows).split("\n") == [
+        "class  images  note",
+        f"all     1,000  {'a' * 200}",
+        "3           7",
+        "eel            b",
+    ]

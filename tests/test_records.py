@@ -99,7 +99,7 @@ def test_a_configs_header_has_the_accuracies_of_its_record(name):
     ],
 )
 def test_a_cell(value, shown):
-    assert record.cell(value) == shown
+    assert record.shown(value) == shown
 
 
 def test_spread_and_deviation_by_hand():

@@ -25,7 +25,7 @@ from zoo import files
 from zoo.cli import main
 from zoo.training import checkpoint, loop
 
-QUICK = "scene=null"
+QUICK = "canvas=null"
 PROCESS = [sys.executable, "-m", "zoo", *TRAIN_DIGITS, QUICK]
 
 

@@ -10,7 +10,9 @@ from conftest import command, train_digits
 
 import zoo
 from zoo.config import load_config
+from zoo.data import Split
 from zoo.errors import Diverged, InputError
+from zoo.evaluation import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +37,11 @@ def test_a_run_directory_holds_what_it_should(finished):
     names = {path.name for path in finished.iterdir()}
     assert {
         "model.keras", "config.yaml", "evaluation.json", "environment.json", "history.csv", "curves.png",
-        "confusion.png", "filters.png", "scene.png", "scene_input.png", "checkpoints", "tensorboard",
+        "confusion.png", "filters.png", "canvas.png", "canvas_input.png", "checkpoints", "tensorboard",
     } <= names  # fmt: skip
     report = json.loads((finished / "evaluation.json").read_text())
-    assert {"accuracy", "loss", "n", "per_class_accuracy", "protocol", "weights", "scene_accuracy"} <= set(report)
-    assert report["n"] == 360 and 0 <= report["scene_accuracy"] <= 1 and report["weights"] == "last"
+    assert {"accuracy", "loss", "n", "per_class_accuracy", "protocol", "weights", "canvas_accuracy"} <= set(report)
+    assert report["n"] == 360 and 0 <= report["canvas_accuracy"] <= 1 and report["weights"] == "last"
     assert np.array(report["confusion"]).sum() == 360
     with (finished / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -54,7 +56,7 @@ def test_changed_data_are_refused_and_a_refused_start_leaves_nothing(tmp_path):
     arrays = {"x_train": images, "y_train": np.arange(40) % 10, "x_test": images, "y_test": np.arange(40) % 10}
     np.savez(tmp_path / "data.npz", **arrays)
     common = ["data.name=npz", f"data.dir={tmp_path / 'data.npz'}", "train.epochs=1", "train.batch_size=20"]
-    config = load_config("nin_digits", [*common, "scene=null"])
+    config = load_config("nin_digits", [*common, "canvas=null"])
     folder = tmp_path / "run"
     with pytest.raises(InputError, match="accepted: 0 to 6"):
         zoo.run(load_config("nin_digits", [*common, "model.num_classes=7"]), folder)
@@ -69,7 +71,7 @@ def test_changed_data_are_refused_and_a_refused_start_leaves_nothing(tmp_path):
 
 def test_fine_tuning_keeps_the_backbone_and_saves_the_logits_alone(finished, tmp_path):
     """Another head on a run's weights, the first stage frozen; the saved model is not frozen."""
-    overrides = ["train.freeze=mlpconv1", "model.head={kind: pooled}", "train.epochs=1", "scene=null"]
+    overrides = ["train.freeze=mlpconv1", "model.head={kind: pooled}", "train.epochs=1", "canvas=null"]
     overrides.append(f"train.weights={finished}")
     tuned = zoo.run(load_config("nin_digits", overrides), tmp_path / "tuned")
     a, b = (zoo.load(folder) for folder in (finished, tuned.folder))
@@ -80,22 +82,22 @@ def test_fine_tuning_keeps_the_backbone_and_saves_the_logits_alone(finished, tmp
     assert b.trainable_weights and all(layer.trainable for layer in b.layers)
 
 
-def test_a_head_that_does_not_convert_leaves_the_scene_out(tmp_path, capsys):
+def test_a_head_that_does_not_convert_leaves_the_canvas_out(tmp_path, capsys):
     overrides = ["model.head={kind: pyramid, levels: [1, 2]}", "train.epochs=1"]
     result = zoo.run(load_config("nin_digits", overrides), tmp_path / "run")
-    assert "scene_accuracy" not in result.evaluation and "no scene: " in capsys.readouterr().out
-    assert not (tmp_path / "run" / "scene.png").exists()
+    assert "canvas_accuracy" not in result.evaluation and "no canvas: " in capsys.readouterr().out
+    assert not (tmp_path / "run" / "canvas.png").exists()
     assert zoo.run(load_config("nin_digits", overrides), tmp_path / "run").evaluation == result.evaluation
 
 
-def test_without_a_canvas_nothing_is_scanned_or_said_of_one(tmp_path, monkeypatch, capsys):
+def test_a_run_that_is_tried_on_no_large_image_says_nothing_of_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         sys.modules["zoo.experiment"], "convolutionalize", lambda model: pytest.fail("converted for nothing")
     )
-    result = zoo.run(load_config("nin_digits", ["train.epochs=1", "scene=null"]), tmp_path / "run")
-    assert not {"scene", "scene_accuracy"} & set(result.evaluation) and "scene" not in result.summary()
-    assert "scene" not in capsys.readouterr().out and not list((tmp_path / "run").glob("scene*"))
-    assert load_config(tmp_path / "run" / "config.yaml").scene is None
+    result = zoo.run(load_config("nin_digits", ["train.epochs=1", "canvas=null"]), tmp_path / "run")
+    assert not {"canvas", "canvas_accuracy"} & set(result.evaluation) and "canvas" not in result.summary()
+    assert "canvas" not in capsys.readouterr().out and not list((tmp_path / "run").glob("canvas*"))
+    assert load_config(tmp_path / "run" / "config.yaml").canvas is None
 
 
 def test_another_config_in_the_same_directory_is_refused(finished):
@@ -127,6 +129,29 @@ def test_a_diverging_learning_rate_stops_with_a_clear_line(tmp_path):
     with pytest.raises(InputError, match="the loss is .* by step .*, before the first checkpoint; try a lower .*rate"):
         zoo.run(config, tmp_path / "run")
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_a_validation_loss_alone_that_is_no_number_has_diverged_too(tmp_path, monkeypatch):
+    """As where the running averages of a normalisation blow up, but not the batches' own statistics."""
+    from zoo.training.batches import EvaluationBatches
+
+    item = EvaluationBatches.__getitem__
+    monkeypatch.setattr(EvaluationBatches, "__getitem__", lambda *at: (item(*at)[0], item(*at)[1] * np.nan))
+    config = load_config("nin_digits", ["train.epochs=1", "canvas=null"])
+    with pytest.raises(
+        InputError, match="training diverged in epoch 1: the validation loss is nan by step .*, before the first"
+    ):
+        zoo.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_whose_scores_overflow_has_diverged(tmp_path):
+    model = zoo.build("nin_digits")
+    for weight in model.trainable_weights:
+        weight.assign(weight * 1e20)
+    split = Split(np.full((3, 8, 8, 1), 255, np.uint8), np.arange(3))
+    with pytest.raises(InputError, match="not finite, as of a training that diverged"):
+        evaluate(model, split, tuple("0123456789"))
 
 
 def test_a_loss_that_diverges_late_leaves_the_model_and_the_history_before_it(tmp_path, monkeypatch):
@@ -167,7 +192,7 @@ def test_images_that_cannot_be_read_are_counted_and_named(capsys, tmp_path):
         (tmp_path / "set" / name).write_bytes(b"broken")
     arguments = [
         "train", "nin_digits", "data.name=image_folder", f"data.dir={tmp_path / 'set'}", "model.num_classes=2",
-        "train.epochs=1", "train.batch_size=4", "scene=null", "--workdir", tmp_path / "run",
+        "train.epochs=1", "train.batch_size=4", "canvas=null", "--workdir", tmp_path / "run",
     ]  # fmt: skip
     code, _, err = command(capsys, *arguments)
     line = err.splitlines()[-1]
@@ -198,8 +223,8 @@ def test_the_first_command_reaches_what_the_readme_says(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     report = json.loads((tmp_path / "digits" / "evaluation.json").read_text())
     assert report["n"] == 360 and report["accuracy"] >= 0.985
-    assert report["scene"]["n"] == 100 and report["scene_accuracy"] >= 0.95
-    assert str(tmp_path / "digits") in done.stdout and "scene.png" in done.stdout
+    assert report["canvas"]["n"] == 100 and report["canvas_accuracy"] >= 0.95
+    assert str(tmp_path / "digits") in done.stdout and "canvas.png" in done.stdout
 
 
 @pytest.mark.slow
@@ -209,7 +234,7 @@ def test_mnist_in_minutes(tfds_dir, tmp_path):
         pytest.skip("TFDS_DATA_DIR holds no mnist")
     report = zoo.run(load_config("nin_mnist_bn"), tmp_path / "mnist").evaluation
     assert report["n"] == 10_000 and report["accuracy"] >= 0.992
-    assert report["scene_accuracy"] >= 0.95 and report["scene"]["crops_accuracy"] >= 0.95
+    assert report["canvas_accuracy"] >= 0.95 and report["canvas"]["crops_accuracy"] >= 0.95
 
 
 @pytest.mark.parametrize(
@@ -226,7 +251,7 @@ def test_a_validation_loss_that_blew_up_is_diverged_and_goes_back_to_the_checkpo
 ):
     from zoo.training import loop
 
-    overrides = ["train.epochs=2", "train.batch_size=431", "data.validation=60", "scene=null"]
+    overrides = ["train.epochs=2", "train.batch_size=431", "data.validation=60", "canvas=null"]
     ends = []
 
     def explode(keeper, epoch, logs=None):
@@ -251,4 +276,4 @@ def test_a_huge_loss_is_no_end_before_the_last_epoch(tmp_path, monkeypatch):
 
     end = loop._Keeper.on_epoch_end
     monkeypatch.setattr(loop._Keeper, "on_epoch_end", large)
-    assert zoo.run(load_config("nin_digits", ["train.epochs=2", "scene=null"]), tmp_path / "run").evaluation
+    assert zoo.run(load_config("nin_digits", ["train.epochs=2", "canvas=null"]), tmp_path / "run").evaluation

@@ -1,4 +1,4 @@
-"""Zip archives (.keras, .npz) of unknown origin: what a member says of its size is seen before it is read."""
+"""Zip archives (.keras, .npz) of unknown origin: what a member claims of its size is checked before it is read."""
 
 import contextlib
 import lzma
@@ -26,7 +26,7 @@ _ENCRYPTED = 1
 
 @contextlib.contextmanager
 def opened(path: Path, what: str, kind: str) -> Iterator[zipfile.ZipFile]:
-    """An archive, whose directory has been checked; errors within begin with `what`, and say that it is not a `kind`.
+    """An archive, whose directory has been checked; errors within begin with `what`, and name the `kind` it is not.
 
     Raises:
         InputError: where it is no archive, is damaged, or has a member that is encrypted, or packed in a way that
@@ -69,7 +69,7 @@ def _check(member: zipfile.ZipInfo) -> None:
 
 
 def check_packing(archive: zipfile.ZipFile) -> None:
-    """See that no member says it is far larger than its packed form, as no weights are.
+    """Check that no member claims to be far larger than its packed form, as no weights are.
 
     Raises:
         InputError: naming the member.
@@ -78,7 +78,7 @@ def check_packing(archive: zipfile.ZipFile) -> None:
         if member.file_size > max(_MODEST, _SHRINKS * member.compress_size):
             sizes = f"{member.file_size:,} bytes packed in {member.compress_size:,}"
             name = quoted(member.filename)
-            raise InputError(f"member {name} says it has {sizes}; accepted: at most {_SHRINKS} times as many")
+            raise InputError(f"member {name} claims {sizes}; accepted: at most {_SHRINKS} times as many")
 
 
 def read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
@@ -99,7 +99,7 @@ def read_arrays(path: Path, what: str, names: Iterable[str] | None = None) -> di
     """The arrays of an .npz file, all or those of `names` that it has, none of them pickled.
 
     Raises:
-        InputError: beginning with `what`, where the file cannot be read, or a header says other than the file holds.
+        InputError: beginning with `what`, where the file cannot be read, or a header claims other than the file holds.
     """
     with opened(path, what, "readable .npz file") as archive:
         there = {name.removesuffix(".npy"): name for name in archive.namelist()}
@@ -121,7 +121,7 @@ def array_names(path: Path, what: str) -> list[str]:
 
 
 def _array(file: IO[bytes], size: int, name: str) -> np.ndarray:
-    """An array whose header says as many bytes as the `size` of its file leaves for it."""
+    """An array whose header claims as many bytes as the `size` of its file leaves for it."""
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -134,7 +134,7 @@ def _array(file: IO[bytes], size: int, name: str) -> np.ndarray:
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded: " + name)
     if not dtype.itemsize or math.prod(shape) * dtype.itemsize != left or min(shape, default=1) < 0:
-        said = f"says it is {shape} of {dtype}, but holds {left:,} bytes"
-        raise InputError(f"array {quoted(name)} {said}; accepted: numbers or text, as many as its header says")
+        claim = f"claims to be {shape} of {dtype}, but holds {left:,} bytes"
+        raise InputError(f"array {quoted(name)} {claim}; accepted: numbers or text, as many as its header claims")
     file.seek(0)
     return np.lib.format.read_array(file, allow_pickle=False)

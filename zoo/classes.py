@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable
 
-from zoo.errors import InputError, quoted
+from zoo.errors import InputError, quoted, refuse
 
 LONGEST = 255
 # Control characters, halves of characters (undecodable bytes of a file name), and breaks of lines and paragraphs.
@@ -28,7 +28,7 @@ def class_list(names: Iterable[str], source: str, count: int | None = None) -> t
     """
     composed = tuple(map(normal, names))
     if count is not None and len(composed) != count:
-        raise InputError(f"{source}: received {len(composed)} class names; accepted: {count}, one an output")
+        refuse(source, f"{len(composed)} class names", f"{count}, one an output")
     seen: set[str] = set()
     for index, name in enumerate(composed):
         if not any(unicodedata.category(letter)[0] not in "ZC" for letter in name):

@@ -13,11 +13,12 @@ from scipy.stats import binomtest
 
 from zoo import data, model_files
 from zoo.classes import normal
-from zoo.config import Config, load_config
-from zoo.data import Dataset, Fault
+from zoo.config import load_config
+from zoo.data import Dataset, Fault, ImageForm
 from zoo.errors import InputError
 from zoo.evaluation import predict
 from zoo.network.network import Network
+from zoo.progress import aligned
 
 CONFIDENCE = 0.95
 
@@ -62,29 +63,19 @@ class Comparison:
         return {**asdict(self), **own, "method": method}
 
     def table(self) -> str:
-        """A line for each class under one for all, in percent, and what the gate says."""
-        lines = [("class", "images", "old", "new", "difference", "95 % interval", "gained", "lost")]
+        """A line for each class under one for all, in percent, and the gate's verdict."""
+        rows = [("class", "images", "old", "new", "difference", "95 % interval", "gained", "lost")]
         for name, row in [("all", self.overall), *self.classes.items()]:
             if row is None:
-                lines.append((name, "0", *6 * ("",)))
+                rows.append((name, "0", *6 * ("",)))
                 continue
             interval = f"{row.low:+.2%} to {row.high:+.2%}"
             numbers = (f"{row.old:.2%}", f"{row.new:.2%}", f"{row.difference:+.2%}", interval)
-            lines.append((name, str(row.n), *numbers, str(row.gained), str(row.lost)))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        rows = [
-            "  ".join(
-                [
-                    line[0].ljust(widths[0]),
-                    *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)),
-                ]
-            )
-            for line in lines
-        ]
+            rows.append((name, str(row.n), *numbers, str(row.gained), str(row.lost)))
         verdict = "; ".join(self.regressions) or "none"
         return "\n".join(
             [
-                *(row.rstrip() for row in rows),
+                aligned(rows),
                 f"exact McNemar test over all images: p = {self.p_value:.2g}; the classes' intervals hold together",
                 f"regressions beyond {self.tolerance:.2%}: {verdict}",
             ]
@@ -133,7 +124,7 @@ def paired_interval(gained: int, lost: int, n: int, confidence: float) -> tuple[
     """The interval of the difference of two proportions measured on the same `n` items.
 
     Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on paired
-    data": Wald's interval after one item is added to each discordant cell.
+    data": Wald's interval after one item is added to each of the two counts of changes.
     """
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
@@ -143,39 +134,34 @@ def paired_interval(gained: int, lost: int, n: int, confidence: float) -> tuple[
 def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
     """Compare two models, each a run directory or a .keras file, on the test split of `new` (else of `old`).
 
-    A run's model sees the images at its own size, scaled or cropped as its config says; a .keras file's as the other
-    model's config says.
+    A run's model sees the images at its own size, scaled or cropped by its config; a .keras file's by the other model's
+    config.
 
     Raises:
         InputError: where neither is a run, the classes or the test sets differ, or the images do not fit a model.
     """
     models = [model_files.load(path) for path in (new, old)]
     _check_classes(*(tuple(map(normal, Network.of(model).class_names)) for model in models))
-    configs = [load_config(path / "config.yaml") if (path / "config.yaml").is_file() else None for path in (new, old)]
-    known = [config for config in configs if config is not None]
-    if not known:
+    configs = {path: load_config(path / "config.yaml") for path in (new, old) if (path / "config.yaml").is_file()}
+    if not configs:
         raise InputError(f"models {str(new)!r} and {str(old)!r}: are no runs; accepted: at least one run directory")
-    _check_test_sets(*(_test_set(path) for path, config in zip((new, old), configs, strict=True) if config))
-    views: dict[str, Dataset] = {}
+    recorded = {path: _test_fingerprint(path) for path in configs}
+    _check_test_sets(recorded)
+    source, *_ = configs.values()
+    datasets: dict[ImageForm, Dataset] = {}
     right = []
-    for path, config, model in zip((new, old), configs, models, strict=True):
-        view = _view(config or known[0], known[0])
-        dataset = views.get(view.to_yaml()) or data.load(view)
-        views[view.to_yaml()] = dataset
-        recorded = _test_set(path)[1] if config else dataset.test_fingerprint
-        if recorded != dataset.test_fingerprint:
+    for path, model in zip((new, old), models, strict=True):
+        form = ImageForm.of(configs.get(path, source))
+        if form not in datasets:
+            datasets[form] = data.read(source.data, form, source.model.num_classes, source.seed)
+        dataset = datasets[form]
+        if recorded.get(path, dataset.test_fingerprint) != dataset.test_fingerprint:
             raise InputError(f"run directory {str(path)!r}: the test images have changed since this run")
         right.append(_right(model, dataset, path))
     comparison = compare(right[1], right[0], dataset.test.labels, dataset.class_names, tolerance)
     # Each once: what is done to images of another size may differ between the models.
-    faults = dict.fromkeys(fault for each in views.values() for fault in each.faults)
+    faults = dict.fromkeys(fault for each in datasets.values() for fault in each.faults)
     return replace(comparison, faults=tuple(faults))
-
-
-def _view(config: Config, shared: Config) -> Config:
-    """The data of `shared`, prepared for the model of `config`."""
-    update = {"data": shared.data.model_copy(update={"resize": config.data.resize}), "model": config.model}
-    return shared.model_copy(update=update)
 
 
 def _right(model: keras.Model, dataset: Dataset, path: Path) -> np.ndarray:
@@ -197,16 +183,16 @@ def _check_classes(new: tuple[str, ...], old: tuple[str, ...]) -> None:
             )
 
 
-def _test_set(run: Path) -> tuple[Path, str]:
-    """A run, and the fingerprint of the test images that it was made for."""
+def _test_fingerprint(run: Path) -> str:
+    """The fingerprint of the test images that a run was made for."""
     path = run / "environment.json"
     try:
-        return run, json.loads(path.read_text(encoding="utf-8"))["test_fingerprint"]
+        return json.loads(path.read_text(encoding="utf-8"))["test_fingerprint"]
     except (OSError, ValueError, KeyError):
         raise InputError(f"{path}: names no test set; accepted in place of this run: its model.keras") from None
 
 
-def _check_test_sets(*runs: tuple[Path, str]) -> None:
-    if len({fingerprint for _, fingerprint in runs}) > 1:
-        names = " and ".join(f"{str(run)!r} ({fingerprint[:8]})" for run, fingerprint in runs)
+def _check_test_sets(recorded: dict[Path, str]) -> None:
+    if len({*recorded.values()}) > 1:
+        names = " and ".join(f"{str(run)!r} ({fingerprint[:8]})" for run, fingerprint in recorded.items())
         raise InputError(f"run directories {names}: were made for different test images; accepted: the same ones")

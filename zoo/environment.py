@@ -37,7 +37,7 @@ def describe_environment(dataset: Dataset) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's model, where Linux tells it, else its architecture."""
+    """The processor's model, where Linux names it, else its architecture."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

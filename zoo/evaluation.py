@@ -1,4 +1,4 @@
-"""What a model reaches: on test images, and on a large scene made of them."""
+"""What a model reaches: on test images, and on a large canvas made of them."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from zoo.data import Scene, Split
-from zoo.errors import InputError
+from zoo.data import Canvas, Split
+from zoo.errors import InputError, refuse
 from zoo.network.network import Network
 from zoo.pictures import Choice, fit_image
 from zoo.scanning.engines import check_scores
@@ -53,10 +53,8 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
         raise InputError(f"model: has {model.output_shape[-1]} outputs; accepted for this data: {len(class_names)}")
     logits = predict(model, split.images)
     if not np.isfinite(logits).all():
-        raise InputError(
-            f"model {model.name!r}: its scores on the test images are not finite; accepted: a model whose training did "
-            "not diverge"
-        )
+        received = "scores of the test images that are not finite, as of a training that diverged"
+        refuse(f"model {model.name!r}", received, "a model whose training did not; a lower learning rate may help")
     labels = np.asarray(split.labels)
     chosen = to_probabilities(logits, Network.of(model).outputs_are[0])[np.arange(len(labels)), labels]
     counts = confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
@@ -103,7 +101,7 @@ def predict_files(
     """Classify image files, one after another; those of another size than the model's are cropped or padded.
 
     Rows and columns are cut off or added about the centre. A model with one answer for an image of any size takes every
-    image whole. `choice` says which image of a file with several.
+    image whole. `choice`: which image of a file with several.
 
     Raises:
         InputError: for a file that cannot be read, or whose samples are of another type than those that the model was
@@ -112,13 +110,13 @@ def predict_files(
     """
     network = Network.of(model)
     network.check_one_output()
-    outputs, about = network.outputs_are[0], network.card
-    if len(model.output_shape) != 2 and about.pooling != "global":
+    outputs, known = network.outputs_are[0], network.card
+    if len(model.output_shape) != 2 and known.pooling != "global":
         raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
     if model.output_shape[-1] == 1 and outputs == "logits":
         raise InputError(f"model {model.name!r}: has a single output; accepted: one a class, or a single sigmoid")
-    size = None if about.pooling == "global" else about.image_size or network.built_size
-    fill = about.preprocess.mean if about.preprocess else 0
+    size = None if known.pooling == "global" else known.image_size or network.built_size
+    fill = known.preprocess.mean if known.preprocess else 0
     for path in paths:
         image, notes = read_pixels(model, path, choice)
         if size is not None and image.shape[:2] != size:
@@ -131,7 +129,7 @@ def predict_files(
 
 
 def _check_fit(network: Network, image: np.ndarray, path: Path) -> None:
-    """See that every layer of a model that leaves the size open takes the image."""
+    """Check that every layer of a model that leaves the size open takes the image."""
     try:
         network.shapes(image.shape[:2])
     except InputError as error:
@@ -139,7 +137,7 @@ def _check_fit(network: Network, image: np.ndarray, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class SceneEvaluation:
+class CanvasEvaluation:
     """A converted model on one large image, beside its source on the crops pasted there.
 
     `accuracy`: share of the `n` places whose nearest cell answers right; `crops_accuracy`: the source model on the
@@ -160,28 +158,28 @@ class SceneEvaluation:
 
 
 @own_settings()
-def evaluate_scene(
-    fcn: keras.Model, model: keras.Model, scene: Scene, crops: np.ndarray
-) -> tuple[SceneEvaluation, ScoreMap]:
-    """Scan a scene, and ask at each pasted image's place what the nearest cell says.
+def evaluate_canvas(
+    fcn: keras.Model, model: keras.Model, canvas: Canvas, crops: np.ndarray
+) -> tuple[CanvasEvaluation, ScoreMap]:
+    """Scan a canvas, and compare the nearest cell's answer at each pasted image with its label.
 
     Args:
         fcn: the converted model.
         model: its source.
-        scene: the large image, with boxes and labels.
+        canvas: the large image, with boxes and labels.
         crops: the images that were pasted, (n, h, w, C).
     """
-    scanned, scan_seconds = _second_call(lambda: scan(fcn, scene.image))
+    scanned, scan_seconds = _second_call(lambda: scan(fcn, canvas.image))
     logits, crops_seconds = _second_call(lambda: predict(model, crops))
     last = np.array(scanned.scores.shape[:2]) - 1
-    cells = np.clip([scanned.geometry.nearest_cell(*box) for box in scene.boxes], 0, last)
+    cells = np.clip([scanned.geometry.nearest_cell(*box) for box in canvas.boxes], 0, last)
     answers = scanned.scores[cells[:, 0], cells[:, 1]].argmax(-1)
     alone = logits.argmax(-1)
-    result = SceneEvaluation(
-        accuracy=float((answers == scene.labels).mean()),
-        crops_accuracy=float((alone == scene.labels).mean()),
+    result = CanvasEvaluation(
+        accuracy=float((answers == canvas.labels).mean()),
+        crops_accuracy=float((alone == canvas.labels).mean()),
         agreement=float((answers == alone).mean()),
-        n=len(scene.labels),
+        n=len(canvas.labels),
         scan_seconds=scan_seconds,
         crops_seconds=crops_seconds,
     )

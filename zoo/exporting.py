@@ -85,13 +85,13 @@ def outputs_of(path: Path, format: str) -> list[Output]:
     is_folder = format == "saved_model"
     if is_folder and path.is_dir() and any(path.iterdir()) and not (path / "saved_model.pb").exists():
         raise InputError(f"export path {str(path)!r}: exists already, with other files in it; accepted: a new path")
-    found = [Output(path, "export path", ending, is_folder)]
-    return [*found, Output(path.with_suffix(".bin"), "export path", owner=path)] if format == "openvino" else found
+    outputs = [Output(path, "export path", ending, is_folder)]
+    return [*outputs, Output(path.with_suffix(".bin"), "export path", owner=path)] if format == "openvino" else outputs
 
 
 @contextlib.contextmanager
 def _tensorflow_errors_as_os_errors(path: Path) -> Iterator[None]:
-    """TensorFlow tells of a full disk in errors of its own, which are no OSError."""
+    """TensorFlow reports a full disk in errors of its own, which are no OSError."""
     try:
         yield
     except Exception as error:

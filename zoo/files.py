@@ -1,12 +1,12 @@
 """The one writer: what is checked before work, temporary names and renames, what killed writers left, JSON.
 
-The rule for what is there already: an output says which command and inputs made it; the same command on the same inputs
-may replace it; anything else needs leave to overwrite, which is never leave to write over what the command reads.
+The rule for what is there already: an output names the command that made it, and from which inputs; the same command on
+the same inputs may replace it; anything else needs leave to overwrite, which is never leave to write over what the
+command reads.
 """
 
 import contextlib
 import errno
-import json
 import os
 import re
 import shutil
@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from zoo.errors import InputError
-from zoo.made_by import MadeBy, can_be_signed, key_of, maker_of, sign
+from zoo.made_by import MadeBy, can_be_signed, json_text, key_of, maker_of, sign
 
 _SPECIAL = {
     stat.S_ISCHR: "a device",
@@ -164,7 +164,7 @@ def _check_own(output: Output, made_by: MadeBy) -> None:
 
 
 def check_equal(path: str | Path, text: str, overwrite: bool = False, what: str = "output") -> None:
-    """Check that a file which cannot say what made it holds nothing else than what is to be written there.
+    """Check that a file which has no room for its maker holds nothing else than what is to be written there.
 
     Raises:
         InputError: where it holds something else, and may not be overwritten.
@@ -219,7 +219,7 @@ def replacing(path: str | Path, made_by: MadeBy | None = None) -> Iterator[Path]
 
     Args:
         path: what to replace.
-        made_by: what made it, which it is made to say.
+        made_by: what made it, written into it.
 
     Raises:
         InputError: where `path` is a folder and a file was written, lies below a file, or another process writes it.
@@ -332,5 +332,5 @@ def sweep(folder: Path, names: str) -> None:
 def write_json(path: str | Path, content: Any, made_by: MadeBy | None = None) -> Path:
     """Write a JSON file, whole or not at all."""
     with replacing(path, made_by) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(content), encoding="utf-8")
     return Path(path)

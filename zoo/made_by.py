@@ -1,6 +1,6 @@
 """Which command made a file, and from what: written into the file, where its format has room for text, and read there.
 
-The place is each format's own: the comment of a zip archive (.keras, .npz, and an empty one behind a .tflite), a text
+The place is each format's own: the comment of a zip archive (.keras, .npz, and an empty one after a .tflite), a text
 chunk of a PNG, the Software tag of a TIFF, a second array in a .npy file, the attributes of a Zarr array, a key of a
 JSON object, a comment at the end of HTML and XML, an entry of ONNX's `metadata_props`, a file in a SavedModel's
 `assets.extra`. Lists of boxes (.csv, .json) have none.
@@ -35,7 +35,7 @@ _ZARR = "zarr.json"
 class MadeBy:
     """A command with what it read and was asked for, each by a key of its content (see `key_of`).
 
-    `beside`: keys of files that belong to this one, by their names; they do not tell one maker from another.
+    `beside`: keys of files that belong to this one, by their names; they do not distinguish one maker from another.
     """
 
     command: str
@@ -64,28 +64,28 @@ def key_of(path: str | Path) -> str:
     Raises:
         InputError: for a device or a pipe.
     """
-    path, found = Path(path), hashlib.blake2b(digest_size=16)
+    path, digest = Path(path), hashlib.blake2b(digest_size=16)
     if path.exists() and not (path.is_dir() or path.is_file()):
         raise InputError(f"{path}: is a device or a pipe; accepted: a file or a folder")
     if path.is_dir():
         for file in sorted(each for each in path.rglob("*") if each.is_file()):
-            about = file.stat()
-            found.update(f"{file.relative_to(path)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "replace"))
-    elif (about := path.stat()).st_size > _HASHED:
-        found.update(f"{about.st_size}\0{about.st_mtime_ns}".encode())
+            stat = file.stat()
+            digest.update(f"{file.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "replace"))
+    elif (stat := path.stat()).st_size > _HASHED:
+        digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}".encode())
     else:
         with path.open("rb") as file:
             while block := file.read(2**20):
-                found.update(block)
-    return found.hexdigest()
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def sign(path: Path, made_by: MadeBy) -> None:
     """Write into a file, a Zarr array or a SavedModel which command made it; nothing where its format has no room."""
     if path.is_dir() and (path / _ZARR).is_file():
-        about = json.loads((path / _ZARR).read_text(encoding="utf-8"))
-        about.setdefault("attributes", {})[_KEY] = made_by.to_dict()
-        (path / _ZARR).write_text(json.dumps(about, indent=2), encoding="utf-8")
+        metadata = json.loads((path / _ZARR).read_text(encoding="utf-8"))
+        metadata.setdefault("attributes", {})[_KEY] = made_by.to_dict()
+        (path / _ZARR).write_text(json_text(metadata), encoding="utf-8")
     elif path.is_dir():
         (path / _FOLDER_FILE).parent.mkdir(exist_ok=True)
         (path / _FOLDER_FILE).write_text(_text(made_by), encoding="utf-8")
@@ -94,7 +94,7 @@ def sign(path: Path, made_by: MadeBy) -> None:
 
 
 def maker_of(path: Path) -> MadeBy | None:
-    """Which command made a file, a Zarr array or a SavedModel; None where it does not say."""
+    """Which command made a file, a Zarr array or a SavedModel; None where it names none."""
     # What is there may be anything, damaged too.
     with contextlib.suppress(Exception):
         if path.is_dir() and (path / _ZARR).is_file():
@@ -109,6 +109,11 @@ def maker_of(path: Path) -> MadeBy | None:
 def can_be_signed(path: Path) -> bool:
     """Whether the format of the file that lies there has room for a maker."""
     return path.is_dir() or _kind(path) is not None
+
+
+def json_text(content: Any) -> str:
+    """What a JSON file of ours holds; `zoo.files.write_json` writes it."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def _text(made_by: MadeBy) -> str:
@@ -179,7 +184,7 @@ def _read_tiff(path: Path) -> str:
 
 def _sign_json(path: Path, text: str) -> None:
     content = {**json.loads(path.read_text(encoding="utf-8")), _KEY: json.loads(text)}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 def _read_json(path: Path) -> str:
@@ -197,7 +202,7 @@ def _read_markup(path: Path) -> str:
 
 
 def _sign_onnx(path: Path, text: str) -> None:
-    """Append an entry of `metadata_props`: what is behind a protocol buffer is merged into it."""
+    """Append an entry of `metadata_props`: what comes after a protocol buffer is merged into it."""
     import onnx
 
     entry = onnx.StringStringEntryProto(key=_KEY, value=text)
@@ -220,7 +225,7 @@ def _tail(path: Path) -> str:
 
 
 def _after(tail: str, mark: str) -> str:
-    """The first JSON object behind the last `mark`; it is all ASCII."""
+    """The first JSON object after the last `mark`; it is all ASCII."""
     begin = tail.index("{", tail.rindex(mark))
     return tail[begin : json.JSONDecoder().raw_decode(tail, begin)[1]]
 

@@ -51,10 +51,10 @@ def file_of(path: str | Path) -> Path:
     path = Path(path)
     try:
         file = path / "model.keras" if path.is_dir() else path
-        found = file.is_file()
+        exists = file.is_file()
     except OSError as error:
         raise InputError(f"model {str(path)!r}: {error.strerror}") from None
-    if not found:
+    if not exists:
         what = f"{str(path)!r}: no such file" if file == path else f"run directory {str(path)!r}: has no model.keras"
         raise InputError(f"model {what}; accepted: a .keras or .h5 file, or a run directory")
     return file
@@ -86,9 +86,9 @@ def load(path: str | Path) -> keras.Model:
         weights = [member.file_size for member in archive.infolist() if member.filename.startswith("model.weights.")]
         parts = list(parts_of(config))
         if (numbers := sum(map(kernel_size, parts))) > sum(weights):
-            raise InputError(f"config.json tells of {numbers:,} weights, for which {sum(weights):,} bytes are too few")
+            raise InputError(f"config.json names {numbers:,} weights, for which {sum(weights):,} bytes are too few")
     try:
-        about = Card.model_validate_json(text)
+        member = Card.model_validate_json(text)
     except ValidationError as error:
         why = one_line(error, None)
         raise InputError(f"{what}: its {_MEMBER} is of another version, or damaged ({why})") from None
@@ -97,6 +97,6 @@ def load(path: str | Path) -> keras.Model:
     except Exception as error:  # Keras raises whatever its layers do with settings that are not theirs
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{what}: {own_code(parts) or f'Keras cannot read it: {cause}'}") from None
-    if about.class_names and len(model.outputs) == 1:
-        class_list(about.class_names, f"{what}: {_MEMBER}", max(int(model.output_shape[-1] or 0), 1))
-    return attach(model, about)
+    if member.class_names and len(model.outputs) == 1:
+        class_list(member.class_names, f"{what}: {_MEMBER}", max(int(model.outputs[0].shape[-1] or 0), 1))
+    return attach(model, member)

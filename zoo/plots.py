@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -14,7 +14,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from zoo.data import Scene
+from zoo.data import Canvas
 from zoo.errors import InputError, shortened
 from zoo.files import replacing
 from zoo.made_by import MadeBy
@@ -129,56 +129,10 @@ def filters(model: keras.Model, path: Path) -> Path:
 
 
 @_own_style()
-def filter_matches(
-    kernels: list[np.ndarray],
-    similarities: dict[tuple[int, int], np.ndarray],
-    matches: dict[tuple[int, int], np.ndarray],
-    random: dict[str, np.ndarray],
-    seeds: Sequence[int],
-    path: Path,
-) -> Path:
-    """The first run's filters, from the best to the least matched, each above its match in every other run.
-
-    Beside them the distribution of the similarities of all pairs of runs, and of `random` filters under their names.
-    """
-    others = range(1, len(kernels))
-    agreement = np.mean([similarities[0, other] for other in others], axis=0)
-    order = np.argsort(agreement)[::-1]
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), 16)).round().astype(int))]
-    rows, columns = len(kernels), len(chosen)
-    figure = Figure(figsize=(0.62 * columns + 4.6, max(0.85 * rows + 0.6, 2.6)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(0.62 * columns + 0.6, 4))
-    axes = left.subplots(rows, columns, squeeze=False)
-    for row, kernel in enumerate(kernels):
-        shown = _visible(kernel)
-        for column, index in enumerate(chosen):
-            axis = axes[row, column]
-            picture = shown[..., index if row == 0 else matches[0, row][index]]
-            axis.imshow(picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            if row:
-                axis.set_xlabel(f"{similarities[0, row][index]:.2f}", fontsize=7, labelpad=1)
-        axes[row, 0].set_ylabel(f"seed {seeds[row]}", fontsize=8)
-    left.suptitle(f"filters of seed {seeds[0]} and what they match, from best to least; cosine similarity", fontsize=9)
-    axis = right.subplots()
-    values = {"between seeds": np.concatenate([each for (i, j), each in similarities.items() if i < j]), **random}
-    bins = np.linspace(min(each.min() for each in values.values()), 1, 31)
-    for name, each in values.items():
-        weights = np.full(len(each), 1 / len(each))
-        label = f"{name}: mean {each.mean():.3f}"
-        axis.hist(
-            each, bins, weights=weights, histtype="stepfilled" if name == "between seeds" else "step", label=label
-        )
-    axis.set(xlabel="cosine similarity of matched filters", ylabel="share")
-    axis.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return _write(figure, path)
-
-
-@_own_style()
-def overlay(summary: Summary, path: Path, scene: Scene | None = None) -> Path:
+def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
-    With a `scene`, each pasted image's place is framed: white where the nearest cell is right, red with the true
+    With a `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true
     class's name where it is wrong.
     """
     score_map, class_index = summary.score_map, summary.class_index
@@ -188,8 +142,8 @@ def overlay(summary: Summary, path: Path, scene: Scene | None = None) -> Path:
     bottom, right = (side * summary.factor - 0.5 for side in summary.picture.shape[:2])
     axis.imshow(summary.picture, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    if scene is not None:
-        _frames(axis, score_map, scene)
+    if canvas is not None:
+        _frames(axis, score_map, canvas)
     shown = np.flatnonzero(summary.wins) if class_index is None else [class_index]
     colours = palette(len(score_map.class_names))
     names = [shortened(name, _LONGEST_NAME) for name in score_map.class_names]
@@ -265,9 +219,9 @@ def _extent(box: Box) -> tuple[float, float, float, float]:
     return left - 0.5, right - 0.5, bottom - 0.5, top - 0.5
 
 
-def _frames(axis: Axes, score_map: ScoreMap, scene: Scene) -> None:
+def _frames(axis: Axes, score_map: ScoreMap, canvas: Canvas) -> None:
     last = np.array(score_map.scores.shape[:2]) - 1
-    for box, label in zip(scene.boxes, scene.labels, strict=True):
+    for box, label in zip(canvas.boxes, canvas.labels, strict=True):
         row, column = np.clip(score_map.geometry.nearest_cell(*box), 0, last)
         right = score_map.scores[row, column].argmax() == label
         top, left, bottom, end = box

@@ -1,4 +1,4 @@
-"""The settings of Keras and the random states that are the caller's: ours while we work, the caller's again behind."""
+"""The settings of Keras and the random states that are the caller's: ours while we work, the caller's again after."""
 
 import contextlib
 import random
@@ -13,7 +13,7 @@ from keras import config
 def keras_defaults() -> Iterator[None]:
     """Keras as it comes: float32 layers, channels last, epsilon 1e-7; at the end, as it was before.
 
-    What a model computes in, and how its images lie, is said by its own config and its file alone.
+    What a model computes in, and how its images lie, is decided by its own config and its file alone.
     """
     before = config.dtype_policy(), config.floatx(), config.epsilon(), config.image_data_format()
     limits = config.max_epochs(), config.max_steps_per_epoch()

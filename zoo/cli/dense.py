@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from zoo.cli.start import FILE, OVERWRITE, quiet_start, zoo
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 from zoo.files import Output, check_outputs, remove, write_json, writing
 from zoo.made_by import MadeBy, key_of, maker_of
 from zoo.progress import say
@@ -52,7 +52,7 @@ def convert(
         from zoo.network.network import Network
     if length is not None:
         if image_size is not None:
-            raise InputError(f"length: received {length} and image_size {image_size}; accepted: one of the two")
+            refuse("length", f"{length} and image_size {image_size}", "one of the two")
         image_size = (length,)
     report_file = output.with_suffix(".verification.json")
     outputs = [Output(output, "model file", ".keras"), Output(report_file, "report")]

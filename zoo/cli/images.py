@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from zoo.cli.start import FILE, OVERWRITE, say_notes, which_picture, zoo
+from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
-from zoo.progress import say
 
 
 @zoo.command(

@@ -26,7 +26,7 @@ class _Cell(click.ParamType):
 
 @zoo.command(
     short_help="Draw a run's pictures anew, or what one cell looks at.",
-    epilog="Example: zoo plot runs/quick --cell 20,30 --image runs/quick/scene_input.png",
+    epilog="Example: zoo plot runs/quick --cell 20,30 --image runs/quick/canvas_input.png",
 )
 @click.argument("model", type=FILE)
 @click.option("--cell", type=_Cell(), help="Row and column, from 0, in the grid that `zoo scan` makes of IMAGE.")

@@ -14,7 +14,7 @@ from zoo.progress import say
 
 @zoo.command(
     short_help="Score a list of boxes in an image.",
-    epilog="Example: zoo regions runs/quick runs/quick/scene_input.png boxes.csv -o scores.csv",
+    epilog="Example: zoo regions runs/quick runs/quick/canvas_input.png boxes.csv -o scores.csv",
 )
 @click.argument("model", type=FILE)
 @click.argument("image", type=FILE)

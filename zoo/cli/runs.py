@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, which_picture, zoo
-from zoo.errors import InputError, listing
+from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
+from zoo.progress import aligned, say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
-
-if TYPE_CHECKING:
-    from zoo.pictures import Choice
-from zoo.progress import say
 
 
 @zoo.command(
-    short_help="Train, evaluate, convert, scan a scene, draw.",
+    short_help="Train, evaluate, convert, scan a canvas, draw.",
     epilog="Example: zoo train nin_mnist_bn train.epochs=2 --workdir runs/quick",
 )
 @click.argument("arguments", nargs=-1, metavar="CONFIG [KEY=VALUE]...")
@@ -30,12 +27,11 @@ from zoo.progress import say
 @click.option("--fresh", is_flag=True, help="Train anew in a numbered directory, where the run exists already.")
 @click.option("--seeds", metavar="SEEDS", help="Train once for each of 0-4, or of 0,2,5, in one directory a seed.")
 def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: str | None) -> None:
-    """Train CONFIG, evaluate it, convert its head, scan a scene, draw pictures.
+    """Train CONFIG, evaluate it, convert its head, scan a canvas, draw pictures.
 
     The same command goes on where an unfinished run stopped. Options, CONFIG and overrides stand in any order.
 
-    With --seeds, the run directory holds one for each seed, seeds.json (mean and standard deviation) and
-    filters_match.png: how the first layer's filters of the runs match each other.
+    With --seeds, the run directory holds one for each seed, and seeds.json: mean and standard deviation.
     """
     from zoo.config import load_config
 
@@ -60,14 +56,14 @@ def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:
     """Seeds from `0-4` or `0,2,5`, in order, each once."""
-    found: set[int] = set()
+    seeds: set[int] = set()
     for part in text.split(","):
         bounds = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         first, last = (int(bounds[1]), int(bounds[2] or bounds[1])) if bounds else (1, 0)
         if not 0 <= last - first < 1000:
-            raise InputError(f"--seeds: received {text!r}; accepted: such as 0-4, 0,2,5 or 0-2,7")
-        found |= set(range(first, last + 1))
-    return tuple(sorted(found))
+            refuse("--seeds", quoted(text), "such as 0-4, 0,2,5 or 0-2,7")
+        seeds |= set(range(first, last + 1))
+    return tuple(sorted(seeds))
 
 
 @zoo.command(
@@ -112,8 +108,8 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
             say(str(fault))
         result = measure(model, dataset.test, dataset.class_names)
         say(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
-        for name, accuracy in result.per_class_accuracy.items():
-            say(f"  {name:<20} {'no images' if accuracy is None else f'{accuracy:.2%}'}")
+        classes = result.per_class_accuracy.items()
+        say(aligned([(f"  {name}", "no images" if share is None else f"{share:.2%}") for name, share in classes]))
         write({**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
 
 
@@ -134,8 +130,10 @@ def _data_of(run: Path) -> list[Path]:
     """The file or folder of a run's data, if it has one of its own; tensorflow-datasets share theirs."""
     if not (run / "config.yaml").is_file():
         return []
+    from zoo.data import READERS
+
     data = run_config(run).data
-    return [data.dir] if data.dir is not None and data.name in ("npz", "image_folder") and data.dir.exists() else []
+    return [data.dir] if data.dir is not None and data.name in READERS and data.dir.exists() else []
 
 
 @contextlib.contextmanager
@@ -163,7 +161,7 @@ def _report(
 def predict(model: Path, images: tuple[Path, ...], top: int, choice: "Choice") -> None:
     """Print the likeliest classes of each IMAGE with their probabilities.
 
-    An image of another size than the model's is cropped or padded about its centre, never scaled, and a line says so.
+    An image of another size than the model's is cropped or padded about its centre, never scaled, with a note.
     A model converted with --pooling global takes every image whole.
     """
     with quiet_start():

@@ -58,7 +58,7 @@ def _scan_options(command: Callable) -> Callable:
 
 @zoo.command(
     short_help="Slide a model over large images.",
-    epilog="Example: zoo scan fcn.keras runs/quick/scene_input.png -o scanned",
+    epilog="Example: zoo scan fcn.keras runs/quick/canvas_input.png -o scanned",
 )
 @click.argument("model", type=FILE)
 @click.argument("images", type=FILE, metavar="IMAGE...", nargs=-1, required=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from zoo.errors import InputError, Interrupted, printable, shortened
+from zoo.errors import InputError, Interrupted, printable, quoted, refuse, shortened
 from zoo.progress import say, silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
@@ -64,17 +64,17 @@ def which_picture(command: Callable) -> Callable:
 
         return command(choice=Choice(page, series, level), **others)
 
-    for option, default, about in (
+    for option, default, text in (
         ("--level", 0, "Which level of a pyramid; 0 is the full image."),
         ("--series", None, "Which image of a file with several, such as OME-TIFF."),
         ("--page", None, "Which page of a TIFF, or plane of its series."),
     ):
-        chosen = click.option(option, type=int, default=default, help=about)(chosen)
+        chosen = click.option(option, type=int, default=default, help=text)(chosen)
     return chosen
 
 
 def say_notes(image: Path, notes: Sequence[str]) -> None:
-    """Tell the user what was noted while a picture was read."""
+    """Print what was noted while a picture was read."""
     for note in notes:
         say(f"note: {image} {note}")
 
@@ -85,7 +85,7 @@ def quiet_start() -> Iterator[None]:
     backend = os.environ.get("KERAS_BACKEND")
     if backend and (backend not in _BACKENDS or importlib.util.find_spec(backend) is None):
         there = ", ".join(name for name in _BACKENDS if importlib.util.find_spec(name))
-        raise InputError(f"KERAS_BACKEND: received {backend!r}; accepted here: {there}")
+        refuse("KERAS_BACKEND", quoted(backend), f"{there}, which are installed here")
     with _interruptible(), _hidden_log():
         yield
         # Keras reads and writes models with TensorFlow at hand where it is installed, under any backend.

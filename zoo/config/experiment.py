@@ -1,4 +1,4 @@
-"""The schema of one experiment: data, model, recipe, and the scene it is tried on."""
+"""The schema of one experiment: data, model, recipe, and the canvas it is tried on."""
 
 import hashlib
 import math
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from zoo.models.architecture import LARGEST_MAP
 from zoo.models.families import ModelConfig
-from zoo.schema import FIRST_FORM, LARGEST, Added, Positive, Rate, Schema, Size, in_bytes, problem
+from zoo.schema import FIRST_FORM, LARGEST, Added, Positive, Rate, Renamed, Schema, Size, in_bytes, problem
 
 CONFIG_VERSION = 1
 # Samples of the canvas that a run is tried on.
@@ -155,13 +155,13 @@ class TrainConfig(Schema):
         return self
 
 
-def scene_grid(count: int) -> tuple[int, int]:
-    """Rows and columns of cells for `count` pasted images, as square as it goes."""
+def canvas_grid(count: int) -> tuple[int, int]:
+    """Rows and columns of a grid for `count` pasted images, as square as it goes."""
     columns = math.ceil(math.sqrt(count))
     return math.ceil(count / columns), columns
 
 
-class SceneConfig(Schema):
+class CanvasConfig(Schema):
     """The large image that a finished run is tried on: `count` test images at random places of a canvas.
 
     `size`: [height, width] of the canvas; null: twice the training size for each image, in a square arrangement.
@@ -172,7 +172,7 @@ class SceneConfig(Schema):
 
 
 class Config(Schema):
-    """One experiment; with `scene: null` a finished run is not tried on a large image."""
+    """One experiment; with `canvas: null` a finished run is not tried on a large image."""
 
     version: Literal[1] = CONFIG_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -180,26 +180,26 @@ class Config(Schema):
     data: DataConfig
     model: SerializeAsAny[ModelConfig]
     train: TrainConfig
-    scene: SceneConfig | None = SceneConfig()
+    canvas: Annotated[CanvasConfig | None, Renamed("scene")] = CanvasConfig()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
         if self.model.image_size is None:
             text = "received null; training needs [height, width]"
             raise problem(text, "model.image_size")
-        if self.scene and self.scene.size:
-            grid = scene_grid(self.scene.count)
+        if self.canvas and self.canvas.size:
+            grid = canvas_grid(self.canvas.count)
             least = [side * cells for side, cells in zip(self.model.image_size, grid, strict=True)]
-            if any(side < need for side, need in zip(self.scene.size, least, strict=True)):
+            if any(side < need for side, need in zip(self.canvas.size, least, strict=True)):
                 height, width = self.model.image_size
                 text = (
-                    f"received {list(self.scene.size)}; accepted for {self.scene.count} images of {height} x {width}: "
-                    f"at least {least}, or null"
+                    f"received {list(self.canvas.size)}; accepted: at least {least}, or null, for {self.canvas.count} "
+                    f"images of {height} x {width}"
                 )
-                raise problem(text, "scene.size")
-            if math.prod(self.scene.size) * self.model.channels > _LARGEST_CANVAS:
-                text = f"received {list(self.scene.size)}; accepted: at most {_LARGEST_CANVAS:,} samples"
-                raise problem(text, "scene.size")
+                raise problem(text, "canvas.size")
+            if math.prod(self.canvas.size) * self.model.channels > _LARGEST_CANVAS:
+                text = f"received {list(self.canvas.size)}; accepted: at most {_LARGEST_CANVAS:,} samples"
+                raise problem(text, "canvas.size")
         batch = self.model.largest_map * self.train.batch_size
         if batch > LARGEST_MAP and not self.train.distribute:
             text = (
@@ -218,12 +218,11 @@ class Config(Schema):
                     raise problem(text, f"model.{key}")
         return self
 
-    def to_yaml(self) -> str:
-        """The resolved config; loading it gives an equal `Config`."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    def to_yaml(self, form: str | None = None) -> str:
+        """The resolved config; loading it gives an equal `Config`. `form`: see `FIRST_FORM`."""
+        return yaml.safe_dump(self.model_dump(mode="json", context=form), sort_keys=False, allow_unicode=True)
 
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits that differ between different resolved configs, and are the same in all versions."""
-        text = yaml.safe_dump(self.model_dump(mode="json", context=FIRST_FORM), sort_keys=False, allow_unicode=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return hashlib.sha256(self.to_yaml(FIRST_FORM).encode()).hexdigest()[:8]

@@ -20,9 +20,10 @@ from zoo.errors import InputError
 from zoo.network.geometry import Geometry
 from zoo.network.graph import Step
 from zoo.network.marks import mark_name
-from zoo.network.moves import Border, Cells, Slide
+from zoo.network.moves import Border, Slide
 from zoo.network.network import Network
 from zoo.network.outputs import scores_before
+from zoo.network.positions import Cells
 from zoo.network.program import Instruction, Ints, Program
 from zoo.scores import relative_error
 

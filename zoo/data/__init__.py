@@ -1,7 +1,9 @@
-"""Data: tensorflow-datasets, image folders, .npz files and the bundled digits; single images; scenes.
+"""Data: tensorflow-datasets, image folders, .npz files and the bundled digits; single images; canvases.
 
 Nothing here needs Keras, and only sets of tensorflow-datasets need TensorFlow, which is imported when they are read.
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -9,47 +11,64 @@ from zoo.config import Config
 from zoo.config.experiment import DataConfig
 from zoo.data import arrays, folder, tfds
 from zoo.data.audit import audit, empty_classes, leaks
+from zoo.data.canvas import Canvas as Canvas
+from zoo.data.canvas import make_canvas as make_canvas
 from zoo.data.faults import Fault as Fault
-from zoo.data.scenes import Scene as Scene
-from zoo.data.scenes import make_scene as make_scene
+from zoo.data.form import ImageForm as ImageForm
 from zoo.data.splits import Dataset as Dataset
+from zoo.data.splits import Reader, hold_out
 from zoo.data.splits import Split as Split
-from zoo.data.splits import hold_out
-from zoo.errors import InputError
+from zoo.errors import InputError, quoted, refuse
 from zoo.pictures import fit_image as fit_image
 from zoo.pictures import read_image as read_image
 
-_READERS = {"digits": arrays.read_digits, "npz": arrays.read_npz, "image_folder": folder.read_folder}
+# What reads each source, by data.name; any other name is a set of tensorflow-datasets.
+READERS: dict[str, Reader] = {
+    "digits": arrays.read_digits,
+    "npz": arrays.read_npz,
+    "image_folder": folder.read_folder,
+}
 
 
 def load(config: Config) -> Dataset:
-    """Read the data set that a config names, at its model's image size and channels.
+    """Read the data set that an experiment names, in the form that its model takes; see `read`."""
+    return read(config.data, ImageForm.of(config), config.model.num_classes, config.seed)
 
-    Images of another size are cropped or padded in the centre, with `data.resize` scaled (see `fit_image`).
-    Validation images are those of the set's own part, else carved from the training images by `config.seed`; the test
-    split depends on no seed. What the user may not mean is told in `Dataset.faults`; the images are used as they are.
+
+def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Dataset:
+    """Read a data set.
+
+    Images of another size are cropped or padded in the centre, or scaled where the form asks for it (see `fit_image`).
+    Validation images are those of the set's own part, else carved from the training images; the test split depends on
+    no seed. What the user may not mean is reported in `Dataset.faults`; the images are used as they are.
+
+    Args:
+        data: where the images come from, and how they are split.
+        form: what they are brought to.
+        num_classes: how many classes there have to be.
+        seed: what the choice of validation images is a function of.
 
     Raises:
-        InputError: where the data cannot be read, or does not fit `config.model`.
+        InputError: where the data cannot be read, or do not fit the form or the number of classes.
     """
-    name = config.data.name
-    _check_keys(config.data)
-    source = _READERS.get(name, tfds.read_tfds)(config)
+    name = data.name
+    _check_keys(data)
+    source = READERS.get(name, partial(tfds.read_tfds, others=tuple(READERS)))(data, form, num_classes)
     parts = source.parts
     for part, split in parts.items():
         _check_part(name, part, split, len(source.class_names))
-    faults = [*source.faults, *audit(parts, config.model.image_size, config.data.resize)]
+    faults = [*source.faults, *audit(parts, form.size, form.resize)]
     if source.validation is not None:
         train, validation = source.train, source.validation
         held_out = f"{len(validation):,} images of the set's own validation part (data.validation is not used)"
     else:
-        train, validation = hold_out(source.train, config.data.validation, config.seed)
+        train, validation = hold_out(source.train, data.validation, seed)
         held_out = "trained on all training images"
         if validation:
             faults += leaks("training", train, "validation", validation)
             parts |= {"training": train, "validation": validation}
-            images = "training images" if config.data.group is None else "training images, whole specimens,"
-            held_out = f"{len(validation):,} {images} held out for validation by seed {config.seed}"
+            images = "training images" if data.group is None else "training images, whole specimens,"
+            held_out = f"{len(validation):,} {images} held out for validation by seed {seed}"
     return Dataset(
         name,
         source.class_names,
@@ -64,13 +83,13 @@ def load(config: Config) -> Dataset:
     )
 
 
-def _check_keys(config: DataConfig) -> None:
-    """See that no key is given that means something to image folders alone."""
+def _check_keys(data: DataConfig) -> None:
+    """Check that no key is given that means something to image folders alone."""
     for key in ("test", "group"):
-        received, usual = getattr(config, key), DataConfig.model_fields[key].default
-        if config.name != "image_folder" and received != usual:
-            accepted = f"accepted for data.name = {config.name}: {'null' if usual is None else usual}"
-            raise InputError(f"data.{key}: received {received!r}; {accepted}")
+        received, usual = getattr(data, key), DataConfig.model_fields[key].default
+        if data.name != "image_folder" and received != usual:
+            accepted = f"{'null' if usual is None else usual} with data.name = {data.name}"
+            refuse(f"data.{key}", quoted(received), accepted)
 
 
 def _check_part(name: str, part: str, split: Split, classes: int) -> None:

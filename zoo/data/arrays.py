@@ -6,16 +6,17 @@ import numpy as np
 
 from zoo.archives import array_names, read_arrays
 from zoo.classes import class_list
-from zoo.config import Config
+from zoo.config.experiment import DataConfig
 from zoo.data.faults import Fault, fault
+from zoo.data.form import ImageForm
 from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
-from zoo.errors import InputError, listing
-from zoo.pictures import fit_image, to_channels
+from zoo.errors import InputError, listing, quoted, refuse
+from zoo.pictures import to_channels
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def read_digits(config: Config) -> Source:
+def read_digits(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
     """Scikit-learn's 1,797 handwritten digits: (N, 8, 8, 1) uint8, grey levels 0 to 16 as 0 to 255.
 
     A fifth of each class is for testing, whatever the seed.
@@ -28,19 +29,20 @@ def read_digits(config: Config) -> Source:
     parts = train_test_split(images, digits.target, test_size=0.2, stratify=digits.target, random_state=0)
     x_train, x_test, y_train, y_test = parts
     class_names = tuple(str(name) for name in digits.target_names)
-    return _source(config, "data set digits", class_names, (x_train, y_train), (x_test, y_test))
+    check_classes(data.name, class_names, num_classes)
+    return _source("data set digits", form, class_names, (x_train, y_train), (x_test, y_test))
 
 
-def read_npz(config: Config) -> Source:
+def read_npz(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
     """An .npz file with x_train, y_train, x_test, y_test, and optionally class_names.
 
     Images are (N, H, W) or (N, H, W, C), uint8, uint16 or float (read as float32); labels are (N,) or (N, 1) whole
-    numbers from 0. Without class_names there are `model.num_classes` classes, named by their numbers. Other arrays are
-    named as a fault.
+    numbers from 0. Without class_names there are `num_classes` of them, named by their numbers. Other arrays are
+    reported as a fault.
     """
-    path = config.data.dir
+    path = data.dir
     arrays, unused = _read_arrays(path)
-    names = arrays["class_names"] if "class_names" in arrays else np.arange(config.model.num_classes)
+    names = arrays["class_names"] if "class_names" in arrays else np.arange(num_classes)
     class_names = class_list((_as_text(name) for name in names.ravel().tolist()), f"{path}: class_names")
     splits = []
     for part in ("train", "test"):
@@ -52,18 +54,18 @@ def read_npz(config: Config) -> Source:
     if (train := splits[0][0].dtype) != (test := splits[1][0].dtype):
         raise InputError(f"{path}: x_train is {train}, but x_test {test}; accepted: one type for both")
     faults = fault("left out", "arrays", f"are not used, being none of {', '.join(_KEYS)}", unused)
-    return _source(config, str(path), class_names, *splits, tuple(faults))
+    check_classes(data.name, class_names, num_classes)
+    return _source(str(path), form, class_names, *splits, tuple(faults))
 
 
 def _source(
-    config: Config,
     name: str,
+    form: ImageForm,
     class_names: tuple[str, ...],
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
     faults: tuple[Fault, ...] = (),
 ) -> Source:
-    check_classes(config, class_names)
     fingerprint, test_fingerprint = Fingerprint(class_names), Fingerprint(class_names)
     test_fingerprint.add(*test)
     splits = []
@@ -74,22 +76,21 @@ def _source(
             np.fromiter(map(pixel_digest, images), np.uint64, len(images)),
             np.full((len(images), 2), images.shape[1:3]),
         )
-        images = _fit(to_channels(images, config.model.channels, name), config)
+        images = _fitted(to_channels(images, form.channels, name), form)
         splits.append(Split(images, labels.astype(np.int32), records))
     return Source(class_names, *splits, fingerprint.hexdigest(), test_fingerprint.hexdigest(), faults=faults)
 
 
-def _fit(images: np.ndarray, config: Config) -> np.ndarray:
-    size = config.model.image_size
-    if images.shape[1:3] == size or not len(images):
+def _fitted(images: np.ndarray, form: ImageForm) -> np.ndarray:
+    if images.shape[1:3] == form.size or not len(images):
         return images
-    return np.stack([fit_image(image, size, config.data.resize, config.model.preprocess.mean) for image in images])
+    return np.stack([form.fit(image) for image in images])
 
 
 def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays that are used, and the names of the others."""
     if not path.is_file():
-        raise InputError(f"data.dir: received {str(path)!r}; no such file, accepted: an .npz file")
+        refuse("data.dir", f"{quoted(str(path))}; no such file", "an .npz file")
     there = array_names(path, str(path))
     if missing := [key for key in _KEYS if key not in there]:
         raise InputError(
@@ -106,11 +107,11 @@ def _as_text(name: object) -> str:
 
 def _images(images: np.ndarray, name: str) -> np.ndarray:
     if images.ndim not in (3, 4):
-        raise InputError(f"{name}: received shape {images.shape}; accepted: (N, H, W) or (N, H, W, C)")
+        refuse(name, f"shape {images.shape}", "(N, H, W) or (N, H, W, C)")
     if 0 in images.shape[1:]:
-        raise InputError(f"{name}: received shape {images.shape}; accepted: images of at least one pixel")
+        refuse(name, f"shape {images.shape}", "images of at least one pixel")
     if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
-        raise InputError(f"{name}: received {images.dtype}; accepted: uint8, uint16 or float")
+        refuse(name, str(images.dtype), "uint8, uint16 or float")
     if images.dtype.kind == "f":
         with np.errstate(over="ignore"):
             images = images.astype(np.float32)
@@ -124,9 +125,9 @@ def _labels(labels: np.ndarray, name: str, num_classes: int) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        raise InputError(f"{name}: received shape {labels.shape}; accepted: (N,) or (N, 1)")
+        refuse(name, f"shape {labels.shape}", "(N,) or (N, 1)")
     if labels.dtype.kind not in "iu":
-        raise InputError(f"{name}: received {labels.dtype}; accepted: whole numbers from 0 to {num_classes - 1}")
+        refuse(name, str(labels.dtype), f"whole numbers from 0 to {num_classes - 1}")
     if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise InputError(f"{name}: received {labels.min()} to {labels.max()}; accepted: 0 to {num_classes - 1}")
+        refuse(name, f"{labels.min()} to {labels.max()}", f"0 to {num_classes - 1}")
     return labels

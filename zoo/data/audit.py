@@ -17,23 +17,23 @@ def audit(parts: Mapping[str, Split], size: tuple[int, int], resize: bool) -> li
         size: height and width of the model's images.
         resize: whether images of another size are scaled.
     """
-    found = _sizes(parts, size, resize)
+    faults = _sizes(parts, size, resize)
     for name, part in parts.items():
-        found += _copies(name, part)
-    found += _labels(list(parts.values()))
+        faults += _copies(name, part)
+    faults += _labels(list(parts.values()))
     for (earlier, one), (later, other) in combinations(parts.items(), 2):
-        found += _specimens(earlier, one, later, other) + leaks(earlier, one, later, other)
-    return found
+        faults += _specimens(earlier, one, later, other) + leaks(earlier, one, later, other)
+    return faults
 
 
 def empty_classes(parts: Mapping[str, Split], class_names: Sequence[str]) -> list[Fault]:
     """The classes of which a part holds no image, a fault for each such part."""
-    found = []
+    faults = []
     for name, part in parts.items():
         counts = np.bincount(part.labels, minlength=len(class_names))
         empty = [class_names[label] for label in np.flatnonzero(counts == 0)]
-        found += fault("class", "classes", f"have no {name} images", empty, len(class_names))
-    return found
+        faults += fault("class", "classes", f"have no {name} images", empty, len(class_names))
+    return faults
 
 
 def leaks(earlier: str, one: Split, later: str, other: Split) -> list[Fault]:

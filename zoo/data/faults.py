@@ -14,7 +14,7 @@ Kind = Literal["left out", "unreadable", "size", "class", "copy", "label", "leak
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: what is said of it, with its `count`, and three of the names."""
+    """One kind of fault: a sentence, the `count` of what it is about, and three of their names."""
 
     kind: Kind
     text: str
@@ -37,7 +37,7 @@ def fault(kind: Kind, noun: str, verb: str, names: Sequence[str], total: int | N
     Args:
         kind: what kind.
         noun: what they are, in the plural.
-        verb: what is said of them; it begins with "are" or "have".
+        verb: what is wrong with them; it begins with "are" or "have".
         names: all of them; those shown are the first by length and letters, so image[9] before image[10].
         total: of how many they are.
     """
@@ -61,16 +61,16 @@ def plain(name: str) -> str:
 
 
 def noted(notes: Mapping[str, Collection[str]]) -> list[Fault]:
-    """What the reader says of images, by their names: a line with their number for each."""
-    found = []
+    """What the reader noted of images, by their names: a fault with their number for each."""
+    faults = []
     for text, names in sorted(notes.items()):
         images = "image" if len(names) == 1 else "images"
-        found.append(Fault("note", f"{len(names):,} {images}: {text}", len(names), tuple(sorted(names)[:3])))
-    return found
+        faults.append(Fault("note", f"{len(names):,} {images}: {text}", len(names), tuple(sorted(names)[:3])))
+    return faults
 
 
 def noted_since(*images: Any) -> list[Fault]:
-    """What the reader has said of images that are decoded when asked for, as far as they were read."""
+    """What the reader has noted of images that are decoded when asked for, as far as they were read."""
     together: dict[str, set[str]] = {}
     for each in images:
         for text, names in getattr(each, "notes", {}).items():

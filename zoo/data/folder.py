@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from zoo.config import Config
 from zoo.config.experiment import DataConfig
+from zoo.data.class_folders import ImageFile, read_class_folders
 from zoo.data.faults import Fault, noted
-from zoo.data.layout import Place, read_layout
+from zoo.data.form import ImageForm
 from zoo.data.splits import IN_MEMORY, Records, Source, Split, check_classes, draw, pixel_digest
-from zoo.errors import InputError, listing
-from zoo.pictures import Wanted, decoders, fit_image, read_picture, stored_form
+from zoo.errors import InputError, listing, quoted, refuse
+from zoo.pictures import Wanted, decoders, read_picture, stored_form
 from zoo.progress import track
 
 _THREADS = 4
@@ -25,10 +25,10 @@ _CHUNK = 64
 
 
 @dataclass(frozen=True)
-class File:
-    """An image file: its place, the SHA-256 of its content, and the type and (height, width) of its samples."""
+class OpenedFile:
+    """An image file with the SHA-256 of its content, and the type and (height, width) of its samples."""
 
-    place: Place
+    file: ImageFile
     digest: str
     dtype: np.dtype
     size: tuple[int, int]
@@ -36,12 +36,12 @@ class File:
     @property
     def label(self) -> int:
         """The number of its class."""
-        return self.place.label
+        return self.file.label
 
     @property
     def path(self) -> Path:
         """Where it is."""
-        return self.place.path
+        return self.file.path
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,12 @@ class Unreadable:
 
 
 class FolderImages:
-    """Random access to image files at the model's size: (N, h, w, C)."""
+    """Random access to image files in the form that a model takes: (N, h, w, C)."""
 
-    def __init__(self, files: list[File], config: Config):
-        """Take the files, and the config whose model's size, channels and fill value apply."""
-        self._files, self._config = files, config
-        model = config.model
-        self.shape = (len(files), *model.image_size, model.channels)
+    def __init__(self, files: list[OpenedFile], form: ImageForm):
+        """Take the files, and the form to bring their images to."""
+        self._files, self._form = files, form
+        self.shape = (len(files), *form.size, form.channels)
         self.dtype = files[0].dtype if files else np.dtype(np.uint8)
         # What was noted of images that were read, and of which.
         self.notes: dict[str, set[str]] = {}
@@ -71,11 +70,11 @@ class FolderImages:
     def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
         """Decode images (n, h, w, C), several at a time."""
         images, problems = np.empty((len(np.arange(len(self))[index]), *self.shape[1:]), self.dtype), []
-        for place, image in enumerate(self.decoded(index, self.fit)):
+        for number, image in enumerate(self.decoded(index, self._form.fit)):
             if isinstance(image, Unreadable):
                 problems.append(image)
             else:
-                images[place] = image
+                images[number] = image
         if problems:
             raise _refusal(problems)
         return images
@@ -84,29 +83,24 @@ class FolderImages:
         """What `use` makes of each image (H, W, C) of its file's size, several at a time, or why there is none."""
         files = [self._files[i] for i in np.arange(len(self))[index]]
         with decoders(), ThreadPoolExecutor(_THREADS) as pool:
-            for file, found in zip(files, pool.map(partial(self._decode, use=use), files), strict=True):
-                if isinstance(found, Unreadable):
-                    yield found
+            for opened, decoded in zip(files, pool.map(partial(self._decode, use=use), files), strict=True):
+                if isinstance(decoded, Unreadable):
+                    yield decoded
                     continue
-                image, notes = found
+                image, notes = decoded
                 for note in notes:
-                    self.notes.setdefault(note, set()).add(file.place.name)
+                    self.notes.setdefault(note, set()).add(opened.file.name)
                 yield image
 
-    def fit(self, image: np.ndarray) -> np.ndarray:
-        """Bring an image to the model's size: (H, W, C) -> (h, w, C)."""
-        model = self._config.model
-        return fit_image(image, model.image_size, self._config.data.resize, model.preprocess.mean)
-
-    def _decode(self, file: File, use: Callable[[np.ndarray], Any]) -> Any:
+    def _decode(self, file: OpenedFile, use: Callable[[np.ndarray], Any]) -> Any:
         try:
-            image, notes = read_picture(file.path, Wanted(self._config.model.channels))
+            image, notes = read_picture(file.path, Wanted(self._form.channels))
         except InputError as error:
             return Unreadable(file.path, str(error))
         return use(image), notes
 
 
-def read_folder(config: Config) -> Source:
+def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
     """A folder with train/, test/ and perhaps val/, each with one folder a class; or with the class folders themselves.
 
     In the second case a file is a test image where a number in [0, 1) drawn from its content's SHA-256 is below
@@ -121,43 +115,41 @@ def read_folder(config: Config) -> Source:
     Raises:
         InputError: naming the folder or file; for a `data.test` beside test/.
     """
-    root, share = config.data.dir, config.data.test
-    layout = read_layout(root, config.data.group)
-    check_classes(config, layout.class_names)
-    if layout.parts.keys() != {""} and share != (usual := DataConfig.model_fields["test"].default):
-        raise InputError(
-            f"data.test: received {share:g}; accepted beside {root / 'test'}, which holds the test images: none (or "
-            f"{usual:g}, which is not used)"
-        )
+    root, share, skip = data.dir, data.test, data.unreadable == "skip"
+    folders = read_class_folders(root, data.group)
+    check_classes(data.name, folders.class_names, num_classes)
+    if folders.parts.keys() != {""} and share != (usual := DataConfig.model_fields["test"].default):
+        accepted = f"none (or {usual:g}, which is not used) beside {root / 'test'}, which holds the test images"
+        refuse("data.test", f"{share:g}", accepted)
     parts, problems = {}, []
-    for part, places in layout.parts.items():
-        parts[part], some = _files(places, config)
+    for part, files in folders.parts.items():
+        parts[part], some = _open(files, skip)
         problems += some
     note = "test split used once"
     if "" in parts:
         train, test = _draw_test(parts.pop(""), share)
         parts = {"train": train, "test": test}
-        chosen = "content hash" if config.data.group is None else "specimen"
+        chosen = "content hash" if data.group is None else "specimen"
         note = f"test images ({share:.0%}) chosen by {chosen}, used once"
     _check_dtypes([file for files in parts.values() for file in files])
-    by_pixels = all(_fit_in_memory(FolderImages(files, config)) for files in parts.values())
+    by_pixels = all(_fit_in_memory(FolderImages(files, form)) for files in parts.values())
     splits, broken, notes = {}, [], {}
     for part, files in parts.items():
-        splits[part], some = _split(files, config, by_pixels, notes)
+        splits[part], some = _split(files, form, by_pixels, notes)
         broken += some
-    if broken or problems and config.data.unreadable == "refuse":
+    if broken or problems and not skip:
         raise _refusal(problems + broken)
     skipped = tuple(str(problem.path.relative_to(root)) for problem in problems)
     return Source(
-        layout.class_names,
+        folders.class_names,
         splits["train"],
         splits["test"],
-        _fingerprint(layout.stored_names, *parts.values()),
-        _fingerprint(layout.stored_names, parts["test"]),
+        _fingerprint(folders.stored_names, *parts.values()),
+        _fingerprint(folders.stored_names, parts["test"]),
         note,
         skipped,
-        splits.get(layout.validation),
-        (*layout.faults, *_unreadable(skipped), *noted(notes)),
+        splits.get(folders.validation),
+        (*folders.faults, *_unreadable(skipped), *noted(notes)),
     )
 
 
@@ -168,23 +160,23 @@ def _unreadable(names: Sequence[str]) -> list[Fault]:
     return [Fault("unreadable", f"left out {len(names):,} {images} cannot be read", len(names), tuple(names[:3]))]
 
 
-def _draw_test(files: list[File], share: float) -> tuple[list[File], list[File]]:
+def _draw_test(files: list[OpenedFile], share: float) -> tuple[list[OpenedFile], list[OpenedFile]]:
     """The training and the test images among files, by a number drawn from each file's content, or its specimen."""
-    specimens = {file.place.specimen for file in files} - {None}
+    specimens = {opened.file.specimen for opened in files} - {None}
     draws = {name: draw(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()) for name in specimens}
     if len(specimens) == 1:
-        raise InputError(f"data.group: finds the single specimen {specimens.pop()!r}; accepted: two or more")
+        raise InputError(f"data.group: finds the single specimen {quoted(specimens.pop())}; accepted: two or more")
     if draws and not (low := min(draws.values())) < share <= (high := max(draws.values())):
-        received = f"data.test: received {share:g}, by which of {len(draws)} specimens"
+        received = f"{share:g}, by which of {len(draws)} specimens"
         if share <= low:
-            raise InputError(f"{received} none is for testing; accepted: above {math.ceil(low * 1e4) / 1e4:g}")
-        raise InputError(f"{received} none is left to train on; accepted: at most {math.floor(high * 1e4) / 1e4:g}")
-    drawn = [draws.get(file.place.specimen, draw(file.digest)) for file in files]
+            refuse("data.test", f"{received} none is for testing", f"above {math.ceil(low * 1e4) / 1e4:g}")
+        refuse("data.test", f"{received} none is left to train on", f"at most {math.floor(high * 1e4) / 1e4:g}")
+    drawn = [draws.get(opened.file.specimen, draw(opened.digest)) for opened in files]
     train = [file for file, number in zip(files, drawn, strict=True) if number >= share]
     return train, [file for file, number in zip(files, drawn, strict=True) if number < share]
 
 
-def _fingerprint(class_names: tuple[str, ...], *parts: list[File]) -> str:
+def _fingerprint(class_names: tuple[str, ...], *parts: list[OpenedFile]) -> str:
     content = [class_names, *([(file.digest, file.label) for file in part] for part in parts)]
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
@@ -194,16 +186,16 @@ def _fit_in_memory(images: FolderImages) -> bool:
 
 
 def _split(
-    files: list[File], config: Config, by_pixels: bool, notes: dict[str, set[str]]
+    files: list[OpenedFile], form: ImageForm, by_pixels: bool, notes: dict[str, set[str]]
 ) -> tuple[Split, list[Unreadable]]:
     """The images of files, in memory where they are few, and those that are found to be broken on the way.
 
-    What is to be said of images, and of which, goes into `notes`.
+    What the reader notes of images, and of which, goes into `notes`.
     """
-    images, problems = FolderImages(files, config), []
+    images, problems = FolderImages(files, form), []
 
-    def about(image: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int]]:
-        fitted = images.fit(image)
+    def described(image: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int]]:
+        fitted = form.fit(image)
         # Two images that are one when the model sees them are copies.
         return fitted, pixel_digest(fitted), image.shape[:2]
 
@@ -212,37 +204,36 @@ def _split(
     if _fit_in_memory(images):
         held = np.empty(images.shape, images.dtype)
         for start in track(range(0, len(files), _CHUNK), "decoding images"):
-            for place, image in enumerate(images.decoded(slice(start, start + _CHUNK), about), start):
+            for number, image in enumerate(images.decoded(slice(start, start + _CHUNK), described), start):
                 if isinstance(image, Unreadable):
                     problems.append(image)
                 else:
-                    held[place], digests[place], sizes[place] = image
-        for text, noted in images.notes.items():
-            notes.setdefault(text, set()).update(noted)
+                    held[number], digests[number], sizes[number] = image
+        for text, names in images.notes.items():
+            notes.setdefault(text, set()).update(names)
         images = held
     if not by_pixels:
         digests = np.array([int(file.digest[:16], 16) for file in files], np.uint64)
-    names = np.array([file.place.name for file in files], object)
+    names = np.array([opened.file.name for opened in files], object)
     specimens = None
-    if config.data.group is not None:
-        specimens = np.array([file.place.specimen for file in files], object)
+    if any(opened.file.specimen is not None for opened in files):
+        specimens = np.array([opened.file.specimen for opened in files], object)
     labels = np.array([file.label for file in files], np.int32)
     return Split(images, labels, Records(names, digests, sizes, specimens)), problems
 
 
-def _files(places: Sequence[Place], config: Config) -> tuple[list[File], list[Unreadable]]:
-    """The image files at places, in the order of their content's hashes, and those to leave out."""
-    skip = config.data.unreadable == "skip"
+def _open(files: Sequence[ImageFile], whole: bool) -> tuple[list[OpenedFile], list[Unreadable]]:
+    """Open image files: those that can be read, in the order of their content's hashes, and the others."""
     with decoders(), ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(partial(_file, whole=skip), places)
-        found = list(track(found, "reading image files", len(places)))
-    problems = sorted((each for each in found if isinstance(each, Unreadable)), key=lambda each: each.path)
-    files = [each for each in found if isinstance(each, File)]
-    if missing := {place.label for place in places} - {file.label for file in files}:
-        folder = next(place.path.parent for place in places if place.label == min(missing))
+        results = pool.map(partial(_opened, whole=whole), files)
+        results = list(track(results, "reading image files", len(files)))
+    problems = sorted((each for each in results if isinstance(each, Unreadable)), key=lambda each: each.path)
+    opened = [each for each in results if isinstance(each, OpenedFile)]
+    if missing := {file.label for file in files} - {each.label for each in opened}:
+        folder = next(file.path.parent for file in files if file.label == min(missing))
         problem = next(each.problem for each in problems if each.path.parent == folder)
         raise InputError(f"{folder}: none of its images can be read ({problem})")
-    return sorted(files, key=lambda file: (file.digest, file.label, file.path)), problems
+    return sorted(opened, key=lambda each: (each.digest, each.label, each.path)), problems
 
 
 def _refusal(problems: list[Unreadable]) -> InputError:
@@ -252,14 +243,14 @@ def _refusal(problems: list[Unreadable]) -> InputError:
     return InputError(f"{first.problem}{count}; data.unreadable=skip leaves out what cannot be read")
 
 
-def _file(place: Place, whole: bool) -> File | Unreadable:
-    """Read a file's content and header, and, with `whole`, see that its image decodes."""
-    path = place.path
+def _opened(file: ImageFile, whole: bool) -> OpenedFile | Unreadable:
+    """Read a file's content and header, and, with `whole`, check that its image decodes."""
+    path = file.path
     try:
         content = _content(path)
         if whole:
             read_picture(path)
-        return File(place, hashlib.sha256(content).hexdigest(), *stored_form(path))
+        return OpenedFile(file, hashlib.sha256(content).hexdigest(), *stored_form(path))
     except InputError as error:
         return Unreadable(path, str(error))
 
@@ -271,7 +262,7 @@ def _content(path: Path) -> bytes:
         raise InputError(f"image {path}: cannot be read ({error.strerror})") from None
 
 
-def _check_dtypes(files: list[File]) -> None:
+def _check_dtypes(files: list[OpenedFile]) -> None:
     for file in files:
         if file.dtype != files[0].dtype:
             bits = [8 * each.dtype.itemsize for each in (files[0], file)]

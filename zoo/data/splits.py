@@ -1,15 +1,16 @@
 """What every data source hands over: splits with random access, and what is known of each image."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from zoo.config import Config
+from zoo.config.experiment import DataConfig
 from zoo.data.faults import Fault
-from zoo.errors import InputError, listing
+from zoo.data.form import ImageForm
+from zoo.errors import InputError, listing, quoted, refuse
 
 # Below this size a part of an array is copied, beyond it is a view that looks images up when they are asked for.
 IN_MEMORY = 2**30
@@ -28,7 +29,7 @@ class Records:
     sizes: np.ndarray
     specimens: np.ndarray | None = None
 
-    def part(self, indices: np.ndarray) -> "Records":
+    def at(self, indices: np.ndarray) -> "Records":
         """The records at `indices`."""
         specimens = None if self.specimens is None else self.specimens[indices]
         return Records(self.names[indices], self.digests[indices], self.sizes[indices], specimens)
@@ -74,9 +75,9 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader found; its splits have records.
+    """What a reader returns; its splits have records.
 
-    `validation`: None where it is to be carved from `train`. `note` says how `test` came about. `faults`: what was left
+    `validation`: None where it is to be carved from `train`. `note`: how `test` came about. `faults`: what was left
     out.
     """
 
@@ -97,7 +98,11 @@ class Source:
         return {"training": self.train, **given, "test": self.test}
 
 
-class Part:
+# A reader: of the data section, the form that images are brought to, and the number of classes that there have to be.
+Reader = Callable[[DataConfig, ImageForm, int], Source]
+
+
+class Subset:
     """The images of `images` at `indices`, looked up when they are asked for."""
 
     def __init__(self, images: Any, indices: np.ndarray):
@@ -107,7 +112,7 @@ class Part:
 
     @property
     def notes(self) -> dict[str, set[str]]:
-        """What the reader has said of the images so far, where they are decoded when asked for."""
+        """What the reader has noted of the images so far, where they are decoded when asked for."""
         return getattr(self._images, "notes", {})
 
     def __len__(self) -> int:
@@ -149,17 +154,17 @@ def draw(digest: str) -> float:
     return int(digest[:13], 16) / 16**13
 
 
-def check_classes(config: Config, class_names: Sequence[str]) -> None:
-    """See that the model has as many classes as the data set, before its images are read.
+def check_classes(name: str, class_names: Sequence[str], num_classes: int) -> None:
+    """Check that the model has as many classes as the data set of this name, before its images are read.
 
     Raises:
         InputError: with both numbers.
     """
-    if config.model.num_classes != len(class_names):
+    if num_classes != len(class_names):
         classes = "class" if len(class_names) == 1 else "classes"
         raise InputError(
-            f"model.num_classes: received {config.model.num_classes}; "
-            f"data set {config.data.name} has {len(class_names)} {classes} ({listing(class_names)})"
+            f"model.num_classes: received {num_classes}; data set {name} has {len(class_names)} {classes} "
+            f"({listing(class_names)})"
         )
 
 
@@ -184,25 +189,25 @@ def hold_out(train: Split, validation: float, seed: int) -> tuple[Split, Split |
         return train, None
     count = max(round(validation * len(train)), 1) if validation < 1 else int(validation)
     if count >= len(train):
-        raise InputError(f"data.validation: received {validation:g}; accepted: fewer than {len(train):,} images")
+        refuse("data.validation", f"{validation:g}", f"fewer than {len(train):,} images")
     rng = np.random.default_rng(seed)
     if train.records is None or train.records.specimens is None:
         held_out = _choose_images(train.labels, count, rng)
     else:
         held_out = _choose_specimens(train.labels, train.records.specimens, count, rng)
-    return _part(train, np.flatnonzero(~held_out)), _part(train, np.flatnonzero(held_out))
+    return _subset(train, np.flatnonzero(~held_out)), _subset(train, np.flatnonzero(held_out))
 
 
 def _choose_images(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Which `count` images to hold out, (N,) bool."""
     order = rng.permutation(len(labels))
-    # Each image's place in its class, as a share of it: the first `count` hold every class's share of the images.
-    place = np.empty(len(labels))
+    # Each image's rank in its class, as a share of it: the first `count` hold every class's share of the images.
+    rank = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
     held_out = np.zeros(len(labels), bool)
-    held_out[order[np.argsort(place[order], kind="stable")[:count]]] = True
+    held_out[order[np.argsort(rank[order], kind="stable")[:count]]] = True
     return held_out
 
 
@@ -211,7 +216,7 @@ def _choose_specimens(labels: np.ndarray, specimens: np.ndarray, count: int, rng
     names, owner = np.unique(specimens, return_inverse=True)
     if len(names) < 2:
         raise InputError(
-            f"data.group: all training images are of the specimen {names[0]!r}; accepted: data.validation=0, "
+            f"data.group: all training images are of the specimen {quoted(names[0])}; accepted: data.validation=0, "
             "or a pattern that finds two specimens or more"
         )
     classes, label = np.unique(labels, return_inverse=True)
@@ -237,7 +242,7 @@ def _choose_specimens(labels: np.ndarray, specimens: np.ndarray, count: int, rng
     return held_out[owner]
 
 
-def _part(split: Split, indices: np.ndarray) -> Split:
+def _subset(split: Split, indices: np.ndarray) -> Split:
     small = isinstance(split.images, np.ndarray) and split.images.nbytes <= IN_MEMORY
-    images = split.images[indices] if small else Part(split.images, indices)
-    return Split(images, split.labels[indices], split.records and split.records.part(indices))
+    images = split.images[indices] if small else Subset(split.images, indices)
+    return Split(images, split.labels[indices], split.records and split.records.at(indices))

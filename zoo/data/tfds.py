@@ -6,36 +6,39 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.config import Config
+from zoo.config.experiment import DataConfig
 from zoo.data.faults import fault
+from zoo.data.form import ImageForm
 from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
 from zoo.errors import InputError
-from zoo.pictures import fit_image, to_channels
+from zoo.pictures import to_channels
 from zoo.progress import track
 
-_OWN_NAMES = ("digits", "npz", "image_folder")
 # Above this size, both splits together, decoded images are kept in a temporary file instead of memory.
 _IN_MEMORY = 4 * 2**30
 _BATCH = 256
 
 
-def read_tfds(config: Config) -> Source:
+def read_tfds(data: DataConfig, form: ImageForm, num_classes: int, others: Sequence[str] = ()) -> Source:
     """An image classification set of tensorflow-datasets, from `data.dir` or the environment's TFDS_DATA_DIR.
 
-    A prepared set is read without any network. Where there is no `test` split, `validation` takes its place.
+    A prepared set is read without any network. Where there is no `test` split, `validation` takes its place. `others`:
+    names that errors mention too, of what other readers read.
 
     Raises:
         InputError: where the set is unknown, cannot be downloaded, or has no images, class labels or test images.
     """
-    name = config.data.name
+    name = data.name
     with _quiet():
-        builder = _builder(name, config)
+        # tensorflow-datasets reads the variable when it is imported, which may be before it is set.
+        builder = _builder(name, data.dir or os.environ.get("TFDS_DATA_DIR"), others)
         image_key, label_key = _keys(name, builder)
         if not builder.is_prepared():
             _download(name, builder)
@@ -46,11 +49,10 @@ def read_tfds(config: Config) -> Source:
                 f"data set {name}: has the splits {', '.join(splits)}; accepted: train, and test or validation"
             )
         class_names = tuple(builder.info.features[label_key].names)
-        check_classes(config, class_names)
+        check_classes(name, class_names, num_classes)
         dtype = np.dtype(builder.info.features[image_key].np_dtype)
         sizes = [splits[split].num_examples for split in ("train", test_name)]
-        size = config.model.image_size
-        arrays = _allocate(sizes, (*size, config.model.channels), dtype)
+        arrays = _allocate(sizes, (*form.size, form.channels), dtype)
         fingerprint, test_fingerprint = Fingerprint(class_names), Fingerprint(class_names)
         filled = []
         for split, images in zip(("train", test_name), arrays, strict=True):
@@ -64,8 +66,7 @@ def read_tfds(config: Config) -> Source:
                     test_fingerprint.add(some, some_labels)
                 for image, label in zip(some, some_labels, strict=True):
                     digests[start], stored[start] = pixel_digest(image), image.shape[:2]
-                    image = to_channels(image, config.model.channels, f"data set {name}")
-                    images[start] = fit_image(image, size, config.data.resize, config.model.preprocess.mean)
+                    images[start] = form.fit(to_channels(image, form.channels, f"data set {name}"))
                     labels[start] = label
                     start += 1
             names = np.array([f"{split}[{index}]" for index in range(len(images))], object)
@@ -78,23 +79,20 @@ def read_tfds(config: Config) -> Source:
     return Source(class_names, *filled, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note, faults=faults)
 
 
-def _builder(name: str, config: Config) -> Any:
+def _builder(name: str, folder: Path | str | None, others: Sequence[str]) -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise InputError(f"data.name: {name!r} needs tensorflow-datasets ({error}); digits needs nothing") from None
-
-    # tensorflow-datasets reads the variable when it is imported, which may be before it is set.
-    folder = config.data.dir or os.environ.get("TFDS_DATA_DIR")
     try:
         return tfds.builder(name, data_dir=folder)
     except (ValueError, AssertionError, ImportError) as error:
-        names = [*_OWN_NAMES, *tfds.list_builders(with_community_datasets=False)]
+        names = [*others, *tfds.list_builders(with_community_datasets=False)]
         if name.split("/")[0].split(":")[0] in names:
             raise InputError(f"data.name: {name!r} cannot be opened ({_short(error)})") from None
         near = difflib.get_close_matches(name, names, n=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        accepted = f"{', '.join(_OWN_NAMES)}, or a set of tensorflow-datasets"
+        accepted = ", ".join([*others, "or a set of tensorflow-datasets"])
         raise InputError(f"data.name: unknown data set {name!r}{hint}; accepted: {accepted}") from None
 
 
@@ -121,7 +119,7 @@ def _download(name: str, builder: Any) -> None:
 
     cause = ""
     try:
-        # tensorflow-datasets tries for over three minutes before it says that there is no network.
+        # tensorflow-datasets tries for over three minutes before it reports that there is no network.
         for url in list(builder.url_infos or ())[:1]:
             requests.head(url, timeout=10)
     except requests.ConnectionError:

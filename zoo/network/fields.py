@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zoo.network.moves import Bounds
+from zoo.network.positions import Bounds
 from zoo.network.program import Ints, Program
 
 # A term is a product of intervals: for each axis the first and past-the-last pixel of every cell. Where branches meet

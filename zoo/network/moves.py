@@ -16,59 +16,9 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.network.positions import Bounds, Cells, Lattice, Span
 
-# For every cell the first and the past-the-last pixel that it looks at; an empty field ends before it begins.
-Bounds = tuple[np.ndarray, np.ndarray]
 _NOTHING = (np.iinfo(np.int64).max, np.iinfo(np.int64).min)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Cell i of a map looks at pixels [start + i * stride, start + i * stride + extent); the map has `size` rows."""
-
-    start: int
-    extent: float
-    stride: int
-    size: int | None
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """The positions at which a finer grid needs a map: `size` of them, `pitch` pixels apart, the first at 0.
-
-    Fragment f of `fragments` holds the positions f, f + fragments, ...: neighbours in it are one stride of the plain
-    network apart, so that the network's layers run on a fragment as they are.
-    """
-
-    size: int
-    pitch: int = 1
-    fragments: int = 1
-
-    @property
-    def stride(self) -> int:
-        """Pixels between neighbours in a fragment: the stride of the plain network."""
-        return self.pitch * self.fragments
-
-    @property
-    def length(self) -> int:
-        """Rows of every fragment; the last one may lie beyond the map, and holds nothing of meaning then."""
-        return -(-self.size // self.fragments)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The cells of a map in a padding-free twin: the number of the first in the padded net, their stride and reach.
-
-    An image of n rows has (n - reach) // stride + 1 of these cells.
-    """
-
-    first: int
-    stride: int
-    reach: int
-
-    def cropped(self, before: int, after: int) -> "Cells":
-        """Without some cells at the beginning and at the end."""
-        return Cells(self.first + before, self.stride, self.reach + (before + after) * self.stride)
 
 
 @dataclass(frozen=True)

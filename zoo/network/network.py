@@ -14,8 +14,9 @@ from zoo.network.geometry import Geometry, place
 from zoo.network.graph import Axes, Graph, Shape, check_size, needed_steps, shapes_at, trace
 from zoo.network.head import Head
 from zoo.network.marks import marked
-from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Span, Unknown
+from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Unknown
 from zoo.network.outputs import kinds_of_outputs
+from zoo.network.positions import Span
 from zoo.network.program import Instruction, Ints, Program
 from zoo.network.rules import global_pooling, moves_of
 from zoo.scores import Outputs

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from zoo.errors import InputError
-from zoo.network.moves import Move, Span, move_from
+from zoo.network.moves import Move, move_from
+from zoo.network.positions import Span
 
 Ints = tuple[int, ...]
 Value = TypeVar("Value")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import refuse
 from zoo.pictures.stored import Stored, check_samples, check_shape
 from zoo.pictures.wanted import Choice, Wanted, choose
 
@@ -59,11 +59,11 @@ def form_of(array: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
         return tuple(operator.index(side) for side in array.shape), np.dtype(array.dtype)
     except (AttributeError, TypeError, ValueError):
         kind = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
-        raise InputError(f"{name}: received {kind}; accepted: a file, or a NumPy array, numpy.asarray(...)") from None
+        refuse(name, kind, "a file, or a NumPy array, numpy.asarray(...)")
 
 
 def check_array(array: Any, wanted: Wanted, name: str = "image") -> None:
-    """See that an array, or what is read by slices like one, is what a model takes: (H, W) or (H, W, C).
+    """Check that an array, or what is read by slices like one, is what a model takes: (H, W) or (H, W, C).
 
     Floats, and whole numbers of other types than uint8 and uint16, are raw pixels of whichever type the model was
     trained on, so they lie in that type's range, and are not all between 0 and 1; for that they are read once, strip
@@ -74,39 +74,37 @@ def check_array(array: Any, wanted: Wanted, name: str = "image") -> None:
     """
     shape, dtype = form_of(array, name)
     if len(shape) not in (2, 3) or 0 in shape:
-        raise InputError(f"{name}: received {type(array).__name__} of shape {shape}; accepted: (H, W) or (H, W, C)")
+        refuse(name, f"{type(array).__name__} of shape {shape}", "(H, W) or (H, W, C)")
     check_shape(name, shape, wanted.channels)
     channels = shape[2] if len(shape) == 3 else 1
     if wanted.channels not in (None, channels):
-        raise InputError(f"{name}: received shape {shape}; accepted: (H, W, {wanted.channels})")
+        refuse(name, f"shape {shape}", f"(H, W, {wanted.channels})")
     if np.ma.is_masked(array):
-        raise InputError(f"{name}: received an array with masked values; accepted: one without, such as .filled(0)")
+        refuse(name, "an array with masked values", "one without, such as .filled(0)")
     if dtype.kind not in "uif":
-        raise InputError(f"{name}: received {dtype} samples; accepted: whole numbers or floats")
+        refuse(name, f"{dtype} samples", "whole numbers or floats")
     if wanted.dtype is None:
         return
     trained = np.dtype(wanted.dtype)
     if dtype.newbyteorder("=") in (np.uint8, np.uint16):
         if dtype.newbyteorder("=") != trained:
-            raise InputError(
-                f"{name}: received {dtype} samples; accepted: {trained}, as the model was trained, or floats"
-            )
+            refuse(name, f"{dtype} samples", f"{trained}, as the model was trained, or floats")
     elif trained.kind == "u":
         _check_range(array, trained, name)
 
 
 def _check_range(array: Any, trained: np.dtype, name: str) -> None:
-    low, high, found = 0.0, 0.0, False
+    low, high, any_finite = 0.0, 0.0, False
     for strip in _strips(array):
         finite = strip[np.isfinite(strip)]
         if finite.size:
-            low, high, found = min(low, float(finite.min())), max(high, float(finite.max())), True
+            low, high, any_finite = min(low, float(finite.min())), max(high, float(finite.max())), True
     most = np.iinfo(trained).max
-    accepted = f"accepted: raw pixels from 0 to {most}, as the model was trained on {trained}"
+    accepted = f"raw pixels from 0 to {most}, as the model was trained on {trained}"
     if low < 0 or high > most:
-        raise InputError(f"{name}: received values from {low:g} to {high:g}; {accepted}")
-    if found and np.dtype(array.dtype).kind == "f" and 0 < high <= 1:
-        raise InputError(f"{name}: received values from 0 to 1 only; {accepted}")
+        refuse(name, f"values from {low:g} to {high:g}", accepted)
+    if any_finite and np.dtype(array.dtype).kind == "f" and 0 < high <= 1:
+        refuse(name, "values from 0 to 1 only", accepted)
 
 
 def _strips(array: Any) -> Iterator[np.ndarray]:
@@ -124,5 +122,5 @@ def check_finite(pixels: np.ndarray, name: str = "image") -> np.ndarray:
         InputError: beginning with `name`, where some are not.
     """
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise InputError(f"{name}: received values that are not finite; accepted: numbers")
+        refuse(name, "values that are not finite", "numbers")
     return pixels

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import refuse
 
 
 def to_channels(image: np.ndarray, channels: int, name: str) -> np.ndarray:
@@ -20,7 +20,7 @@ def to_channels(image: np.ndarray, channels: int, name: str) -> np.ndarray:
         return image[..., :1]
     if received != channels:
         colour = " in colour" if received == 3 and channels == 1 else ""
-        raise InputError(f"{name}: received {received} channels{colour}; accepted: {channels} (model.channels)")
+        refuse(name, f"{received} channels{colour}", f"{channels} (model.channels)")
     return image
 
 

@@ -22,8 +22,8 @@ class Listing:
     def note(self) -> str:
         """What is left out, as a line: counts and up to three names each; empty where nothing is."""
         kinds = ((self.left_out, "that are no pictures"), (self.hidden, "hidden"))
-        said = [f"{len(paths)} {kind}: {listing(_names(paths), 3)}" for paths, kind in kinds if paths]
-        return f"left out {'; '.join(said)}" if said else ""
+        texts = [f"{len(paths)} {kind}: {listing(_names(paths), 3)}" for paths, kind in kinds if paths]
+        return f"left out {'; '.join(texts)}" if texts else ""
 
 
 def _names(paths: tuple[Path, ...]) -> list[str]:
@@ -44,9 +44,9 @@ def list_pictures(folder: Path) -> Listing:
         held = sorted(path for path in folder.iterdir() if path.name.lower() not in _OF_SYSTEMS)
     except OSError as error:
         raise InputError(f"folder {folder}: cannot be read ({error.strerror})") from None
-    found = {path: is_picture(path) for path in held if not path.name.startswith(".")}
+    visible = {path: is_picture(path) for path in held if not path.name.startswith(".")}
     return Listing(
-        tuple(path for path, is_one in found.items() if is_one),
-        tuple(path for path, is_one in found.items() if not is_one),
-        tuple(path for path in held if path not in found),
+        tuple(path for path, is_one in visible.items() if is_one),
+        tuple(path for path, is_one in visible.items() if not is_one),
+        tuple(path for path in held if path not in visible),
     )

@@ -18,7 +18,7 @@ _RESTARTS = range(0xD0, 0xD8)
 
 
 def check_scans(content: bytes, same: Callable[[bytes], bool]) -> None:
-    """See that a frame has its end marker, and before it the data of all its pixels.
+    """Check that a frame has its end marker, and before it the data of all its pixels.
 
     Noise is put before every marker that ends data: of a restart, of a scan or of all. No decoder reads it where the
     data suffice, and `same`, which decodes what it is given, finds the same pixels; else the noise becomes pixels.
@@ -40,10 +40,10 @@ def ends_of(content: bytes) -> list[int]:
         ValueError: where there is none, or scans are missing before it.
     """
     place, progressive, wanted, missing, ends = 2, False, set(), None, []
-    while found := _MARKER.search(content, place):
-        marker, place = content[found.end() - 1], found.end()
+    while match := _MARKER.search(content, place):
+        marker, place = content[match.end() - 1], match.end()
         if missing is not None:
-            ends.append(found.start())
+            ends.append(match.start())
         if marker == _END[1] and missing is not None:
             if missing:
                 raise ValueError("its scans end before its pixels do")

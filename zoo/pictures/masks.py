@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import refuse
 from zoo.pictures.arrays import check_finite, form_of, release
 from zoo.pictures.picture import Picture, open_picture
 from zoo.pictures.wanted import Wanted
@@ -16,7 +16,7 @@ from zoo.pictures.wanted import Wanted
 class Mask:
     """A region of interest (H, W, 1): `mask[rows, columns]` -> (h, w, 1), true inside, where a channel is not 0.
 
-    `name` begins what is said of it. `notes`: what the user should know of what was read so far, a line each, as a
+    `name` begins errors about it. `notes`: what the user should know of what was read so far, a line each, as a
     picture's.
     """
 
@@ -60,13 +60,13 @@ def open_mask(mask: Any, size: tuple[int, int]) -> Iterator[Mask]:
     shape, dtype = form_of(mask, "mask")
     _check_size(shape, size, "mask")
     if len(shape) not in (2, 3) or len(shape) == 3 and shape[2] not in (1, 3):
-        raise InputError(f"mask: received shape {shape}; accepted: (H, W), (H, W, 1) or (H, W, 3), without alpha")
+        refuse("mask", f"shape {shape}", "(H, W), (H, W, 1) or (H, W, 3), without alpha")
     if dtype.kind not in "buif" or np.ma.is_masked(mask):
         what = "masked values" if np.ma.is_masked(mask) else f"{dtype} samples"
-        raise InputError(f"mask: received {what}; accepted: booleans, whole numbers or floats")
+        refuse("mask", what, "booleans, whole numbers or floats")
     yield Mask(mask, "mask")
 
 
 def _check_size(received: Any, size: tuple[int, int], name: str) -> None:
     if tuple(received[:2]) != tuple(size):
-        raise InputError(f"{name}: received {received}; accepted: {tuple(size)}, the image's height and width")
+        refuse(name, received, f"{tuple(size)}, the image's height and width")

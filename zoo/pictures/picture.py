@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 from zoo.pictures import tiff, whole, zarrs
 from zoo.pictures.arrays import MAGIC, check_finite, open_npy
 from zoo.pictures.decoding import MOST_PIXELS, broken, decoders
@@ -67,20 +67,16 @@ class Picture:
         wanted = self._wanted
         if wanted.channels is not None:
             if count == 4 and wanted.channels == 3:
-                raise InputError(
-                    f"{self.name}: received 4 channels, of which none is tagged as alpha; accepted: 3 (model.channels)"
-                )
+                refuse(self.name, "4 channels, of which none is tagged as alpha", "3 (model.channels)")
             to_channels(np.zeros((1, 1, count), np.uint8), wanted.channels, self.name)
             if count == 1 and wanted.channels == 3:
                 self._notes["is grey, repeated as red, green and blue"] = None
             if count == 3 == wanted.channels and self.colour == "bands":
                 self._notes["its three channels are not tagged as colours, and are taken in their order"] = None
         if wanted.mask and count not in (1, 3):
-            raise InputError(f"{self.name}: received a mask of {count} channels; accepted: 1 or 3, and tagged alpha")
+            refuse(self.name, f"a mask of {count} channels", "1 or 3, and tagged alpha")
         if wanted.dtype is not None and self.dtype != wanted.dtype:
-            raise InputError(
-                f"{self.name}: received {self.dtype} samples; accepted: {wanted.dtype}, as the model was trained"
-            )
+            refuse(self.name, f"{self.dtype} samples", f"{wanted.dtype}, as the model was trained")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -115,7 +111,7 @@ class Picture:
         """
         rows, columns = (slice(*part.indices(side)) for part, side in zip(region, self.shape, strict=False))
         if rows.step != 1 or columns.step != 1:
-            raise InputError(f"{self.name}: received a region with steps {rows.step}, {columns.step}; accepted: 1")
+            refuse(self.name, f"a region with steps {rows.step}, {columns.step}", "1")
         rows, columns = (slice(part.start, max(part.start, part.stop)) for part in (rows, columns))
         backwards = (
             _backwards(rows, self._size[0]) if self._upwards else rows,
@@ -199,7 +195,7 @@ def read_picture(
     with open_picture(path, wanted, choice, math.inf) as picture:
         if math.prod(picture.shape) > _MOST_SAMPLES:
             size = " x ".join(map(str, picture.shape))
-            raise InputError(f"image {path}: received {size} samples; accepted whole: up to {_MOST_SAMPLES:,}")
+            refuse(f"image {path}", f"{size} samples", f"up to {_MOST_SAMPLES:,} where it is read whole")
         return check_finite(picture[:, :], f"image {path}"), picture.notes
 
 
@@ -245,7 +241,7 @@ def _kind(path: Path) -> str:
         if path.is_dir():
             return "zarr"
         if path.exists() and not path.is_file():
-            raise InputError(f"image {path}: received a device or pipe; accepted: a file")
+            refuse(f"image {path}", "a device or pipe", "a file")
         with path.open("rb") as file:
             start = file.read(6)
     except OSError as error:

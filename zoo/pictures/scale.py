@@ -27,10 +27,10 @@ Size = tuple[float, float]
 def in_micrometres(value: Any, unit: Any) -> float | None:
     """A length in micrometres; None where it is no positive number or of no known unit."""
     try:
-        found = float(value) * _UNITS[str(unit).strip().lower()]
+        length = float(value) * _UNITS[str(unit).strip().lower()]
     except (KeyError, TypeError, ValueError):
         return None
-    return found if math.isfinite(found) and found > 0 else None
+    return length if math.isfinite(length) and length > 0 else None
 
 
 def both(vertical: float | None, horizontal: float | None) -> Size | None:
@@ -39,14 +39,14 @@ def both(vertical: float | None, horizontal: float | None) -> Size | None:
 
 
 def tiff_pixel_size(
-    file: "tifffile.TiffFile", full: "tifffile.TiffPageSeries", about: "tifffile.TiffPage"
+    file: "tifffile.TiffFile", full: "tifffile.TiffPageSeries", page: "tifffile.TiffPage"
 ) -> Size | None:
     """Rows' and columns' distance in an image of a TIFF: what OME, ImageJ or Aperio say, or else the resolution tags.
 
     Args:
         file: the file.
-        full: the series, whose first level the file's statements are about.
-        about: the page that is read, of any level.
+        full: the series, of whose first level the file states something.
+        page: the page that is read, of any level.
     """
     first = full.keyframe
     if file.is_ome:
@@ -65,17 +65,17 @@ def tiff_pixel_size(
             size = None
     if size is None:
         return None
-    return size[0] * first.imagelength / about.imagelength, size[1] * first.imagewidth / about.imagewidth
+    return size[0] * first.imagelength / page.imagelength, size[1] * first.imagewidth / page.imagewidth
 
 
 def _distances(page: "tifffile.TiffPage") -> tuple[float | None, float | None]:
     """Units between rows and between columns, from the resolution tags; None where there is none."""
-    found = []
+    distances = []
     for code in (283, 282):
         value = page.tags.valueof(code, default=None)
         ratio = isinstance(value, tuple) and len(value) == 2 and value[0] and value[1]
-        found.append(value[1] / value[0] if ratio else None)
-    return tuple(found)
+        distances.append(value[1] / value[0] if ratio else None)
+    return tuple(distances)
 
 
 def _is_print(size: float) -> bool:
@@ -90,9 +90,12 @@ def _ome(text: str, index: int) -> Size | None:
     pixels = [each for each in ElementTree.fromstring(text).iter() if each.tag.endswith("}Pixels")]
     if index >= len(pixels):
         return None
-    about = pixels[index]
+    stated = pixels[index]
     return both(
-        *(in_micrometres(about.get(f"PhysicalSize{axis}"), about.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "YX")
+        *(
+            in_micrometres(stated.get(f"PhysicalSize{axis}"), stated.get(f"PhysicalSize{axis}Unit", "µm"))
+            for axis in "YX"
+        )
     )
 
 
@@ -105,7 +108,7 @@ def zarr_pixel_size(scales: dict, dataset: dict, axes: list) -> Size | None:
             for each in place.get("coordinateTransformations", ()):
                 if each.get("type") == "scale":
                     steps = [step * scale for step, scale in zip(steps, each["scale"], strict=True)]
-        found = dict(zip(units, steps, strict=True))
-        return both(*(in_micrometres(found[axis], units[axis]) for axis in "yx"))
+        by_axis = dict(zip(units, steps, strict=True))
+        return both(*(in_micrometres(by_axis[axis], units[axis]) for axis in "yx"))
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

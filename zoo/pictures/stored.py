@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import refuse
 from zoo.pictures.decoding import broken
 
 # Bytes of decoded strips, tiles or chunks that an open picture keeps: three rows of tiles 1,024 pixels high across a
@@ -68,7 +68,7 @@ class Parts:
         """
         count = math.prod(math.ceil(side / part) for side, part in zip(self.shape, self.side, strict=False))
         if count > MOST_PARTS:
-            raise InputError(f"{self.name}: received {count:,} {self.what}s; accepted: up to {MOST_PARTS:,}")
+            refuse(self.name, f"{count:,} {self.what}s", f"up to {MOST_PARTS:,}")
         height, width = (min(part, side) for part, side in zip(self.side, self.shape, strict=False))
         size = max(height * width * self.shape[2] * self.dtype.itemsize, self.stored)
         whole = math.prod(self.shape) * self.dtype.itemsize
@@ -77,9 +77,10 @@ class Parts:
         if size > most:
             path = Path(self.name.removeprefix("image "))
             converted = "" if most < cache else f"; convert it once by: zoo tile {path} -o {path.stem}-tiled.tif"
-            raise InputError(
-                f"{self.name}: received {self.what}s of {self.side[0]} x {self.side[1]} pixels, "
-                f"{size / 2**20:,.0f} MiB; accepted: up to {most / 2**20:,.0f} MiB{converted}"
+            refuse(
+                self.name,
+                f"{self.what}s of {self.side[0]} x {self.side[1]} pixels, {size / 2**20:,.0f} MiB",
+                f"up to {most / 2**20:,.0f} MiB{converted}",
             )
         kept = CACHE if cache == math.inf else cache
         part = lru_cache(max(int(kept // max(size, 1)), 1))(self._part)
@@ -119,19 +120,18 @@ def check_samples(name: str, dtype: np.dtype, mask: bool = False) -> np.dtype:
     if native in (np.uint8, np.uint16) or mask and native.kind in "biu":
         return native
     accepted = "whole numbers, booleans or floats" if mask else "uint8, uint16 or float"
-    raise InputError(f"{name}: received {dtype}; accepted: {accepted}")
+    refuse(name, f"{dtype}", accepted)
 
 
 def check_shape(name: str, shape: tuple[int, ...], channels: int | None) -> None:
-    """See that an array without names for its axes is a picture: (H, W) or (H, W, C).
+    """Check that an array without names for its axes is a picture: (H, W) or (H, W, C).
 
     Raises:
         InputError: beginning with `name`, for another number of axes, an empty one, or channels that come first.
     """
     if len(shape) not in (2, 3) or 0 in shape:
-        raise InputError(f"{name}: received shape {tuple(shape)}; accepted: (H, W) or (H, W, C)")
+        refuse(name, f"shape {tuple(shape)}", "(H, W) or (H, W, C)")
     if len(shape) == 3 and shape[0] <= 4 < shape[1] and shape[2] > 4 and shape[2] != channels:
-        raise InputError(
-            f"{name}: received shape {tuple(shape)}, whose channels seem to come first; accepted: (H, W, C), "
-            f"numpy.moveaxis(image, 0, -1)"
+        refuse(
+            name, f"shape {tuple(shape)}, whose channels seem to come first", "(H, W, C), numpy.moveaxis(image, 0, -1)"
         )

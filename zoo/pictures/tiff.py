@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import InputError, listing
+from zoo.errors import listing, refuse
 from zoo.pictures.jpegs import check_scans, ends_of
 from zoo.pictures.scale import tiff_pixel_size
 from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
@@ -51,15 +51,15 @@ def open_tiff(path: Path, wanted: Wanted, choice: Choice, cache: float, stack: E
     series, planes, notes = _choose_planes(file, name, choice)
     levels = tuple((level.keyframe.imagelength, level.keyframe.imagewidth) for level in series.levels)
     full, series = series, series.levels[choose(name, "level", choice.level, len(levels))]
-    about = series.keyframe
-    colour, alpha, multiplied = _check_meaning(about, name)
-    samples = 3 + about.samplesperpixel - 1 if about.photometric.name == "PALETTE" else about.samplesperpixel
+    keyframe = series.keyframe
+    colour, alpha, multiplied = _check_meaning(keyframe, name)
+    samples = 3 + keyframe.samplesperpixel - 1 if keyframe.photometric.name == "PALETTE" else keyframe.samplesperpixel
     if len(planes) > 1:
         if samples > 1:
-            raise InputError(f"{name}: received {len(planes)} channels of {samples} samples each; accepted: either")
+            refuse(name, f"{len(planes)} channels of {samples} samples each", "either")
         colour, samples = "bands", len(planes)
-    shape = (about.imagelength, about.imagewidth, samples)
-    dtype = np.dtype(np.uint8) if about.photometric.name == "PALETTE" else _dtype(about, name, wanted)
+    shape = (keyframe.imagelength, keyframe.imagewidth, samples)
+    dtype = np.dtype(np.uint8) if keyframe.photometric.name == "PALETTE" else _dtype(keyframe, name, wanted)
     readers = [
         _plane_reader(series, plane, name, path, (*shape[:2], samples // len(planes)), dtype, cache) for plane in planes
     ]
@@ -70,8 +70,8 @@ def open_tiff(path: Path, wanted: Wanted, choice: Choice, cache: float, stack: E
         colour,
         alpha,
         multiplied,
-        _orientation(about),
-        tiff_pixel_size(file, full, about),
+        _orientation(keyframe),
+        tiff_pixel_size(file, full, keyframe),
         tuple(notes),
         levels,
     )
@@ -82,7 +82,7 @@ def _together(readers: Sequence[Read]) -> Read:
 
 
 def _check_claims(file: "tifffile.TiffFile", name: str) -> None:
-    """See that descriptions claim no more planes than a file can hold, before anything is listed by them."""
+    """Check that descriptions claim no more planes than a file can hold, before anything is listed by them."""
     if file.is_ome:
         from xml.etree import ElementTree
 
@@ -91,26 +91,26 @@ def _check_claims(file: "tifffile.TiffFile", name: str) -> None:
                 sizes = [abs(int(pixels.get(f"Size{axis}", 1))) for axis in "TZC"]
                 _check_planes(name, math.prod(sizes))
     if file.is_imagej:
-        about = file.imagej_metadata or {}
-        _check_planes(name, max(int(about.get(each, 1)) for each in ("images", "slices", "frames", "channels")))
+        metadata = file.imagej_metadata or {}
+        _check_planes(name, max(int(metadata.get(each, 1)) for each in ("images", "slices", "frames", "channels")))
 
 
 def _check_planes(name: str, count: int) -> None:
     if count > _MOST_PLANES:
-        raise InputError(f"{name}: received {count:,} planes; accepted: up to {_MOST_PLANES:,}")
+        refuse(name, f"{count:,} planes", f"up to {_MOST_PLANES:,}")
 
 
 def _choose_planes(
     file: "tifffile.TiffFile", name: str, choice: Choice
 ) -> tuple["tifffile.TiffPageSeries", list[int], list[str]]:
-    """The series, those of its planes that are the picture's channels, and what is said about the choice."""
+    """The series, those of its planes that are the picture's channels, and what is to be noted of the choice."""
     every = list(file.series)
     if not every:
-        raise InputError(f"{name}: received a file without images; accepted: one image")
+        refuse(name, "a file without images", "one image")
     counts = [math.prod(series.get_shape(False)) // math.prod(series.keyframe.shape) for series in every]
     for series, count in zip(every, counts, strict=True):
         _check_planes(name, count)
-        # Planes that lie one behind the other have a page for the first one alone, so nothing else bears the claim out.
+        # Planes that lie one after the other have a page for the first one alone, so nothing else bears the claim out.
         end = (series.dataoffset or 0) + count * series.keyframe.nbytes
         if series.dataoffset is not None and end > file.filehandle.size:
             raise ValueError(f"{count:,} planes end at byte {end:,}, the file at {file.filehandle.size:,}")
@@ -130,9 +130,11 @@ def _choose_planes(
     beside = beside if len(beside) < len(full) else []
     full = [number for number in full if number not in beside]
     notes = []
-    if said := [f"{number} ({every[number].name[:40]})" for number in beside if every[number].kind not in _SLIDES]:
+    if passed_over := [
+        f"{number} ({every[number].name[:40]})" for number in beside if every[number].kind not in _SLIDES
+    ]:
         notes.append(
-            f"series {listing(said, 3)}: passed over by name, as beside the picture; "
+            f"series {listing(passed_over, 3)}: passed over by name, as beside the picture; "
             f"--series 0 to {len(every) - 1} chooses one"
         )
     if len(full) > 1:
@@ -155,20 +157,20 @@ def _channels(
     series: "tifffile.TiffPageSeries", name: str, notes: list[str]
 ) -> tuple["tifffile.TiffPageSeries", list[int], list[str]]:
     """The planes that are channels of one image; of several images without names, the first."""
-    about = series.keyframe
+    keyframe = series.keyframe
     named = [each for each in zip(series.get_axes(False), series.get_shape(False), strict=True) if each[1] != 1]
-    page = [each for each in zip(about.axes, about.shape, strict=True) if each[1] != 1]
+    page = [each for each in zip(keyframe.axes, keyframe.shape, strict=True) if each[1] != 1]
     before, own = named[: len(named) - len(page)], named[len(named) - len(page) :]
     if [axis.replace("C", "S") for axis, _ in own] != [axis for axis, _ in page]:
         received = ", ".join(f"{axis} {side}" for axis, side in named)
-        raise InputError(f"{name}: received axes {received}; accepted: Y, X and C")
+        refuse(name, f"axes {received}", "Y, X and C")
     if math.prod(side for _, side in before) <= 1:
         return series, [0], notes
     others = [(axis, side) for axis, side in before if axis not in "CS"]
     count = math.prod(side for _, side in before)
     if any(axis not in "IQ" for axis, _ in others):
         received = ", ".join(f"{axis} {side}" for axis, side in named)
-        raise InputError(f"{name}: received axes {received}; accepted: one image, chosen by --page 0 to {count - 1}")
+        refuse(name, f"axes {received}", f"one image, chosen by --page 0 to {count - 1}")
     if others:
         planes = math.prod(side for _, side in others)
         notes.append(f"holds {planes} images, of which the first is read; --page 0 to {count - 1} chooses one")
@@ -176,22 +178,22 @@ def _channels(
     return series, index[tuple(slice(None) if axis in "CS" else 0 for axis, _ in before)].ravel().tolist(), notes
 
 
-def _check_meaning(about: "tifffile.TiffPage", name: str) -> tuple[Colour, int | None, bool]:
+def _check_meaning(keyframe: "tifffile.TiffPage", name: str) -> tuple[Colour, int | None, bool]:
     """What the samples are: their colour, which is alpha, and whether colours are multiplied by it."""
-    kind, compression = getattr(about.photometric, "name", str(about.photometric)[:40]), int(about.compression)
-    if compression in (_J2K_YCBCR, _J2K_RGB) and about.samplesperpixel >= 3:
+    kind, compression = getattr(keyframe.photometric, "name", str(keyframe.photometric)[:40]), int(keyframe.compression)
+    if compression in (_J2K_YCBCR, _J2K_RGB) and keyframe.samplesperpixel >= 3:
         kind = "RGB"
-    if about.axes not in ("YX", "YXS", "SYX") or kind not in _COLOURS:
-        raise InputError(f"{name}: received axes {about.axes}, {kind}; accepted: one grey or RGB image")
-    extra = about.samplesperpixel - _COLOURS[kind]
-    tags = [int(tag) for tag in about.extrasamples or ()][:extra]
+    if keyframe.axes not in ("YX", "YXS", "SYX") or kind not in _COLOURS:
+        refuse(name, f"axes {keyframe.axes}, {kind}", "one grey or RGB image")
+    extra = keyframe.samplesperpixel - _COLOURS[kind]
+    tags = [int(tag) for tag in keyframe.extrasamples or ()][:extra]
     # Decoders turn JPEG's luma and chroma into RGB where all samples lie together; no other decoder does.
-    if kind == "YCBCR" and (compression not in _JPEG or about.axes == "SYX" or extra):
-        raise InputError(f"{name}: received {kind}; accepted: one grey or RGB image, or YCBCR in JPEG compression")
-    if kind == "MINISBLACK" and compression in _JPEG and about.axes == "YXS" and about.samplesperpixel > 2:
-        raise InputError(f"{name}: received {about.samplesperpixel} samples in JPEG; accepted: tagged as RGB or YCBCR")
+    if kind == "YCBCR" and (compression not in _JPEG or keyframe.axes == "SYX" or extra):
+        refuse(name, kind, "one grey or RGB image, or YCBCR in JPEG compression")
+    if kind == "MINISBLACK" and compression in _JPEG and keyframe.axes == "YXS" and keyframe.samplesperpixel > 2:
+        refuse(name, f"{keyframe.samplesperpixel} samples in JPEG", "tagged as RGB or YCBCR")
     if extra < 0:
-        raise InputError(f"{name}: received {kind} of {about.samplesperpixel} samples; accepted: {_COLOURS[kind]}")
+        refuse(name, f"{kind} of {keyframe.samplesperpixel} samples", f"{_COLOURS[kind]}")
     first = 3 if kind == "PALETTE" else _COLOURS[kind]
     alphas = [index for index, tag in enumerate(tags) if tag in (1, 2)]
     alpha = first + alphas[0] if alphas else None
@@ -200,24 +202,24 @@ def _check_meaning(about: "tifffile.TiffPage", name: str) -> tuple[Colour, int |
     return colour, alpha, bool(alphas) and tags[alphas[0]] == 1
 
 
-def _dtype(about: "tifffile.TiffPage", name: str, wanted: Wanted) -> np.dtype:
+def _dtype(keyframe: "tifffile.TiffPage", name: str, wanted: Wanted) -> np.dtype:
     """The type that the samples are read as; 1-bit ones become 0 and 255."""
-    bits, dtype = about.bitspersample, about.dtype
+    bits, dtype = keyframe.bitspersample, keyframe.dtype
     if dtype is None or bits not in (1, 8, 16, 32, 64) or bits != 1 and bits != 8 * np.dtype(dtype).itemsize:
-        raise InputError(f"{name}: received {bits} bits a sample; accepted: 8 or 16")
+        refuse(name, f"{bits} bits a sample", "8 or 16")
     if bits == 1:
         return np.dtype(np.uint8)
     if dtype.kind != "f" and bits > 16 and not wanted.mask:
-        raise InputError(f"{name}: received {bits} bits a sample; accepted: 8 or 16 bits, or floats")
-    if about.photometric.name == "MINISWHITE" and dtype.kind != "u":
-        raise InputError(f"{name}: received {dtype} samples whose white is zero; accepted: 8 or 16 bits")
+        refuse(name, f"{bits} bits a sample", "8 or 16 bits, or floats")
+    if keyframe.photometric.name == "MINISWHITE" and dtype.kind != "u":
+        refuse(name, f"{dtype} samples whose white is zero", "8 or 16 bits")
     if dtype.kind == "i" and not wanted.mask:
-        raise InputError(f"{name}: received {dtype} samples; accepted: 8 or 16 bits without sign, or floats")
+        refuse(name, f"{dtype} samples", "8 or 16 bits without sign, or floats")
     return check_samples(name, dtype, wanted.mask)
 
 
-def _orientation(about: "tifffile.TiffPage") -> int:
-    value = about.tags.valueof(274, default=1)
+def _orientation(keyframe: "tifffile.TiffPage") -> int:
+    value = keyframe.tags.valueof(274, default=1)
     return int(value) if value in range(1, 9) else 1
 
 
@@ -231,53 +233,56 @@ def _plane_reader(
     cache: float,
 ) -> Read:
     """What reads one plane, (h, w, C): from a map of the file where its samples lie there as an array."""
-    about, file = series.keyframe, series.keyframe.parent
-    planar = about.axes == "SYX"
-    if series.dataoffset is not None and about.is_final:
-        # All planes lie one behind the other, in ImageJ's large files with a page for the first one alone.
-        page, offset = about, series.dataoffset + plane * about.nbytes
+    keyframe, file = series.keyframe, series.keyframe.parent
+    planar = keyframe.axes == "SYX"
+    if series.dataoffset is not None and keyframe.is_final:
+        # All planes lie one after the other, in ImageJ's large files with a page for the first one alone.
+        page, offset = keyframe, series.dataoffset + plane * keyframe.nbytes
     else:
         page = series.pages[plane]
         if page is None:
-            raise InputError(f"{name}: page: received {plane}; accepted: another one, as it is not in the file")
+            refuse(f"{name}: page", plane, "another one, as it is not in the file")
         file = page.parent
-        offset = page.dataoffsets[0] if about.is_final and page.is_contiguous else None
+        offset = page.dataoffsets[0] if keyframe.is_final and page.is_contiguous else None
         path = Path(file.filehandle.path)
     if offset is not None:
 
         def read(rows: slice, columns: slice) -> np.ndarray:
-            stored = np.memmap(path, about.dtype.newbyteorder(file.byteorder), "r", offset, about.shape)
+            stored = np.memmap(path, keyframe.dtype.newbyteorder(file.byteorder), "r", offset, keyframe.shape)
             samples = np.moveaxis(stored[:, rows, columns], 0, -1) if planar else stored[rows, columns]
-            return np.ascontiguousarray(_pixels(samples.astype(about.dtype), about), dtype)
+            return np.ascontiguousarray(_pixels(samples.astype(keyframe.dtype), keyframe), dtype)
 
         read(slice(0, 1), slice(0, 1))
         return read
     _check_extent(page)
-    side = _side(about)
+    side = _side(keyframe)
     if math.prod(side) >= _MOST_PIXELS:
-        raise InputError(f"{name}: received parts of {side[0]} x {side[1]} pixels; accepted: below {_MOST_PIXELS:,}")
+        refuse(name, f"parts of {side[0]} x {side[1]} pixels", f"below {_MOST_PIXELS:,}")
     down, across = (math.ceil(whole / part) for whole, part in zip(shape, side, strict=False))
-    pieces = about.samplesperpixel if planar else 1
+    pieces = keyframe.samplesperpixel if planar else 1
 
     def decode(i: int, j: int) -> np.ndarray:
-        found = [_segment(page, (piece * down + i) * across + j) for piece in range(pieces)]
+        segments = [_segment(page, (piece * down + i) * across + j) for piece in range(pieces)]
         height, width = (min(part, whole - k * part) for part, whole, k in zip(side, shape, (i, j), strict=False))
-        samples = np.concatenate([each[:height, :width] for each in found], axis=-1)
-        return _pixels(samples, about).astype(dtype, copy=False)
+        samples = np.concatenate([each[:height, :width] for each in segments], axis=-1)
+        return _pixels(samples, keyframe).astype(dtype, copy=False)
 
-    what, held = "tile" if about.is_tiled else "strip", math.prod(side) * about.samplesperpixel * about.dtype.itemsize
-    return Parts(name, what, shape, dtype, side, decode, held if about.is_tiled else 0).reader(cache)
+    what, held = (
+        "tile" if keyframe.is_tiled else "strip",
+        math.prod(side) * keyframe.samplesperpixel * keyframe.dtype.itemsize,
+    )
+    return Parts(name, what, shape, dtype, side, decode, held if keyframe.is_tiled else 0).reader(cache)
 
 
-def _side(about: "tifffile.TiffPage") -> tuple[int, int]:
+def _side(keyframe: "tifffile.TiffPage") -> tuple[int, int]:
     """Height and width of a strip or tile."""
-    if about.is_tiled:
-        return about.tilelength, about.tilewidth
-    return min(about.rowsperstrip, about.imagelength), about.imagewidth
+    if keyframe.is_tiled:
+        return keyframe.tilelength, keyframe.tilewidth
+    return min(keyframe.rowsperstrip, keyframe.imagelength), keyframe.imagewidth
 
 
 def _check_extent(page: "tifffile.TiffPage | tifffile.TiffFrame") -> None:
-    """See that every strip or tile lies in the file, before hours of work find out."""
+    """Check that every strip or tile lies in the file, before hours of work find out."""
     missing = math.prod(page.keyframe.chunked) - min(len(page.dataoffsets), len(page.databytecounts))
     if missing > 0:
         raise ValueError(f"{missing} strips or tiles are missing")
@@ -290,58 +295,58 @@ def _check_extent(page: "tifffile.TiffPage | tifffile.TiffFrame") -> None:
 
 def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.ndarray:
     """Decode one strip or tile: (h, w, S); one that the file leaves out holds the value for no data."""
-    about, file = page.keyframe, page.parent.filehandle
+    keyframe, file = page.keyframe, page.parent.filehandle
     content = None
     if page.databytecounts[index]:
         with file.lock:
             file.seek(page.dataoffsets[index])
             content = file.read(page.databytecounts[index])
-        _check_frame(about, content)
+        _check_frame(keyframe, content)
 
     def decode(content: bytes | None) -> tuple:
-        return about.decode(content, index, jpegtables=page.jpegtables, jpegheader=about.jpegheader)
+        return keyframe.decode(content, index, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader)
 
     samples, _, shape = decode(content)
     if samples is None:
-        return np.full(shape[1:], about.nodata, about.dtype)
+        return np.full(shape[1:], keyframe.nodata, keyframe.dtype)
     # The parts of Hamamatsu's one large frame have a header made up for them, and no end of their own.
-    if int(about.compression) in _JPEG and about.jpegheader is None:
+    if int(keyframe.compression) in _JPEG and keyframe.jpegheader is None:
         check_scans(content, lambda padded: np.array_equal(decode(padded)[0], samples))
-    return _from_luma(samples[0]) if int(about.compression) == _J2K_YCBCR and samples.shape[-1] >= 3 else samples[0]
+    return _from_luma(samples[0]) if int(keyframe.compression) == _J2K_YCBCR and samples.shape[-1] >= 3 else samples[0]
 
 
-def _check_frame(about: "tifffile.TiffPage", content: bytes) -> None:
-    """See, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice.
+def _check_frame(keyframe: "tifffile.TiffPage", content: bytes) -> None:
+    """Check, before decoding, that a JPEG or JPEG 2000 frame fits its strip or tile, and that the bytes suffice.
 
     Of JPEG 2000 lengths are checked, so bytes that were overwritten are not found; of JPEG see `check_scans`.
     """
-    if int(about.compression) in _JPEG and about.jpegheader is None:
+    if int(keyframe.compression) in _JPEG and keyframe.jpegheader is None:
         from tifffile.tifffile import jpeg_shape
 
         size = jpeg_shape(content)[1:3]
         ends_of(content)
-    elif int(about.compression) in _DENSEST:
-        samples = 1 if about.axes == "SYX" else about.samplesperpixel
-        size = math.prod(_side(about)) * samples * about.bitspersample // 8
+    elif int(keyframe.compression) in _DENSEST:
+        samples = 1 if keyframe.axes == "SYX" else keyframe.samplesperpixel
+        size = math.prod(_side(keyframe)) * samples * keyframe.bitspersample // 8
         # The last strip has fewer rows.
-        if about.is_tiled and size > _DENSEST[int(about.compression)] * len(content) + 4096:
+        if keyframe.is_tiled and size > _DENSEST[int(keyframe.compression)] * len(content) + 4096:
             raise ValueError(f"{len(content):,} bytes for {size:,}")
         return
-    elif int(about.compression) in _J2K and (start := content.find(b"\xff\x4f\xff\x51")) >= 0:
+    elif int(keyframe.compression) in _J2K and (start := content.find(b"\xff\x4f\xff\x51")) >= 0:
         # The marker SIZ: its length and capabilities, then width and height of the reference grid.
         width, height = (int.from_bytes(content[start + at : start + at + 4], "big") for at in (8, 12))
         size = (height, width)
         _check_tile_parts(content, start)
     else:
         return
-    most = _side(about)
+    most = _side(keyframe)
     # Encoders fill their last blocks up.
     if any(side > 2 * limit + 64 for side, limit in zip(size, most, strict=True)):
         raise ValueError(f"a frame of {size[0]} x {size[1]} pixels for {most[0]} x {most[1]}")
 
 
 def _check_tile_parts(content: bytes, start: int) -> None:
-    """See that a JPEG 2000 codestream ends where the lengths of its tile-parts say: decoders fill up what is cut."""
+    """Check that a JPEG 2000 codestream ends where the lengths of its tile-parts say: decoders fill up what is cut."""
     place = start + 2
     # Segments of the main header, up to the first marker SOT, whose length is that of a tile-part, 0 up to the end.
     while 0 <= place < len(content) and content[place : place + 2] != b"\xff\x90":
@@ -363,17 +368,17 @@ def _from_luma(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(colours), pixels[..., 3:]], axis=-1)
 
 
-def _pixels(samples: np.ndarray, about: Any) -> np.ndarray:
+def _pixels(samples: np.ndarray, keyframe: Any) -> np.ndarray:
     """Samples as pixels: (h, w) or (h, w, S) -> (h, w, C).
 
     Palettes become RGB, 1-bit samples 0 and 255, and white is the largest number.
     """
     samples = samples if samples.ndim == 3 else samples[..., None]
-    kind = about.photometric.name
+    kind = keyframe.photometric.name
     if kind == "PALETTE":
         # Colours have 16 bits; some writers fill in 8.
-        shift = 8 if about.colormap.max() > 255 else 0
-        colours = (np.moveaxis(about.colormap[:, samples[..., 0]], 0, -1) >> shift).astype(np.uint8)
+        shift = 8 if keyframe.colormap.max() > 255 else 0
+        colours = (np.moveaxis(keyframe.colormap[:, samples[..., 0]], 0, -1) >> shift).astype(np.uint8)
         return np.concatenate([colours, samples[..., 1:].astype(np.uint8)], axis=-1)
     if samples.dtype == bool:
         samples = samples.astype(np.uint8) * 255

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import InputError
+from zoo.errors import refuse
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
 from zoo.pictures.picture import Picture, open_picture
@@ -29,7 +29,7 @@ def write_tiled(
     The picture is written upright; what its channels are, alpha included, and the size of its pixels stay. The strips,
     tiles or chunks of `path` are decoded whole, so it takes as much memory as the largest of them; PNG, JPEG and BMP
     files as much as twice their pixels. `progress` shows a bar, on a terminal; `say` is called with what the user
-    should know of the picture, a line each. The file says that it is `made_by` a command.
+    should know of the picture, a line each. The file names the command that it is `made_by`.
 
     Raises:
         InputError: where `path` is no picture (see `open_picture`) or one of floats, or `output` does not end in .tif.
@@ -43,7 +43,7 @@ def write_tiled(
     ):
         height, width, channels = picture.shape
         if picture.dtype.kind == "f":
-            raise InputError(f"image {path}: received {picture.dtype} samples; accepted: 8 or 16 bits")
+            refuse(f"image {path}", f"{picture.dtype} samples", "8 or 16 bits")
         corners = list(product(range(0, height, _TILE), range(0, width, _TILE)))
         shown = track(corners, "writing", len(corners)) if progress else corners
         tifffile.imwrite(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import quoted, refuse
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,5 @@ def choose(name: str, what: str, received: int, count: int) -> int:
     """
     if isinstance(received, bool) or not isinstance(received, int) or not 0 <= received < count:
         accepted = f"0 to {count - 1}" if count > 1 else "0"
-        raise InputError(f"{name}: {what}: received {received!r}; accepted: {accepted}")
+        refuse(f"{name}: {what}", quoted(received), accepted)
     return received

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 from zoo.pictures.jpegs import check_scans
 from zoo.pictures.stored import Stored
 from zoo.pictures.wanted import Choice, choose
@@ -58,7 +58,7 @@ def open_whole(path: Path, choice: Choice, most: float) -> Stored:
             file.seek(page)
         orientation = file.getexif().get(_ORIENTATION, 1)
         if deep and page:
-            raise InputError(f"{name}: page: received {page}; accepted with 16 bits a sample: 0")
+            refuse(f"{name}: page", page, "0 with 16 bits a sample")
         if deep:
             pixels = _deep(path)
             colour, has_alpha = "grey" if pixels.shape[2] < 3 else "rgb", pixels.shape[2] in (2, 4)
@@ -101,7 +101,7 @@ def header(path: Path) -> tuple[np.dtype, tuple[int, int]]:
 
 
 def _check_png(path: Path, name: str) -> bool:
-    """See that a PNG's parts are whole, by their checksums; whether its samples have 16 bits. Others pass."""
+    """Check that a PNG's parts are whole, by their checksums; whether its samples have 16 bits. Others pass."""
     from PIL import Image
 
     with path.open("rb") as file:
@@ -117,7 +117,7 @@ def _check_png(path: Path, name: str) -> bool:
 def _check_size(path: Path, name: str, file: "Image.Image", most: float) -> None:
     width, height = file.size
     if not width or not height:
-        raise InputError(f"{name}: received {height} x {width} pixels; accepted: at least one")
+        refuse(name, f"{height} x {width} pixels", "at least one")
     if width * height > most:
         raise InputError(
             f"{name}: over {most:,} pixels; accepted at that size: TIFF and .npy; "
@@ -138,7 +138,7 @@ def _deep(path: Path) -> np.ndarray:
 def _decoded(file: "Image.Image", name: str) -> tuple[np.ndarray, str, bool]:
     """Pixels (H, W, C) uint8, their colour, and whether the last channel is alpha."""
     if file.mode not in _MODES:
-        raise InputError(f"{name}: received {file.mode}; accepted: grey, RGB or a palette of 8 bits, or 16 bits in PNG")
+        refuse(name, f"{file.mode}", "grey, RGB or a palette of 8 bits, or 16 bits in PNG")
     colour, mode = _MODES[file.mode]
     if "transparency" in file.info:
         mode = _TRANSPARENT.get(file.mode, mode)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import InputError
+from zoo.errors import refuse
 from zoo.pictures.arrays import colour_of
 from zoo.pictures.scale import Size, zarr_pixel_size
 from zoo.pictures.stored import Parts, Stored, check_samples, check_shape
@@ -31,11 +31,11 @@ def open_zarr(path: Path, wanted: Wanted, choice: Choice, cache: float) -> Store
     name = f"image {path}"
     for each in (*METADATA, ".zattrs", ".zmetadata"):
         if (file := path / each).is_file() and file.stat().st_size > _MOST_METADATA:
-            raise InputError(f"{name}: {each}: received {file.stat().st_size:,} bytes; accepted: {_MOST_METADATA:,}")
+            refuse(f"{name}: {each}", f"{file.stat().st_size:,} bytes", f"{_MOST_METADATA:,}")
     try:
         node = zarr.open(path, mode="r")
     except FileNotFoundError:
-        raise InputError(f"{name}: received a folder; accepted: an image file, or the folder of a Zarr array") from None
+        refuse(name, "a folder", "an image file, or the folder of a Zarr array")
     node, scales, notes = _one_series(node, name, choice)
     array, levels, axes, pixel_size = _levels(node, scales, name, choice.level)
     if axes is None:
@@ -72,7 +72,7 @@ def open_zarr(path: Path, wanted: Wanted, choice: Choice, cache: float) -> Store
 
 
 def _one_series(node: Any, name: str, choice: Choice) -> tuple[Any, dict | None, list[str]]:
-    """One image: the group or array that holds it, its multiscales where it has them, and what is said of the choice.
+    """One image: the group or array that holds it, its multiscales where it has them, and notes on the choice.
 
     A group holds an image for every entry of its multiscales; in bioformats2raw's layout those of the groups 0, 1 and
     so on are counted through.
@@ -84,7 +84,7 @@ def _one_series(node: Any, name: str, choice: Choice) -> tuple[Any, dict | None,
         groups = [node[str(number)] for number in takewhile(lambda number: str(number) in node, itertools.count())]
         if not groups:
             accepted = "groups 0, 1 and so on"
-            raise InputError(f"{name}: received bioformats2raw's layout without an image; accepted: {accepted}")
+            refuse(name, "bioformats2raw's layout without an image", accepted)
     every = [(group, scales) for group in groups for scales in _multiscales(group) or [None]]
     several = f"holds {len(every)} images, of which series 0 is read; --series 0 to {len(every) - 1} chooses one"
     notes = [several] if len(every) > 1 and choice.series is None else []
@@ -98,9 +98,9 @@ def _multiscales(node: Any) -> list[dict]:
 
 
 def _attributes(node: Any) -> dict:
-    about = node.attrs.asdict()
-    inside = about.get("ome")
-    return {**about, **inside} if isinstance(inside, dict) else about
+    attributes = node.attrs.asdict()
+    inside = attributes.get("ome")
+    return {**attributes, **inside} if isinstance(inside, dict) else attributes
 
 
 def _levels(
@@ -121,7 +121,7 @@ def _levels(
         arrays = dict(node.arrays())
         if len(arrays) != 1:
             received = ", ".join(sorted(arrays)[:5]) or "none"
-            raise InputError(f"{name}: received a Zarr group of arrays: {received}; accepted: the path of one array")
+            refuse(name, f"a Zarr group of arrays: {received}", "the path of one array")
         (node,) = arrays.values()
     choose(name, "level", level, 1)
     names = node.attrs.get("_ARRAY_DIMENSIONS") or getattr(node.metadata, "dimension_names", None)
@@ -132,13 +132,14 @@ def _plane(array: Any, axes: list[str], name: str, choice: Choice) -> dict[str, 
     """Where the picture lies along axes other than y, x and c: the only entry of each, or the page that is chosen."""
     sides = ", ".join(f"{axis} {side}" for axis, side in zip(axes, array.shape, strict=False))
     if len(axes) != array.ndim or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes) or 0 in array.shape:
-        raise InputError(f"{name}: received axes {sides or array.shape}; accepted: y, x and c, and pages beside them")
+        refuse(name, f"axes {sides or array.shape}", "y, x and c, and pages beside them")
     others = {axis: side for axis, side in zip(axes, array.shape, strict=True) if axis not in "yxc"}
     count = math.prod(others.values())
     if count > 1 and choice.page is None:
-        raise InputError(
-            f"{name}: received axes {sides}; accepted: y, x and c, and others of one entry, "
-            f"or one image, chosen by --page 0 to {count - 1}"
+        refuse(
+            name,
+            f"axes {sides}",
+            f"y, x and c, and others of one entry, or one image, chosen by --page 0 to {count - 1}",
         )
     index = np.unravel_index(choose(name, "page", choice.page or 0, count), tuple(others.values()))
     return {axis: int(place) for axis, place in zip(others, index, strict=True)}

@@ -22,8 +22,9 @@ from zoo.convert.conversion import convolutionalize
 from zoo.errors import InputError
 from zoo.network.geometry import Geometry
 from zoo.network.graph import Step
-from zoo.network.moves import Border, Lattice, Slide
+from zoo.network.moves import Border, Slide
 from zoo.network.network import Network
+from zoo.network.positions import Lattice
 from zoo.network.program import Ints
 from zoo.scanning.engines import Run, make_engine
 

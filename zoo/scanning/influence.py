@@ -20,6 +20,7 @@ from zoo.network.geometry import Geometry
 from zoo.network.network import Network
 from zoo.network.outputs import before_activation
 from zoo.pictures import check_finite
+from zoo.progress import aligned
 from zoo.scanning.engines import check_scores
 from zoo.scanning.grid import check_fit
 from zoo.scanning.pixels import open_pixels
@@ -124,9 +125,8 @@ class Influence:
 
     def table(self) -> str:
         """The sentence, and a line for every box: its sides, and the share of the influence inside it."""
-        lines = [self.sentence(), f"{'':<17} {'top':>6} {'left':>6} {'bottom':>6} {'right':>6}  influence inside"]
-        for name, box in self.boxes.items():
-            lines.append(f"{name:<17} {' '.join(f'{side:>6}' for side in box)}  {self.share(box):.1%}")
+        rows = [(name, *map(str, box), f"{self.share(box):.1%}") for name, box in self.boxes.items()]
+        lines = [self.sentence(), aligned([("", "top", "left", "bottom", "right", "influence inside"), *rows])]
         if self.receptive_field is None:
             lines.append("the theoretical field is infinite: a block inside this model pools over the whole image")
         if not self.values.any():

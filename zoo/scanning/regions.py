@@ -16,8 +16,8 @@ from keras import layers, ops
 
 from zoo.errors import InputError, unknown
 from zoo.network.graph import Step, needed_steps, run_steps
-from zoo.network.moves import Span
 from zoo.network.network import Network
+from zoo.network.positions import Span
 from zoo.network.rules import global_pooling
 from zoo.pictures import check_finite
 from zoo.progress import track

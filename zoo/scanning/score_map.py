@@ -1,6 +1,5 @@
 """The result of a scan: scores on a grid, and where each cell lies in the image."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zoo.errors import refuse
-from zoo.files import replacing
+from zoo.files import replacing, write_json
 from zoo.made_by import MadeBy
 from zoo.network.geometry import Geometry
 from zoo.pictures import release
@@ -175,9 +174,7 @@ class ScoreMap:
             "class_names": list(self.class_names),
             "made_from": self.made_from,
         }
-        with replacing(Path(folder) / "geometry.json", self.made_by) as temporary:
-            temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        return Path(folder) / "geometry.json"
+        return write_json(Path(folder) / "geometry.json", record, self.made_by)
 
     def _sides(self) -> dict[str, Any]:
         """The geometry's numbers in the image's pixels, and the window of each scale."""

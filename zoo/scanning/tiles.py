@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from zoo.network.geometry import Geometry
-from zoo.network.moves import Span
+from zoo.network.positions import Span
 from zoo.network.program import Program
 from zoo.scanning.finer import FinerGeometry
 

@@ -51,10 +51,10 @@ def save(folder: Path, trainer: keras.Model, progress: Progress) -> Path:
         for index, variable in enumerate(variables)
     }
     arrays |= {f"best/{index}": value for index, value in enumerate(progress.best)}
-    about = json.dumps({"step": progress.step, "history": progress.history})
+    record = json.dumps({"step": progress.step, "history": progress.history})
     path = folder / f"step-{progress.step:09d}.npz"
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, about=np.array(about), **arrays)
+        np.savez(file, about=np.array(record), **arrays)
     for old in _newest_first(folder)[_KEPT:]:
         old.unlink()
     return path
@@ -68,11 +68,11 @@ def restore(folder: Path, trainer: keras.Model, job: Job = ALONE) -> tuple[Progr
     """
     state = _state(trainer)
     shapes = {f"{part}/{index}": tuple(each.shape) for part in state for index, each in enumerate(state[part])}
-    found = _read(folder, shapes) if job.first else None
-    exists, step = job.from_first(np.array([found is not None, found[0].step if found else 0])).tolist()
+    newest = _read(folder, shapes) if job.first else None
+    exists, step = job.from_first(np.array([newest is not None, newest[0].step if newest else 0])).tolist()
     if not exists:
         return None
-    progress, arrays = found or (Progress(step), {})
+    progress, arrays = newest or (Progress(step), {})
     values = {
         name: arrays[name] if job.first else keras.ops.convert_to_numpy(variable)
         for part, variables in state.items()
@@ -90,20 +90,20 @@ def _read(folder: Path, shapes: dict[str, tuple[int, ...]]) -> tuple[Progress, d
     for path in _newest_first(folder):
         try:
             arrays = read_arrays(path, f"checkpoint {path}")
-            about = json.loads(str(arrays.pop("about")))
-            progress = Progress(int(about["step"]), list(about["history"]))
+            record = json.loads(str(arrays.pop("about")))
+            progress = Progress(int(record["step"]), list(record["history"]))
             for name, shape in shapes.items():
                 if arrays[name].shape != shape:
                     raise ValueError(f"{name} has the shape {arrays[name].shape}, not {shape}")
         except (InputError, KeyError, TypeError, ValueError) as error:
             warnings.warn(f"checkpoint {path} is damaged and passed over ({error})", stacklevel=2)
             continue
-        progress.best = [arrays[name] for name in sorted(arrays, key=_place) if name.startswith("best/")]
+        progress.best = [arrays[name] for name in sorted(arrays, key=_number) if name.startswith("best/")]
         return progress, arrays
     return None
 
 
-def _place(name: str) -> int:
+def _number(name: str) -> int:
     """The number at the end of an array's name."""
     return int(name.rpartition("/")[2])
 

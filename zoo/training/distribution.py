@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, quoted, refuse
 
 _VARIABLES = ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID")
 # JAX would wait for 100 seconds before it takes a silent process for dead, and 300 for the last one at the end.
@@ -42,7 +42,7 @@ class Job:
         return slice(start + self.process * size, start + (self.process + 1) * size)
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so; all have to ask."""
+        """Whether the flag is set in any process; all have to ask."""
         if self.processes == 1:
             return flag
         from jax.experimental import multihost_utils
@@ -58,16 +58,13 @@ class Job:
         return multihost_utils.broadcast_one_to_all(values, is_source=self.first)
 
     def check(self, key: str, count: int) -> None:
-        """See that batches of `count` images fall into equal parts.
+        """Check that batches of `count` images fall into equal parts.
 
         Raises:
             InputError: beginning with `key`, where they do not.
         """
         if count % self.devices:
-            raise InputError(
-                f"{key}: received {count} images; accepted with train.distribute on {self.devices} devices: a multiple "
-                f"of {self.devices}"
-            )
+            refuse(key, f"{count} images", f"a multiple of {self.devices}, the devices of train.distribute")
 
 
 ALONE = Job()
@@ -81,15 +78,16 @@ def joined(distribute: str | None) -> Iterator[Job]:
     KERAS_DISTRIBUTION_NUM_PROCESSES and KERAS_DISTRIBUTION_PROCESS_ID; without them this process's devices alone.
 
     Raises:
-        InputError: for another backend, or variables that say nothing usable.
+        InputError: for another backend, or variables that cannot be used.
     """
     if distribute is None:
         yield ALONE
         return
     if keras.backend.backend() != "jax":
-        raise InputError(
-            f"train.distribute: received {distribute!r} on the {keras.backend.backend()} backend; accepted: "
-            "KERAS_BACKEND=jax in the environment"
+        refuse(
+            "train.distribute",
+            f"{distribute!r} on the {keras.backend.backend()} backend",
+            "KERAS_BACKEND=jax in the environment",
         )
     import jax
 
@@ -145,11 +143,11 @@ def environment() -> tuple[str | None, int, int]:
     address, *numbers = values
     for name, value in zip(names[1:], numbers, strict=True):
         if not value.isdigit():
-            raise InputError(f"{name}: received {value!r}; accepted: a whole number")
+            refuse(name, quoted(value), "a whole number")
     processes, process = map(int, numbers)
     if process >= processes:
-        raise InputError(f"{names[2]}: received {process}; accepted for {processes} processes: 0 to {processes - 1}")
+        refuse(names[2], process, f"0 to {processes - 1} for {processes} processes")
     address = address.split(",")[0].strip()
     if not address.rpartition(":")[2].isdigit():
-        raise InputError(f"{names[0]}: received {address!r}; accepted: host:port of process 0")
+        refuse(names[0], quoted(address), "host:port of process 0")
     return address, processes, process

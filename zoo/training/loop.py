@@ -15,7 +15,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.config.experiment import TrainConfig
 from zoo.data import Dataset
-from zoo.errors import ADVICE, Diverged, InputError, Interrupted
+from zoo.errors import ADVICE, Diverged, InputError, Interrupted, refuse
 from zoo.files import replacing
 from zoo.signals import stop_signals
 from zoo.training import checkpoint
@@ -54,18 +54,14 @@ def train(
     recipe = config.train
     steps = len(dataset.train) // recipe.batch_size
     if steps == 0:
-        raise InputError(
-            f"train.batch_size: received {recipe.batch_size}; accepted: at most {len(dataset.train)}, the number of "
-            "training images"
-        )
+        accepted = f"at most {len(dataset.train)}, the number of training images"
+        refuse("train.batch_size", recipe.batch_size, accepted)
     if recipe.accumulate > recipe.epochs * steps:
-        raise InputError(
-            f"train.accumulate: received {recipe.accumulate}; accepted: at most {recipe.epochs * steps}, the number of "
-            "batches of the training"
-        )
+        accepted = f"at most {recipe.epochs * steps}, the number of batches of the training"
+        refuse("train.accumulate", recipe.accumulate, accepted)
     kind = dataset.train.images.dtype
     if recipe.augment.randaugment and kind != np.uint8:
-        raise InputError(f"train.augment.randaugment: received {kind} images; accepted: uint8, or null")
+        refuse("train.augment.randaugment", f"{kind} images", "uint8, or null")
     job.check("train.batch_size", recipe.batch_size)
     if dataset.validation is not None:
         job.check("data.validation", len(dataset.validation))
@@ -171,7 +167,8 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._count()
-        # Before anything of this epoch is saved. Of the best epoch's weights a last bad one takes nothing.
+        # Before anything of this epoch is saved. Running averages of a normalisation may blow up while the batches' own
+        # statistics do not. Where the best epoch's weights are kept, a bad last one takes nothing of them.
         largest = _HOPELESS if epoch + 1 == self.epochs and not self.patience else math.inf
         for key, name in (("loss", "loss"), ("val_loss", "validation loss")):
             if key in logs:
@@ -224,7 +221,7 @@ def _given_back(learner: keras.Model, model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def _back_where_it_was(folder: Path, trainer: keras.Model, job: Job) -> Iterator[None]:
-    """After a diverged loss, put the trainer back to the newest checkpoint, and say what is left and what to try."""
+    """After a diverged loss, put the trainer back to the newest checkpoint, and report what is left and what to try."""
     try:
         yield
     except Diverged as error:

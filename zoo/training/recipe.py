@@ -1,11 +1,11 @@
-"""The recipe: optimizer, learning-rate schedule, loss, and the model behind its augmentation, compiled."""
+"""The recipe: optimizer, learning-rate schedule, loss, and the model after its augmentation, compiled."""
 
 import re
 
 import keras
 
 from zoo.config.experiment import SGD, TrainConfig
-from zoo.errors import InputError
+from zoo.errors import quoted, refuse
 from zoo.training.augmentation import augmented, mixed_labels
 
 # Szegedy et al. 2014, section 5: the discount of the auxiliary classifiers' losses.
@@ -62,14 +62,14 @@ def freeze(model: keras.Model, pattern: str) -> list[str]:
     if not frozen or len(frozen) == len(layers):
         names = ", ".join(dict.fromkeys(layer.name.split("_")[0] for layer in layers))
         which = "every layer" if frozen else "no layer"
-        raise InputError(f"train.freeze: received {pattern!r}, which matches {which}; names begin with {names}")
+        refuse("train.freeze", f"{quoted(pattern)}, which matches {which}", f"one of some; names begin with {names}")
     for layer in frozen:
         layer.trainable = False
     return [layer.name for layer in frozen]
 
 
 def trainer(model: keras.Model, config: TrainConfig, fill: tuple[float, ...], steps_per_epoch: int) -> keras.Model:
-    """`model` behind its augmentation, compiled: raw images (B, H, W, C) and one-hot labels (B, K) to a loss.
+    """`model` after its augmentation, compiled: raw images (B, H, W, C) and one-hot labels (B, K) to a loss.
 
     The weights are those of `model`; saving `model` saves no augmentation. `fill` is the raw value that preprocessing
     maps to zero.

@@ -12,7 +12,7 @@ def start(seed: int, deterministic: bool) -> None:
 
     TensorFlow on a CPU sums in another order in every process unless its inter-operation parallelism is 1; the
     threads inside an operation stay, and the speed with them. It takes effect before TensorFlow's first operation
-    only: later, a warning says that the run may differ in its last bits.
+    only: later, a warning reports that the run may differ in its last bits.
     """
     if deterministic and keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What lies in an image folder: parts, classes, image files, specimens, and what is left out. No file is opened."""
+"""Image folders by their names alone: parts, classes, image files, specimens, what is left out. No file is opened."""
 
 import re
 from collections import defaultdict
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from zoo.classes import class_list, normal
 from zoo.data.faults import Fault, fault, plain
-from zoo.errors import InputError, listing
+from zoo.errors import InputError, listing, quoted, refuse
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _VALIDATION = ("val", "valid", "validation")
 
 
 @dataclass(frozen=True)
-class Place:
+class ImageFile:
     """An image file: where it is, its class, its path below the folder, and what `data.group` finds in that."""
 
     path: Path
@@ -25,8 +25,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """An image folder.
+class ClassFolders:
+    """An image folder: one folder a class, once or in several parts.
 
     `class_names`: in Unicode's composed form (NFC). `stored_names`: as the file system has them. `parts`: the image
     files, by the folder they are of, train, test and perhaps one for validation; a folder without parts has one: "".
@@ -35,7 +35,7 @@ class Layout:
 
     class_names: tuple[str, ...]
     stored_names: tuple[str, ...]
-    parts: dict[str, list[Place]]
+    parts: dict[str, list[ImageFile]]
     validation: str | None
     faults: tuple[Fault, ...]
 
@@ -60,7 +60,7 @@ class _LeftOut:
         )
 
 
-def read_layout(root: Path, group: str | None = None) -> Layout:
+def read_class_folders(root: Path, group: str | None = None) -> ClassFolders:
     """Find out what an image folder holds.
 
     It holds train/ and test/, and perhaps one of val/, valid/ and validation/, each with one folder a class; or the
@@ -71,11 +71,11 @@ def read_layout(root: Path, group: str | None = None) -> Layout:
         group: a regular expression, searched in each file's path below `root`, with / between folders.
 
     Raises:
-        InputError: naming the folder or file, for another layout, classes that differ between the parts, folders inside
-            class folders, a class without images, or a file in whose path `group` finds nothing.
+        InputError: naming the folder or file, for other folders than these, classes that differ between the parts,
+            folders inside class folders, a class without images, or a file in whose path `group` finds nothing.
     """
     if not root.is_dir():
-        raise InputError(f"data.dir: received {str(root)!r}; accepted: a folder with one folder a class")
+        refuse("data.dir", quoted(str(root)), "a folder with one folder a class")
     left_out = _LeftOut()
     parts, validation = _parts(root, left_out)
     folders = {part: _class_folders(root / part, root, left_out) for part in parts}
@@ -87,17 +87,17 @@ def read_layout(root: Path, group: str | None = None) -> Layout:
                 f"{root}: {first}/ and {part}/ have different classes (in one only: {listing([*difference], 3)})"
             )
     class_names = class_list(folders[first], str(root))
-    files: dict[str, list[Place]] = {}
+    files: dict[str, list[ImageFile]] = {}
     for part in parts:
-        found = [
-            [(path, label) for folder in folders[part].get(name, []) for path in _images(folder, root, left_out)]
-            for label, name in enumerate(class_names)
+        by_class = [
+            [path for folder in folders[part].get(name, []) for path in _images(folder, root, left_out)]
+            for name in class_names
         ]
         if part == first:
-            _check_filled(folders[part], found)
-        files[part] = _places(root, [place for places in found for place in places], group)
+            _check_filled(folders[part], by_class)
+        files[part] = _files(root, by_class, group)
     stored_names = tuple(folders[first][name][0].name for name in class_names)
-    return Layout(class_names, stored_names, files, validation, left_out.faults())
+    return ClassFolders(class_names, stored_names, files, validation, left_out.faults())
 
 
 def _parts(root: Path, left_out: _LeftOut) -> tuple[list[str], str | None]:
@@ -111,11 +111,11 @@ def _parts(root: Path, left_out: _LeftOut) -> tuple[list[str], str | None]:
         left_out.beside += [_name(path, root) for path in entries if path.name not in parts]
         return parts, validations[0] if validations else None
     # A class may be called train, but then it holds images, not folders.
-    found = [part for part in ("train", *validations, "test") if _subfolders(root / part)]
-    if found:
-        missing = [part for part in ("train", "test") if part not in found]
+    parts = [part for part in ("train", *validations, "test") if _subfolders(root / part)]
+    if parts:
+        missing = [part for part in ("train", "test") if part not in parts]
         raise InputError(
-            f"{root}: has {_slashed(found)} but no {_slashed(missing)}; accepted: train/ and test/, with or without "
+            f"{root}: has {_slashed(parts)} but no {_slashed(missing)}; accepted: train/ and test/, with or without "
             "val/, or class folders alone"
         )
     return [""], None
@@ -153,9 +153,9 @@ def _images(folder: Path, base: Path, left_out: _LeftOut) -> list[Path]:
     return images
 
 
-def _check_filled(folders: dict[str, list[Path]], found: Sequence[Sequence[tuple[Path, int]]]) -> None:
-    """See that every class has images, where they are what is trained on."""
-    empty = [paths[0] for paths, images in zip(folders.values(), found, strict=True) if not images]
+def _check_filled(folders: dict[str, list[Path]], by_class: Sequence[Sequence[Path]]) -> None:
+    """Check that every class has images, where they are what is trained on."""
+    empty = [paths[0] for paths, images in zip(folders.values(), by_class, strict=True) if not images]
     if empty:
         others = len(_shown(empty[0], empty[0], _LeftOut()))
         ignored = f" (only {others} other files)" if others else ""
@@ -163,17 +163,18 @@ def _check_filled(folders: dict[str, list[Path]], found: Sequence[Sequence[tuple
         raise InputError(f"{empty[0]}: has no images{ignored}{more}; accepted: {', '.join(SUFFIXES)}")
 
 
-def _places(root: Path, files: Sequence[tuple[Path, int]], group: str | None) -> list[Place]:
-    places = [Place(path, label, path.relative_to(root).as_posix()) for path, label in files]
-    if group is None:
-        return places
-    found = [(place, _specimen(group, place.name)) for place in places]
-    if unnamed := [place.name for place, specimen in found if not specimen]:
+def _files(root: Path, by_class: Sequence[Sequence[Path]], group: str | None) -> list[ImageFile]:
+    files = []
+    for label, paths in enumerate(by_class):
+        for path in paths:
+            name = path.relative_to(root).as_posix()
+            files.append(ImageFile(path, label, name, None if group is None else _specimen(group, name)))
+    if unnamed := [file.name for file in files if file.specimen == ""]:
         raise InputError(
-            f"data.group: {group!r} finds no specimen in {len(unnamed):,} of {len(places):,} paths "
+            f"data.group: {quoted(group)} finds no specimen in {len(unnamed):,} of {len(files):,} paths "
             f"({listing([*map(plain, unnamed)], 3)}); accepted: a regular expression that does in each"
         )
-    return [Place(place.path, place.label, place.name, specimen) for place, specimen in found]
+    return files
 
 
 def _specimen(group: str, name: str) -> str:

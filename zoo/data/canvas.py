@@ -1,17 +1,17 @@
-"""Scenes: large images made of small ones at known places."""
+"""Canvases: large images made of small ones at known places."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from zoo.config.experiment import scene_grid
-from zoo.errors import InputError
+from zoo.config.experiment import canvas_grid
+from zoo.errors import refuse
 from zoo.pictures import as_pixel
 
 
 @dataclass(frozen=True)
-class Scene:
+class Canvas:
     """A large image with what was pasted where.
 
     `image`: (H, W, C). `boxes`: (n, 4) whole numbers: top, left, bottom, right, half-open. `labels`: (n,).
@@ -22,15 +22,15 @@ class Scene:
     labels: np.ndarray
 
 
-def make_scene(
+def make_canvas(
     images: np.ndarray,
     labels: np.ndarray,
     size: tuple[int, int] | None = None,
     count: int = 100,
     background: float | Sequence[float] = (0,),
     seed: int = 0,
-) -> Scene:
-    """Paste images at random places that do not overlap, each somewhere in its own cell of a grid.
+) -> Canvas:
+    """Paste images at random places that do not overlap, each somewhere in its own rectangle of a grid.
 
     The grid has ceil(sqrt(count)) columns and as many rows as that needs. Boxes and labels are in the order of
     `images`: with `count` equal to their number, box i holds image i.
@@ -38,7 +38,7 @@ def make_scene(
     Args:
         images: (n, h, w, C).
         labels: (n,).
-        size: (H, W) of the canvas; None makes each cell twice as high and wide as an image.
+        size: (H, W) of the canvas; None makes each rectangle twice as high and wide as an image.
         count: how many images, chosen without replacement.
         background: the canvas's value, one or one a channel; rounded for whole-number images.
         seed: what choice and places are a function of.
@@ -48,31 +48,27 @@ def make_scene(
             number of channels.
     """
     if not 1 <= count <= len(images):
-        raise InputError(f"scene.count: received {count}; accepted: 1 to {len(images)} images")
+        refuse("canvas.count", count, f"1 to {len(images)} images")
     height, width, channels = images.shape[1:]
-    rows, columns = scene_grid(count)
+    rows, columns = canvas_grid(count)
     size = (2 * height * rows, 2 * width * columns) if size is None else tuple(size)
     if size[0] < height * rows or size[1] < width * columns:
-        raise InputError(
-            f"scene.size: received {list(size)}; accepted for {count} images of {height} x {width}: "
-            f"at least [{height * rows}, {width * columns}]"
-        )
+        least = f"at least [{height * rows}, {width * columns}], for {count} images of {height} x {width}"
+        refuse("canvas.size", list(size), least)
     pixel = as_pixel(background, images.dtype)
     if len(pixel) not in (1, channels):
-        raise InputError(
-            f"background: received {len(pixel)} values; accepted: 1, or one for each of {channels} channels"
-        )
+        refuse("background", f"{len(pixel)} values", f"1, or one for each of {channels} channels")
 
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(images), count, replace=False))
-    cells = rng.permutation(rows * columns)[:count]
-    canvas = np.empty((*size, channels), images.dtype)
-    canvas[...] = pixel
+    places = rng.permutation(rows * columns)[:count]
+    picture = np.empty((*size, channels), images.dtype)
+    picture[...] = pixel
     boxes = np.empty((count, 4), np.int64)
-    for box, image, cell in zip(boxes, images[chosen], cells, strict=True):
-        row, column = divmod(int(cell), columns)
+    for box, image, place in zip(boxes, images[chosen], places, strict=True):
+        row, column = divmod(int(place), columns)
         top = rng.integers(size[0] * row // rows, size[0] * (row + 1) // rows - height, endpoint=True)
         left = rng.integers(size[1] * column // columns, size[1] * (column + 1) // columns - width, endpoint=True)
         box[:] = top, left, top + height, left + width
-        canvas[top : top + height, left : left + width] = image
-    return Scene(canvas, boxes, np.asarray(labels)[chosen])
+        picture[top : top + height, left : left + width] = image
+    return Canvas(picture, boxes, np.asarray(labels)[chosen])

@@ -1,0 +1,32 @@
+"""The form in which a model takes its images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.config import Config
+from zoo.pictures import fit_image
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """What images are brought to before a model sees them.
+
+    `size`: height and width. `channels`: 1 or 3 as a rule. `fill`: the value of added pixels, one or one a channel.
+    `resize`: images of another size are scaled, instead of cropped or padded.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    fill: tuple[float, ...] = (0.0,)
+    resize: bool = False
+
+    @classmethod
+    def of(cls, config: Config) -> "ImageForm":
+        """The form of an experiment's model and data."""
+        model = config.model
+        return cls(model.image_size, model.channels, model.preprocess.mean, config.data.resize)
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """Bring an image to the size: (H, W, C) -> (h, w, C); see `fit_image`."""
+        return fit_image(image, self.size, self.resize, self.fill)
