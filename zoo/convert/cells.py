@@ -20,6 +20,8 @@ from zoo.progress import track
 
 # Scores of cells and of crops, (cells, classes) both.
 Pair = tuple[np.ndarray, np.ndarray]
+# An image (h, w, C), an array or what is read by slices like one, and what it is called.
+NamedImage = tuple[str, Any]
 NOISE = "noise"
 # Shares of equal answers below this are no rounding of what a user takes for the same classifier.
 LOW = 0.95
@@ -28,6 +30,7 @@ WAY_OUT = "train with `model.padding=valid`, and every cell is the classifier's 
 _SIDE = 6
 # Cells of the images that are given, all together; they lie in at most so many parts of an image that is not run whole.
 _CELLS, _PARTS = 100, 4
+MOST_IMAGES = _CELLS
 # Pixels a side above which an image is not run whole, and pixels of crops that are run at once.
 _PART, _AT_ONCE = 1024, 2**20
 
@@ -105,12 +108,12 @@ class Samples:
         return [(np.concatenate(cells), np.concatenate(answered)) for cells, answered in pairs if cells]
 
 
-def samples_of(network: Network, images: Sequence[Any] | None = None, progress: bool = False) -> Samples:
+def samples_of(network: Network, images: Sequence[NamedImage] | None = None, progress: bool = False) -> Samples:
     """Cells of images, spread at random, at most 100 of all images together; without images, of one of noise.
 
     Args:
         network: a converted one, whose geometry has a window.
-        images: (h, w, C) each, arrays or what is read by slices like them. Parts of large ones are run.
+        images: at most 100, with their names. Parts of large ones are run.
         progress: show a bar where the cells are compared, on a terminal.
 
     Raises:
@@ -123,31 +126,33 @@ def samples_of(network: Network, images: Sequence[Any] | None = None, progress: 
         noise = random_images(network, 1, shape.fitting(*size))
         sample = _sample(network, noise, shape.fitting(*size), (0,) * network.axes.count, _SIDE**2, generator)
         return Samples((NOISE,), (), [sample], network, progress)
-    named = list(zip(_names(images), images, strict=True))
-    fits = [_fits(shape, network.axes.sides((1, *image.shape))) for image in images]
-    if not any(fits):
-        sizes = [network.axes.sides((1, *image.shape)) for image in images]
+    if not 0 < len(images) <= MOST_IMAGES:
+        refuse("images", len(images), f"1 to {MOST_IMAGES}")
+    fitting = [each for each in images if fits(network, each[1])]
+    if not fitting:
+        sizes = [network.axes.sides((1, *image.shape)) for _, image in images]
         received = f"{sizes[0]}" if len(images) == 1 else f"{len(images)} of at most {max(sizes)}"
         refuse("image", received, f"at least the window {tuple(shape.window)}")
-    fitting = [each for each, large in zip(named, fits, strict=True) if large]
-    samples = []
-    for index, (_, image) in enumerate(fitting[:_CELLS]):
-        count = (_CELLS - sum(len(each.corners) for each in samples)) // (min(len(fitting), _CELLS) - index)
+    samples: list[_Sample] = []
+    for index, (_, image) in enumerate(fitting):
+        count = (_CELLS - sum(len(each.corners) for each in samples)) // (len(fitting) - index)
         samples += _samples(network, shape, image, max(count, 1), generator)
-    too_small = tuple(name for (name, _), large in zip(named, fits, strict=True) if not large)
-    return Samples(tuple(name for name, _ in fitting[:_CELLS]), too_small, samples, network, progress)
+    names = tuple(name for name, _ in fitting)
+    return Samples(names, tuple(name for name, _ in images if name not in names), samples, network, progress)
 
 
-def _names(images: Sequence[Any]) -> list[str]:
-    """The names of the files that images are read from, where they are known."""
+def named_images(images: Any | Sequence[Any]) -> list[NamedImage]:
+    """An image, or a list of them, with the names of the files that they are read from, where those are known."""
+    images = list(images) if isinstance(images, list | tuple) else [images]
     files = [getattr(image, "file", None) for image in images]
     number = "" if len(images) == 1 else " {}"
-    return [
-        Path(file).name if file else f"the image given{number.format(index)}" for index, file in enumerate(files, 1)
-    ]
+    names = [Path(file).name if file else f"the image given{number.format(at)}" for at, file in enumerate(files, 1)]
+    return list(zip(names, images, strict=True))
 
 
-def _fits(shape: Geometry, sides: Ints) -> bool:
+def fits(network: Network, image: Any) -> bool:
+    """Whether an image has a whole window of a converted network, and its layers take it."""
+    shape, sides = network.geometry(), network.axes.sides((1, *image.shape))
     return all(side >= least for side, least in zip(sides, shape.window, strict=True)) and shape.fits(*sides)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.convert.cells import LOW, NOISE, WAY_OUT, Pair, agreement, lost, samples_of
+from zoo.convert.cells import LOW, NOISE, WAY_OUT, NamedImage, Pair, agreement, lost, named_images, samples_of
 from zoo.convert.conversion import Conversion, convert
 from zoo.convert.oracle import EXACT, error_at_training_size
 from zoo.convert.twin import error_of_inner_cells
@@ -89,12 +89,14 @@ class Verification:
             first = ("at the training size", f"relative error {self.max_error_at_training_size:.1e}: {verdict}")
         else:
             first = ("cells not cut by a border", f"relative error {self.max_error_inner_cells:.1e}: {verdict}")
+        # Where no layer pads, it is so on every image.
+        where = "" if self.padding_free and self.same_as_crops else f", {self._where}"
         errors = f"relative error {self.crops_max_error:.1e} at most, {self.crops_mean_error:.1e} on average"
         window, stride, field = (self.geometry[key] for key in ("window", "stride", "receptive_field"))
         rows = [
             first,
             ("against crops", f"{self.crops} cells, {errors}: {crops}"),
-            ("same answer as the crop", f"{self.crops_argmax_agreement:.0%} of the cells, {self.where}"),
+            ("same answer as the crop", f"{self.crops_argmax_agreement:.0%} of the cells{where}"),
             *self._classes_row(),
             ("because", self.cause),
             *self._classifier_row(),
@@ -113,14 +115,14 @@ class Verification:
     def _classifier_row(self) -> list[tuple[str, str]]:
         if self.classifier_argmax_agreement is None:
             return []
-        shares = f"{self.classifier_argmax_agreement:.0%} of {self.classifier_crops} crops of the training size"
-        return [("same answer as the classifier", shares)]
+        share = f"{self.classifier_argmax_agreement:.0%} of {self.classifier_crops} crops of the training size"
+        return [("same answer as the classifier", f"{share}, {self._where}")]
 
     @property
-    def where(self) -> str:
+    def _where(self) -> str:
         """What the cells are of, in words."""
         if self.measured_on == (NOISE,):
-            return "on noise, which says little of your images"
+            return "on noise, which says little of your images; give some of them"
         return f"on {listing(self.measured_on, 3)}"
 
     @property
@@ -173,14 +175,15 @@ def verify(
         checked = Conversion(converted, error_of_inner_cells=error)
     else:
         checked = Conversion(converted, error_at_training_size(source, converted, converted.geometry().window))
-    images = None if image is None else list(image) if isinstance(image, list | tuple) else [image]
-    return verified(source, checked, images, progress)
+    return verified(source, checked, None if image is None else named_images(image), progress)
 
 
 def verified(
-    source: Network, conversion: Conversion, images: Sequence[Any] | None = None, progress: bool = False
+    source: Network, conversion: Conversion, images: Sequence[NamedImage] | None = None, progress: bool = False
 ) -> Verification:
     """`verify` for a conversion that was checked as it was made: it is compared with crops.
+
+    `images`: with their names.
 
     Raises:
         InputError: where no image is as large as the window.
