@@ -190,7 +190,7 @@ class Geometry:
             InputError: where the geometry was made without them.
         """
         if self.image_size is None:
-            raise InputError("geometry: is that of no image; give image_size=(height, width)")
+            raise InputError("geometry: needs image_size=(height, width), that of the image")
         return self.image_size
 
     def _check_cell(self, cell: tuple[int, ...]) -> None:
