@@ -15,10 +15,11 @@ from small_nets import stack
 import zoo
 from zoo.card import Card, attach, card
 from zoo.convert import cells
-from zoo.convert.cells import agreement, lost, named_images, samples_of
+from zoo.convert.cells import named_images, samples_of
 from zoo.convert.oracle import demand_equality
 from zoo.errors import Diverged, InputError
 from zoo.network.network import Network
+from zoo.scores import agreement, lost
 
 
 def edge_finder(size=16, classes=("flat", "edges")):

@@ -23,9 +23,6 @@ Pair = tuple[np.ndarray, np.ndarray]
 # An image (h, w, C), an array or what is read by slices like one, and what it is called.
 NamedImage = tuple[str, Any]
 NOISE = "noise"
-# Shares of equal answers below this are no rounding of what a user takes for the same classifier.
-LOW = 0.95
-WAY_OUT = "train with `model.padding=valid`, and every cell is the classifier's own answer to its crop"
 # Cells along each axis of an image of noise; as many in all along a sequence.
 _SIDE = 6
 # Cells of the images that are given, all together; they lie in at most so many parts of an image that is not run whole.
@@ -33,24 +30,6 @@ _CELLS, _PARTS = 100, 4
 MOST_IMAGES = _CELLS
 # Pixels a side above which an image is not run whole, and pixels of crops that are run at once.
 _PART, _AT_ONCE = 1024, 2**20
-
-
-def answers(scores: np.ndarray) -> np.ndarray:
-    """The class that each row of scores (n, K) is for; of a single score whether it is above 0."""
-    return scores.argmax(-1) if scores.shape[-1] > 1 else scores[:, 0] > 0
-
-
-def agreement(given: np.ndarray, expected: np.ndarray) -> float:
-    """The share of rows of scores (n, K) that are for one class in both."""
-    return float((answers(given) == answers(expected)).mean())
-
-
-def lost(given: np.ndarray, expected: np.ndarray) -> dict[int, int]:
-    """The classes, with how many rows each, that rows of the expected scores are for, and no row of the given ones."""
-    if expected.shape[-1] == 1:
-        return {}
-    here, there = answers(given), answers(expected)
-    return {int(index): int((there == index).sum()) for index in np.setdiff1d(there, here)}
 
 
 @dataclass(frozen=True)

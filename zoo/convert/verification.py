@@ -7,13 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.convert.cells import LOW, NOISE, WAY_OUT, NamedImage, Pair, agreement, lost, named_images, samples_of
+from zoo.convert.cells import NOISE, NamedImage, Pair, named_images, samples_of
 from zoo.convert.conversion import Conversion, convert
 from zoo.convert.oracle import EXACT, error_at_training_size
 from zoo.convert.twin import error_of_inner_cells
 from zoo.errors import InputError, listing
 from zoo.network.network import Network
-from zoo.scores import relative_error
+from zoo.scores import LOW_AGREEMENT, WAY_OUT, agreement, lost, relative_error
 from zoo.settings import own_settings
 
 
@@ -128,9 +128,9 @@ class Verification:
     @property
     def advice(self) -> str:
         """What to do where the cells answer otherwise than the classifier does; else empty."""
-        if self.classifier_argmax_agreement is not None and self.classifier_argmax_agreement < LOW:
+        if self.classifier_argmax_agreement is not None and self.classifier_argmax_agreement < LOW_AGREEMENT:
             return f"the twin is another classifier here; {WAY_OUT}"
-        if self.crops_argmax_agreement < LOW and not self.padding_free and self.bounded:
+        if self.crops_argmax_agreement < LOW_AGREEMENT and not self.padding_free and self.bounded:
             return f"a scan answers otherwise than the classifier here; {WAY_OUT}"
         return ""
 
