@@ -67,7 +67,7 @@ class _Filter:
         if self.made == self.side:
             return pixels.astype(np.float32, copy=False)
         first, last, centres = self._spans(wanted)
-        begin, total, weights = self.reads(wanted).start, 0, []
+        begin, total, weights = self.reads(wanted).start, np.zeros(()), []
         for tap in range(int((last - first).max())):
             weight = np.maximum(1 - np.abs((first + tap - centres + 0.5) * (1 / self.support)), 0)
             weights.append(np.where(first + tap < last, weight, 0))
