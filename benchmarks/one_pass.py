@@ -3,7 +3,7 @@
     python benchmarks/one_pass.py [--models vgg16 resnet50 ...] [--engines keras keras-plain openvino ...] [--rounds 5]
 
 Both sides run in the same engine, in the same process, with the same threads and precision; `keras-plain` is Keras's
-own predict_on_batch on the converted model as it stands, `keras` the engine of zoo.scanning.engines. The crops are cut
+own predict_on_batch on the converted model as it stands, `keras` the engine of zoo.engines. The crops are cut
 beforehand and run at their best batch size. A round times every engine's pass and crops one after the other, so that
 what else the machine does hits all of them; the table gives the median of the rounds, least and largest in brackets.
 Where there are more crops than --crops, that many are timed and their time is scaled to all of them. `limit` is the
@@ -55,8 +55,9 @@ def measure(name: str, side: int, engine_names: list[str], rounds: int, most_cro
     import numpy as np
 
     import zoo
+    from zoo.engines.factory import make_engine
     from zoo.network.graph import run_steps, trace
-    from zoo.scanning.engines import make_engine
+    from zoo.network.network import Network
     from zoo.scores import relative_error
 
     model = keras.applications.VGG16(weights=None) if name == "vgg16" else zoo.build(name)
@@ -88,7 +89,9 @@ def measure(name: str, side: int, engine_names: list[str], rounds: int, most_cro
     engines, best, errors = {}, {}, {}
     for key in engine_names:
         choice = ENGINES[key]
-        dense, single = (make_engine(each, *choice) if choice else each.predict_on_batch for each in (fcn, model))
+        dense, single = (
+            make_engine(Network.of(each), *choice) if choice else each.predict_on_batch for each in (fcn, model)
+        )
         engines[key] = dense, single
         errors[key] = relative_error(dense(image[None]), reference)
         costs = {}

@@ -54,12 +54,12 @@ def write_noise(path: Path, side: int) -> None:
 def measure(model_name: str, path: str, engine: str, precision: str | None) -> dict[str, float]:
     """Seconds of one scan, peak resident memory in MiB, how often a pixel was read, and the cells."""
     import zoo
+    from zoo.large_images import scanner_of
     from zoo.scanning.options import Options
-    from zoo.scanning.scan import Scanner
     from zoo.training import start
 
     start(0, True)
-    scan = Scanner(zoo.build(model_name), Options(engine=engine, precision=precision))
+    scan = scanner_of(zoo.build(model_name), Options(engine=engine, precision=precision))
     scan(np.zeros((1024, 1024, 3), np.uint8))
     image = Counted(np.load(path, mmap_mode="r"))
     begin = time.perf_counter()

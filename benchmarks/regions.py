@@ -37,6 +37,7 @@ def main() -> None:
     import numpy as np
 
     import zoo
+    from zoo.large_images import box_scores
     from zoo.scanning import regions
 
     model = zoo.build(options.model)
@@ -56,10 +57,10 @@ def main() -> None:
         boxes = np.concatenate([corners, corners + window], 1)
         times_by_way = {way: [] for way in ("crops", "roi", "cells")}
         for way in times_by_way:
-            regions.score_boxes(model, image, boxes, way)
+            box_scores(model, image, boxes, way)
         for _ in range(options.rounds):
             for way, times in times_by_way.items():
-                times.append(seconds(regions.score_boxes, model, image, boxes, way))
+                times.append(seconds(box_scores, model, image, boxes, way))
         for way, times in times_by_way.items():
             ratios = spread([crops / own for crops, own in zip(times_by_way["crops"], times, strict=True)])
             rate = spread([count / own for own in times])

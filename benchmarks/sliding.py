@@ -1,4 +1,4 @@
-"""zoo.scanning.engines against MONAI's sliding_window_inference: the same weights, image, grid of windows and threads.
+"""zoo.engines against MONAI's sliding_window_inference: the same weights, image, grid of windows and threads.
 
     pip install monai --no-deps   (and torch)
     python benchmarks/sliding.py [--model nin_cifar10_bn] [--size 256] [--rounds 5]
@@ -85,7 +85,8 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int],
     from monai.inferers import sliding_window_inference
 
     import zoo
-    from zoo.scanning.engines import make_engine
+    from zoo.engines.factory import make_engine
+    from zoo.network.network import Network
     from zoo.scores import relative_error
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -100,7 +101,7 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int],
     side = window + (side - window) // stride * stride
     rows, columns = placed.grid_shape(side, side)
     image = generator.integers(0, 256, (side, side, 3)).astype(np.float32)
-    network, engine = to_torch(model), make_engine(fcn)
+    network, engine = to_torch(model), make_engine(Network.of(fcn))
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(memory_format=torch.channels_last)
     slices = dense_patch_slices((side, side), (window, window), (stride, stride))
     assert len(slices) == rows * columns, (len(slices), rows, columns)

@@ -9,6 +9,7 @@ from keras import layers
 
 import zoo
 from zoo.errors import InputError
+from zoo.network.network import Network
 from zoo.pictures.resizing import Resized
 from zoo.scanning.answers import answer
 from zoo.scanning.grid import Grid
@@ -185,7 +186,7 @@ def test_scales_are_merged_as_by_plain_loops(how, border, stride):
 
 
 def test_one_scale_is_the_map_itself_and_left_out_cells_stay_so(score_map):
-    grid = Grid.of(zoo.build("nin_mnist_valid"), (50, 43))
+    grid = Grid.of(Network.of(zoo.build("nin_mnist_valid")), (50, 43))
     scores, match = score_map.scores, Match.of(grid, grid)
     rows, every = len(scores), np.ones(scores.shape[:2], bool)
     assert match.covers.all() and match.needed(every, every.shape).all()

@@ -10,8 +10,8 @@ from keras import Input, Model, layers
 
 import zoo
 from zoo.errors import InputError
+from zoo.large_images import box_scores
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes, read_boxes
-from zoo.scanning.regions import score_boxes
 
 BOX = [[4, 8, 23, 31]]
 TABLES = {
@@ -234,8 +234,8 @@ def model():
 @pytest.mark.parametrize("way", ["roi", "cells", "crops"])
 def test_of_boxes_that_reach_beyond_the_image_the_part_inside_is_scored(model, way):
     image = noise(60, 71, 1)
-    given = score_boxes(model, image, [(-9, 30, 20, 90), (4, 8, 23, 31)], way)
-    wanted = score_boxes(model, image, [(0, 30, 20, 71), (4, 8, 23, 31)], way)
+    given = box_scores(model, image, [(-9, 30, 20, 90), (4, 8, 23, 31)], way)
+    wanted = box_scores(model, image, [(0, 30, 20, 71), (4, 8, 23, 31)], way)
     np.testing.assert_array_equal(given.scores, wanted.scores)
     assert given.beyond == 1 and wanted.beyond == 0 and given.boxes[0].tolist() == [-9, 30, 20, 90]
 

@@ -8,10 +8,16 @@ from keras import layers
 from test_backends import run
 
 import zoo
+from zoo.engines import factory, keras_engine, lighter_graph
 from zoo.errors import InputError
-from zoo.scanning import engines
-from zoo.scanning.engines import make_engine
+from zoo.network.network import Network
 from zoo.scores import relative_error
+
+
+def make_engine(model, *options):
+    """An engine for a model."""
+    return factory.make_engine(Network.of(model), *options)
+
 
 SIZES = [(1, 41, 57), (3, 64, 36), (1, 41, 57)]
 
@@ -61,16 +67,16 @@ def test_the_engine_gives_the_model_s_scores(name):
     ("large", "together", "constants"), [(0, 512, 2**30), (0, 3, 2**30), (2**24, 512, 2**30), (2**24, 512, 9000)]
 )
 def test_large_kernels_by_rows_and_folded_normalisations_are_exact(large, together, constants, monkeypatch):
-    monkeypatch.setattr(engines, "_LARGE_KERNEL", large)
-    monkeypatch.setattr(engines, "_FILTERS", together)
-    monkeypatch.setattr(engines, "_MOST_CONSTANTS", constants)
+    monkeypatch.setattr(lighter_graph, "LARGE_KERNEL", large)
+    monkeypatch.setattr(lighter_graph, "_FILTERS", together)
+    monkeypatch.setattr(keras_engine, "_MOST_CONSTANTS", constants)
     fcn = like_vgg("float64")
     assert max(errors(fcn, make_engine(fcn))) <= 1e-12
 
 
 def test_what_replaces_a_step_is_what_ran(monkeypatch):
     """Without this the other tests would pass on an engine that replaces nothing."""
-    monkeypatch.setattr(engines, "_LARGE_KERNEL", 0)
+    monkeypatch.setattr(lighter_graph, "LARGE_KERNEL", 0)
     calls = {"folded": 0, "by_rows": 0}
 
     def counted(name, made):
@@ -80,15 +86,15 @@ def test_what_replaces_a_step_is_what_ran(monkeypatch):
 
         return count
 
-    monkeypatch.setattr(engines, "folded_weights", counted("folded", engines.folded_weights))
-    monkeypatch.setattr(engines._LighterGraph, "_by_rows", counted("by_rows", engines._LighterGraph._by_rows))
+    monkeypatch.setattr(lighter_graph, "folded_weights", counted("folded", lighter_graph.folded_weights))
+    monkeypatch.setattr(lighter_graph.LighterGraph, "_by_rows", counted("by_rows", lighter_graph.LighterGraph._by_rows))
     make_engine(like_vgg())
     assert calls == {"folded": 2, "by_rows": 2}
 
 
 def test_normalisations_that_do_not_follow_a_convolution_alone_are_kept(monkeypatch):
     fcn = where_nothing_folds()
-    monkeypatch.setattr(engines, "folded_weights", lambda *_: pytest.fail("folded"))
+    monkeypatch.setattr(lighter_graph, "folded_weights", lambda *_: pytest.fail("folded"))
     assert max(errors(fcn, make_engine(fcn))) <= 1e-5
 
 
@@ -127,7 +133,7 @@ def test_bad_requests_are_refused(monkeypatch):
     for request, text in [
         (("openvin",), "unknown engine 'openvin' .did you mean 'openvino'.*accepted: keras, openvino"),
         (("openvino", "bfloat"), "unknown precision 'bfloat' .did you mean 'bfloat16'"),
-        (("keras", "bfloat16"), "received 'bfloat16'; accepted for the engine 'keras': none"),
+        (("keras", "bfloat16"), "received 'bfloat16' with the engine 'keras'; accepted: none, it is the model's own"),
     ]:
         with pytest.raises(InputError, match=text):
             make_engine(fcn, *request)
@@ -159,11 +165,12 @@ def test_jax_without_tensorflow_has_the_same_engine(tmp_path):
     image = noise(2, 60, 50, 1)
     np.save(tmp_path / "image.npy", image)
     run(
-        "from zoo.scanning import engines\n"
-        "engines._LARGE_KERNEL = 0\n"
-        "np.save('scores.npy', engines.make_engine(zoo.load('model.keras'))(np.load('image.npy')))\n"
-        "try: engines.make_engine(zoo.load('model.keras'), 'openvino')\n"
-        "except engines.InputError as error: np.save('refused.npy', str(error))\n",
+        "from zoo.engines import factory, lighter_graph\n"
+        "lighter_graph.LARGE_KERNEL = 0\n"
+        "network = zoo.Network.of(zoo.load('model.keras'))\n"
+        "np.save('scores.npy', factory.make_engine(network)(np.load('image.npy')))\n"
+        "try: factory.make_engine(network, 'openvino')\n"
+        "except factory.InputError as error: np.save('refused.npy', str(error))\n",
         tmp_path,
     )
     assert relative_error(np.load(tmp_path / "scores.npy"), np.asarray(fcn(image, training=False))) <= 1e-5

@@ -10,10 +10,19 @@ from keras import layers
 
 import zoo
 from zoo.card import card
+from zoo.engines.factory import make_engine
 from zoo.errors import InputError
-from zoo.scanning.finer import FinerRunner, finer_geometry
+from zoo.network.finer import finer_geometry
+from zoo.network.network import Network
+from zoo.scanning.finer import FinerRunner
 from zoo.scanning.grid import Grid
 from zoo.scores import relative_error
+
+
+def runner(model, stride):
+    """A model, converted first where it is a classifier, on a finer grid."""
+    return FinerRunner(make_engine(Network.of(zoo.convolutionalize(model))), stride)
+
 
 sides = st.integers(1, 3)
 conv = st.fixed_dictionaries(
@@ -109,8 +118,8 @@ def test_every_cell_is_the_answer_to_its_crop(rows, data):
     stride = tuple(data.draw(st.sampled_from(divisors(each))) for each in total)
     height, width = (side + data.draw(st.integers(0, 9)) for side in size)
     image = np.random.default_rng(data.draw(st.integers(0, 99))).normal(size=(height, width, 2))
-    run = FinerRunner(fcn, stride)
-    placed = finer_geometry(fcn, stride, (height, width))
+    run = runner(fcn, stride)
+    placed = finer_geometry(Network.of(fcn), stride, (height, width))
     wanted = by_crops(model, image, size, stride)
     grid = placed.grid_shape(height, width)
     assert grid == wanted.shape[:2] and placed.stride == stride
@@ -130,7 +139,7 @@ def test_each_divisor_of_strides_that_do_not_divide_each_other(strides, wanted):
     size = (29, 31)
     model = classifier(rows, size)
     image = np.random.default_rng(0).normal(size=(43, 40, 2))
-    scores = FinerRunner(zoo.convolutionalize(model), wanted)(image[None])[0]
+    scores = runner(zoo.convolutionalize(model), wanted)(image[None])[0]
     oracle = by_crops(model, image, size, (wanted, wanted))
     assert relative_error(scores[: oracle.shape[0], : oracle.shape[1]], oracle) <= 1e-9
 
@@ -155,7 +164,7 @@ def test_the_zoos_own_nets(name):
     image = noise(window[0] + 9, window[1] + 6, 1)
     for stride in divisors(total[0]):
         wanted = by_crops(model, image, window, (stride, stride))
-        scores = FinerRunner(fcn, stride)(image[None])[0]
+        scores = runner(fcn, stride)(image[None])[0]
         assert relative_error(scores[: wanted.shape[0], : wanted.shape[1]], wanted) <= 1e-5
 
 
@@ -175,7 +184,7 @@ def test_padded_nets_equal_shift_and_stitch(kind):
     window = card(fcn).window
     image = noise(window[0] + 8, window[1] + 5, 1)
     for stride in divisors(total[0]):
-        run = FinerRunner(fcn, stride)
+        run = runner(fcn, stride)
         wanted = by_shifts(fcn, image, (stride, stride), total)
         assert run.geometry.grid_shape(*image.shape[:2]) == wanted.shape[:2]
         assert relative_error(run(image[None])[0], wanted) <= 1e-6
@@ -187,12 +196,12 @@ def test_strided_same_layers_align_as_in_training():
     fcn = zoo.convolutionalize(model)
     assert zoo.geometry(fcn).stride == (4, 4)
     image = noise(28, 30, 1)
-    run = FinerRunner(fcn, 2)
+    run = runner(fcn, 2)
     scores = run(image[None])[0]
     # From 0 25 pixels, from 2 25 again; across from 0 29, from 2 25: 1 modulo 4.
     np.testing.assert_allclose(scores[::2, ::2], np.asarray(fcn(image[None, :25, :29]))[0], rtol=1e-5)
     np.testing.assert_allclose(scores[1::2, 1::2], np.asarray(fcn(image[None, 2:27, 2:27]))[0], rtol=1e-5)
-    assert finer_geometry(fcn, 2, (28, 30)).cell_box(1, 2) == (2, 4, 19, 21)
+    assert finer_geometry(Network.of(fcn), 2, (28, 30)).cell_box(1, 2) == (2, 4, 19, 21)
 
 
 @pytest.fixture(scope="module")
@@ -213,15 +222,15 @@ def converted():
 def test_tiles_of_a_finer_grid_give_the_same_scores(converted, name, data):
     fcn = converted(name)
     stride = data.draw(st.sampled_from(divisors(zoo.geometry(fcn).stride[0])[:-1]))
-    finer = finer_geometry(fcn, stride)
+    finer = finer_geometry(Network.of(fcn), stride)
     reach = max(*map(int, finer.receptive_field), *finer.window)
     tile = data.draw(st.integers(8, 20))
     size = tuple(data.draw(st.integers(tile + reach, tile + reach + 12)) for _ in range(2))
     image = noise(*size, 1)
-    run, placed = FinerRunner(fcn, stride), finer_geometry(fcn, stride, size)
+    run, placed = runner(fcn, stride), finer_geometry(Network.of(fcn), stride, size)
     grid = placed.grid_shape(*size)
     whole = run(image[None])[0][: grid[0], : grid[1]]
-    parts = list(Grid.of(fcn, size, stride=stride).tiles(tile))
+    parts = list(Grid.of(Network.of(fcn), size, stride=stride).tiles(tile))
     assert len(parts) > 1
     given_ = np.full_like(whole, np.nan)
     for part in parts:
@@ -238,7 +247,7 @@ def test_fields_hold_every_pixel_that_counts():
     for weight in model.weights:
         weight.assign(np.ones(weight.shape))
     fcn = zoo.convolutionalize(model)
-    run, placed = FinerRunner(fcn, 2), finer_geometry(fcn, 2, (25, 22))
+    run, placed = runner(fcn, 2), finer_geometry(Network.of(fcn), 2, (25, 22))
     for row, column in ((0, 0), (1, 5), (2, 2), (3, 3), (12, 21), (24, 20)):
         dot = np.zeros((1, 25, 22, 1), np.float32)
         dot[0, row, column] = 1
@@ -251,7 +260,7 @@ def test_fields_hold_every_pixel_that_counts():
 def test_a_batch_is_each_image_by_itself():
     fcn = zoo.convolutionalize(randomize(zoo.build("nin_mnist_valid")))
     images = noise(3, 33, 31, 1)
-    run = FinerRunner(fcn, 2)
+    run = runner(fcn, 2)
     together = run(images)
     for index in range(3):
         np.testing.assert_allclose(together[index], run(images[index : index + 1])[0], rtol=1e-4, atol=1e-4)
@@ -260,7 +269,7 @@ def test_a_batch_is_each_image_by_itself():
 @pytest.mark.parametrize("stride", [3, 0, -1, 8, 2.0, True, "2", (2, 3), (1, 2, 4), None])
 def test_what_is_no_divisor_is_refused(stride):
     with pytest.raises(InputError, match="stride: received .*; accepted: a divisor .* 4 x 4: 1, 2, 4, or one for rows"):
-        FinerRunner(zoo.build("nin_mnist_valid"), stride)
+        runner(zoo.build("nin_mnist_valid"), stride)
 
 
 def test_global_blocks_enlarged_maps_and_small_images_are_refused():
@@ -268,13 +277,13 @@ def test_global_blocks_enlarged_maps_and_small_images_are_refused():
     x = layers.Conv2D(2, 3, 2)(image)
     gated = layers.Multiply()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])
     with pytest.raises(InputError, match="pools over the whole image"):
-        FinerRunner(keras.Model(image, layers.Dense(2)(layers.Flatten()(gated))), 1)
+        runner(keras.Model(image, layers.Dense(2)(layers.Flatten()(gated))), 1)
     open_image = keras.Input((None, None, 1))
     x = layers.UpSampling2D(2)(layers.MaxPooling2D(4)(open_image))
     with pytest.raises(InputError, match="enlarges its maps"):
-        FinerRunner(keras.Model(open_image, x), 1)
+        runner(keras.Model(open_image, x), 1)
     for name, size in (("nin_mnist_valid", (20, 40)), ("nin_mnist_bn", (40, 6))):
         fcn = zoo.convolutionalize(zoo.build(name))
-        assert not finer_geometry(fcn, 2).fits(*size)
+        assert not finer_geometry(Network.of(fcn), 2).fits(*size)
         with pytest.raises(InputError, match=f"image: received {size[0]} x {size[1]} pixels; .*window of 28 x 28"):
-            FinerRunner(fcn, 2)(noise(1, *size, 1))
+            runner(fcn, 2)(noise(1, *size, 1))

@@ -85,7 +85,7 @@ def test_nothing_is_lost_or_double_when_a_worker_is_killed(model_file, folder, t
     out, err = command.communicate()
     first, last = err.splitlines()
     assert command.returncode == 2 and "broken.png: unknown format" in first
-    assert last == "zoo: 1 of 7 images could not be scanned, as told above"
+    assert last == "zoo: 1 of 7 images could not be scanned; the lines above say why"
     assert name not in {path.parent.name for path in finished} and finished
     assert {path: stamp for path, stamp in stamps(output).items() if path in finished} == finished
     for each in NAMES:

@@ -12,7 +12,8 @@ from keras import layers
 import zoo
 from zoo import plots
 from zoo.errors import InputError
-from zoo.scanning.influence import Influence, influence
+from zoo.large_images import influence
+from zoo.scanning.influence import Influence
 
 
 def tiny(padding="same"):
@@ -131,9 +132,11 @@ def test_a_cell_of_a_huge_image_reads_its_own_pixels_alone():
 
 def made(values, part, window=5):
     """An influence by hand, of cell (0, 0) with a window that begins at pixel 0."""
-    image = keras.Input((None, None, 1))
-    placed = zoo.geometry(keras.Model(image, layers.Conv2D(1, window)(image)), (20, 20))
-    return Influence((0, 0), 0, np.asarray(values, float), part, np.ones(1), placed, ("a",), "sigmoid")
+    height, width = np.broadcast_to(window, 2).tolist()
+    box = (0, 0, height, width)
+    return Influence(
+        (0, 0), 0, np.asarray(values, float), part, np.ones(1), box, box, box, (9, 9), (1, 1), "a", "sigmoid"
+    )
 
 
 def test_boxes_and_shares_worked_by_hand():
@@ -218,7 +221,7 @@ def test_wrong_input_is_refused(monkeypatch):
     with pytest.raises(InputError, match="one window of 8 x 8"):
         influence(model, np.zeros((40, 7)), (0, 0))
     monkeypatch.setattr(keras.backend, "backend", lambda: "numpy")
-    with pytest.raises(InputError, match="KERAS_BACKEND is 'numpy'; accepted: tensorflow, jax, torch"):
+    with pytest.raises(InputError, match="influence: received KERAS_BACKEND=numpy; accepted: tensorflow, jax, torch"):
         influence(model, np.zeros((40, 30)), (0, 0))
 
 
@@ -232,7 +235,7 @@ def test_every_backend_measures_the_same(backend, tmp_path):
     np.save(tmp_path / "image.npy", noise(60, 50, 1))
     code = (
         "import numpy as np, zoo\n"
-        "from zoo.scanning.influence import influence\n"
+        "from zoo.large_images import influence\n"
         "found = influence(zoo.load('model.keras'), np.load('image.npy'), (5, 4), 1)\n"
         "np.save('values.npy', found.values)"
     )

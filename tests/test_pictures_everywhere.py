@@ -21,11 +21,9 @@ from zoo.data.class_folders import ImageFile
 from zoo.data.faults import noted_since
 from zoo.data.folder import FolderImages, OpenedFile, read_folder
 from zoo.errors import InputError
+from zoo.large_images import influence, scan, scanner_of, score_boxes
 from zoo.pictures import Choice, Wanted, check_array, open_mask, read_picture, write_tiled
-from zoo.scanning.influence import influence
 from zoo.scanning.options import Options
-from zoo.scanning.regions import score_boxes
-from zoo.scanning.scan import Scanner, scan
 
 TOLD = Wanted(3, "uint8")
 CONFIG = Config.model_validate(
@@ -225,9 +223,9 @@ def test_notes_of_a_mask(tmp_path):
 
 def test_the_choice_of_a_picture_is_part_of_what_is_scanned_only_where_it_is_made(model, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.stack([RGB, RGB[::-1]]), photometric="rgb")
-    plain = Scanner(model).made_from(tmp_path / "a.tif")
+    plain = scanner_of(model).made_from(tmp_path / "a.tif")
     assert not {"page", "series", "level"} & {*plain}
-    scanner = Scanner(model, Options(choice=Choice(page=1)))
+    scanner = scanner_of(model, Options(choice=Choice(page=1)))
     assert scanner.made_from(tmp_path / "a.tif") == {**plain, "page": 1}
     np.testing.assert_array_equal(scanner(tmp_path / "a.tif").scores, RGB[::-1])
 

@@ -13,13 +13,16 @@ from conftest import noise, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
+from small_nets import channels_first
 
 import zoo
 from zoo.cli import zoo as command
+from zoo.engines.regions import Regions
+from zoo.engines.roi import RoIPooling, roi_pool
 from zoo.errors import InputError
+from zoo.large_images import box_scores, score_boxes
+from zoo.network.network import Network
 from zoo.scanning.boxes import read_boxes
-from zoo.scanning.regions import Regions, score_boxes
-from zoo.scanning.roi import RoIPooling, roi_pool
 from zoo.scores import relative_error
 
 
@@ -88,7 +91,7 @@ HEADS = ["flatten", "reshape", "average", "max", "pyramid"]
 def test_the_whole_training_image_has_the_classifiers_own_answer(head, padding):
     model = small(padding, head)
     image = noise(19, 23, 1)
-    result = score_boxes(model, image, [(0, 0, 19, 23)])
+    result = box_scores(model, image, [(0, 0, 19, 23)])
     assert relative_error(result.scores, np.asarray(model(image[None]))) <= 1e-6
 
 
@@ -119,7 +122,7 @@ def test_boxes_of_any_size_equal_plain_loops(head):
         (11.6, 10, 12.8, 12),
         (5.6, 7.2, 31.9, 40),
     ]
-    given_ = score_boxes(model, image, boxes).scores
+    given_ = box_scores(model, image, boxes).scores
     for box, scores in zip(boxes, given_, strict=True):
         # Padded, window = map size times stride: Caffe's rounding, halves up.
         region = [math.floor(side / 4 + 0.5) for side in box]
@@ -167,7 +170,7 @@ def test_regions_lie_where_a_strided_same_layer_puts_them():
     """A 3x3 window at stride 2 begins at pixel 0 of an even training size, and at -1 of an odd image."""
     image = keras.Input((8, 8, 1))
     x = layers.Flatten()(layers.Conv2D(1, 3, 2, "same")(image))
-    regions = Regions(keras.Model(image, layers.Dense(2)(x)))
+    regions = Regions(Network.of(keras.Model(image, layers.Dense(2)(x))))
     boxes = np.array([(0, 1, 8, 9), (6, 8, 14, 16)])
     np.testing.assert_array_equal(regions.cells(boxes, (16, 16)), [(0, 1, 4, 5), (3, 4, 7, 8)])
     np.testing.assert_array_equal(regions.cells(boxes, (17, 17)), [(1, 1, 5, 5), (4, 5, 8, 9)])
@@ -189,7 +192,7 @@ def test_many_boxes_are_pooled_in_parts(monkeypatch):
     corners = generator.uniform(0, 40, (50, 2))
     boxes = np.concatenate([corners, corners + generator.uniform(1, 30, (50, 2))], 1)
     together = score_boxes(model, image, boxes).scores
-    monkeypatch.setattr("zoo.scanning.regions._AT_ONCE", 2000)
+    monkeypatch.setattr("zoo.engines.regions._AT_ONCE", 2000)
     np.testing.assert_allclose(score_boxes(model, image, boxes).scores, together, rtol=1e-4, atol=1e-5)
 
 
@@ -246,7 +249,7 @@ def test_one_step_through_a_classifiers_own_head_lowers_the_loss():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("gradients are taken with TensorFlow")
     model = small()
-    regions = Regions(model)
+    regions = Regions(Network.of(model))
     cells = regions.cells(np.array([(0, 0, 30, 33), (8, 20, 60, 71), (30, 5, 49, 28)]), (60, 71))
     maps, labels = regions.feature_map(noise(1, 60, 71, 1)), np.array([0, 1, 2])
 
@@ -267,7 +270,7 @@ def test_jax_compiles_the_layer(tmp_path):
     pytest.importorskip("jax")
     code = (
         "import jax, numpy as np, keras\n"
-        "from zoo.scanning.roi import roi_pool\n"
+        "from zoo.engines.roi import roi_pool\n"
         "maps = np.random.default_rng(0).normal(size=(1, 9, 11, 2)).astype('float32')\n"
         "regions = np.array([[[0, 1, 9, 4], [2, 2, 3, 11]]])\n"
         "for pool in ('max', 'average'):\n"
@@ -302,6 +305,45 @@ def test_jax_compiles_the_layer(tmp_path):
 def test_bad_boxes_are_refused(boxes, text):
     with pytest.raises(InputError, match=text):
         score_boxes(small(), noise(60, 71, 1), boxes)
+
+
+@pytest.mark.parametrize("way", ["roi", "cells", "crops"])
+def test_of_a_padded_model_the_ways_differ_which_is_told(way, tmp_path):
+    image = noise(60, 71).astype(np.uint8)
+    model, boxes = small("same"), [(4, 8, 23, 31)]
+    if way == "crops":
+        score_boxes(model, image, boxes, way)
+    else:
+        with pytest.warns(UserWarning, match=r"pads its maps \(layer 'conv2d.*' and 1 more\): a box's answer depends"):
+            score_boxes(model, image, boxes, way)
+    zoo.save(model, tmp_path / "model.keras")
+    np.save(tmp_path / "image.npy", image)
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    names = ("model.keras", "image.npy", "boxes.json")
+    done = CliRunner().invoke(
+        command, ["regions", *(str(tmp_path / name) for name in names), "-o", str(tmp_path / "o.csv"), "--way", way]
+    )
+    assert done.exit_code == 0 and ("note: this model pads its maps" in done.output) == (way != "crops")
+
+
+@pytest.mark.parametrize("padding", ["keep", "valid"])
+def test_converted_models_are_refused_for_what_they_are(padding):
+    made = zoo.convolutionalize(small("same"), padding=padding)
+    for way in ("roi", "crops"):
+        with pytest.raises(InputError, match="gives a map; accepted: a classifier with its head, not converted"):
+            score_boxes(made, noise(60, 71, 1), [(4, 8, 23, 31)], way)
+    assert box_scores(made, noise(60, 71, 1), [(4, 8, 23, 31)], "cells").scores.shape == (1, 3)
+
+
+def test_a_model_with_channels_first_has_the_answers_of_the_same_model_with_channels_last():
+    model = channels_first(lambda x, form: layers.Dense(4)(layers.Flatten(**form)(x)), size=(19, 23))
+    image, boxes = noise(40, 50, 3), [(0, 0, 19, 23), (4, 8, 23, 31), (10, 12, 40, 45)]
+    crop = np.moveaxis(image[4:23, 8:31], -1, 0)[None]
+    for way in ("roi", "cells", "crops"):
+        found = box_scores(model, image, boxes, way).scores
+        assert found.shape == (3, 4)
+        if way == "crops":
+            assert relative_error(found[1:2], np.asarray(model(crop))) <= 1e-5
 
 
 def test_models_and_images_that_do_not_split_are_refused():

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from zoo.large_images import scan
 from zoo.pictures import resizing
 from zoo.pictures.resizing import Resized, level_for
-from zoo.scanning.scan import scan
 
 
 class Read:

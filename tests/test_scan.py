@@ -67,13 +67,13 @@ def test_scores_do_not_depend_on_the_tiles(converted, name, data):
     image = noise(height, width, 1, seed=data.draw(st.integers(0, 99)))
     whole = np.asarray(fcn(image[None]))[0]
     scanned = zoo.scan(fcn, image, tile=tile)
-    assert len(list(Grid.of(fcn, (height, width)).tiles(tile))) > 1
+    assert len(list(Grid.of(Network.of(fcn), (height, width)).tiles(tile))) > 1
     assert scanned.scores.shape == whole.shape
     assert relative_error(scanned.scores, whole) <= 1e-5
 
 
 def test_tiles_hold_every_cell_once_and_only_the_pixels_that_they_need():
-    grid = Grid.of(zoo.convolutionalize(zoo.build("nin_mnist_bn")), (301, 407))
+    grid = Grid.of(Network.of(zoo.convolutionalize(zoo.build("nin_mnist_bn"))), (301, 407))
     placed = grid.geometry
     seen = np.zeros(grid.shape, int)
     for part in grid.tiles(64):

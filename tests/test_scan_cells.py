@@ -16,11 +16,10 @@ from keras import layers
 import zoo
 from zoo.errors import InputError
 from zoo.evaluation import predict_files
+from zoo.large_images import influence, score_boxes
 from zoo.pictures import read_image
 from zoo.scanning import masks
-from zoo.scanning.influence import influence
 from zoo.scanning.keys import difference, image_key
-from zoo.scanning.regions import score_boxes
 from zoo.scanning.viewer import view_of, write_viewer
 
 

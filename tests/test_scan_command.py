@@ -36,7 +36,7 @@ def test_a_folder_is_scanned_and_what_fails_is_told_at_the_end(capsys, model_fil
     first, second, last = err.splitlines()
     assert "broken.png" in first and "unknown format" in first
     assert "small.png: image: received 5 x 5 pixels" in second
-    assert last == "zoo: 2 of 5 images could not be scanned, as told above"
+    assert last == "zoo: 2 of 5 images could not be scanned; the lines above say why"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "c"]
     for name in ("a.png", "b.png", "c.jpg"):
         own = tmp_path / "out" / name[0]

@@ -2,6 +2,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ from filelock import FileLock
 from keras import layers
 
 import zoo
+from zoo import large_images
 from zoo.errors import InputError, Interrupted
 from zoo.network.network import Network
 from zoo.scanning import scan as scanning
@@ -32,13 +34,13 @@ def model():
 def forwards(monkeypatch):
     """How many tiles have been computed."""
     counted = []
-    real = scanning.make_engine
+    real = large_images.make_engine
 
     def counting(*options):
-        run = real(*options)
-        return lambda pixels: (counted.append(pixels.shape), run(pixels))[1]
+        engine = real(*options)
+        return replace(engine, run=lambda pixels: (counted.append(pixels.shape), engine.run(pixels))[1])
 
-    monkeypatch.setattr(scanning, "make_engine", counting)
+    monkeypatch.setattr(large_images, "make_engine", counting)
     return counted
 
 
@@ -77,7 +79,7 @@ def test_streamed_scores_are_those_in_memory(model, tmp_path, ending, border):
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_interrupted_scan_goes_on_where_it_was(model, forwards, monkeypatch, tmp_path, ending):
     image, output = noise(71, 60), tmp_path / f"scores.{ending}"
-    tiles = len(list(Grid.of(model, image.shape).tiles(20)))
+    tiles = len(list(Grid.of(Network.of(model), image.shape).tiles(20)))
     let_go = stop_after(monkeypatch, 5, KeyboardInterrupt())
     with pytest.raises(Interrupted, match=f"interrupted; 5 of {tiles} tiles are kept"):
         zoo.scan(model, image, tile=20, output=output)
@@ -93,7 +95,7 @@ def test_an_interrupted_scan_goes_on_where_it_was(model, forwards, monkeypatch, 
 def test_scales_go_on_where_they_were(model, forwards, monkeypatch, tmp_path, ending):
     image, output = noise(50, 41), tmp_path / f"scores.{ending}"
     wanted = zoo.scan(model, image, scales=[1, 1.5], tile=20)
-    tiles = [len(list(Grid.of(model, size).tiles(20))) for size in ((50, 41), (75, 62))]
+    tiles = [len(list(Grid.of(Network.of(model), size).tiles(20))) for size in ((50, 41), (75, 62))]
     assert len(forwards) == sum(tiles) and wanted.outputs == "probabilities"
     forwards.clear()
     real = Store.write
@@ -157,7 +159,7 @@ def test_a_killed_scan_goes_on_where_it_was(model, forwards, monkeypatch, tmp_pa
     assert sorted(map(int, journal.read_text().splitlines()[1:])) == list(range(9))
     let_go()
     result = zoo.scan(loaded, tmp_path / "image.npy", tile=20, output=tmp_path / "scores.npy")
-    tiles = len(list(Grid.of(model, (71, 60)).tiles(20)))
+    tiles = len(list(Grid.of(Network.of(model), (71, 60)).tiles(20)))
     assert len(forwards) == tiles - 6 + 1
     wanted = zoo.scan(loaded, tmp_path / "image.npy").scores
     np.testing.assert_allclose(result.scores, wanted, rtol=1e-5, atol=1e-5)
@@ -327,9 +329,11 @@ def test_bad_memory_is_refused(model, text):
 
 
 def test_more_memory_is_a_larger_tile(model):
-    grid = Grid.of(model, (9000, 9000))
+    grid = Grid.of(Network.of(model), (9000, 9000))
     held = 2**40
-    sides = [choose_tile(model, grid, held + resident() + size * 2**20, held) for size in (1000, 1300, 2000)]
+    sides = [
+        choose_tile(Network.of(model), grid, held + resident() + size * 2**20, held) for size in (1000, 1300, 2000)
+    ]
     assert sides[0] < sides[1] < sides[2] <= 2048 and all(side % 2 == 0 for side in sides)
     with pytest.raises(InputError, match="memory: received 10 MiB; accepted: at least"):
         zoo.scan(model, noise(30, 30), memory="10MiB")
@@ -339,10 +343,10 @@ def test_more_memory_is_a_larger_tile(model):
 
 def test_a_finer_grid_takes_more_memory_and_so_smaller_tiles(model):
     """Without padding 2 x 2 fragments are at work; the estimate is of what a scan of that size is seen to take."""
-    plain, finer = (Grid.of(model, (9000, 9000), stride=stride) for stride in (None, 1))
+    plain, finer = (Grid.of(Network.of(model), (9000, 9000), stride=stride) for stride in (None, 1))
     held = 2**40
     budget = held + resident() + 3000 * 2**20
-    sides = [choose_tile(model, grid, budget, held) for grid in (plain, finer)]
+    sides = [choose_tile(Network.of(model), grid, budget, held) for grid in (plain, finer)]
     assert 0 < sides[1] < sides[0]
     need = tile_memory(Network.of(model), finer.geometry)(400, 400)
     assert need > tile_memory(Network.of(model), plain.geometry)(400, 400)

@@ -8,6 +8,7 @@ from keras import layers
 
 import zoo
 from zoo.errors import InputError
+from zoo.network.network import Network
 from zoo.scanning.grid import Grid
 from zoo.scanning.tiles import AxisPart, part_of, parts_of
 from zoo.scores import relative_error
@@ -39,7 +40,7 @@ def test_in_float64_no_tile_leaves_a_trace(data):
     image = np.random.default_rng(0).normal(size=(height, width, 1))
     whole = np.asarray(fcn(image[None]))[0]
     scanned = zoo.scan(fcn, image, tile=tile)
-    assert len(list(Grid.of(fcn, (height, width)).tiles(tile))) > 1
+    assert len(list(Grid.of(Network.of(fcn), (height, width)).tiles(tile))) > 1
     assert scanned.scores.dtype == np.float64
     assert relative_error(scanned.scores, whole) <= 1e-9
 
@@ -117,7 +118,7 @@ def test_the_example_of_the_page_on_tiles():
     x = image = keras.Input((32, 32, 1))
     for _ in range(2):
         x = layers.Conv2D(2, 3, 2)(layers.ZeroPadding2D(1)(x))
-    grid = Grid.of(keras.Model(image, x), (32, 32))
+    grid = Grid.of(Network.of(keras.Model(image, x)), (32, 32))
     assert grid.shape == (8, 8) and grid.geometry.receptive_field == (7, 7) and grid.geometry.stride == (4, 4)
     (part,) = (each for each in parts_of(grid.geometry, 0, 2) if each.cells.start == 4)
     assert part == AxisPart(cells=slice(4, 6), pixels=slice(12, 24), inner=slice(1, 3))
@@ -131,7 +132,7 @@ def test_padding_free_twins_in_tiles():
     reach = int(max(zoo.geometry(twin).receptive_field))
     image = noise(reach + 37, reach + 51, 3)
     whole = np.asarray(twin(image[None]))[0]
-    assert len(list(Grid.of(twin, image.shape[:2]).tiles(19))) > 4
+    assert len(list(Grid.of(Network.of(twin), image.shape[:2]).tiles(19))) > 4
     assert relative_error(zoo.scan(twin, image, tile=19).scores, whole) <= 1e-5
 
 
@@ -178,7 +179,7 @@ def test_every_family_in_tiles_is_the_whole(name):
     image = noise(reach + 37, reach + 50, fcn.input_shape[-1])
     whole = np.asarray(fcn(image[None]))[0]
     scanned = zoo.scan(fcn, image, tile=29)
-    assert len(list(Grid.of(fcn, image.shape[:2]).tiles(29))) > 1
+    assert len(list(Grid.of(Network.of(fcn), image.shape[:2]).tiles(29))) > 1
     assert scanned.scores.dtype == np.float32
     assert relative_error(scanned.scores, whole) <= 1e-5
 

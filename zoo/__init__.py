@@ -8,7 +8,7 @@ from typing import Any
 
 _HOMES = {
     "answer": "zoo.scanning.answers",
-    "RoIPooling": "zoo.scanning.roi",
+    "RoIPooling": "zoo.engines.roi",
     "Choice": "zoo.pictures",
     "Network": "zoo.network.network",
     "build": "zoo.builder",
@@ -23,8 +23,8 @@ _HOMES = {
     "register_layer": "zoo.network.rules",
     "run": "zoo.experiment",
     "save": "zoo.model_files",
-    "scan": "zoo.scanning.scan",
-    "score_boxes": "zoo.scanning.regions",
+    "scan": "zoo.large_images",
+    "score_boxes": "zoo.large_images",
     "verify": "zoo.convert.verification",
 }
 __all__ = list(_HOMES)

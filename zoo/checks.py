@@ -21,9 +21,9 @@ from zoo.builder import build
 from zoo.catalogue import resolve
 from zoo.convert.conversion import convolutionalize
 from zoo.convert.verification import verify
+from zoo.large_images import scan
 from zoo.models.architecture import ArchitectureConfig
 from zoo.network.network import geometry
-from zoo.scanning.scan import scan
 
 Spec = str | Path | ArchitectureConfig
 # Pixels a side up to which nets are run on crops as small as they take.

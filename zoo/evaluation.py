@@ -10,12 +10,12 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from zoo.data import Canvas, Split
+from zoo.engines.engine import check_scores
 from zoo.errors import InputError, refuse
+from zoo.large_images import scan
 from zoo.network.network import Network
 from zoo.pictures import Choice, fit_image
-from zoo.scanning.engines import check_scores
 from zoo.scanning.pixels import read_pixels
-from zoo.scanning.scan import scan
 from zoo.scanning.score_map import ScoreMap
 from zoo.scores import to_probabilities
 from zoo.settings import own_settings
@@ -126,13 +126,13 @@ def predict_files(
     size = None if known.pooling == "global" else known.image_size or network.built_size
     fill = known.preprocess.mean if known.preprocess else 0
     for path in paths:
-        image, notes = read_pixels(model, path, choice)
+        image, notes = read_pixels(network, path, choice)
         if size is not None and image.shape[:2] != size:
             notes += (f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}",)
             image = fit_image(image, (size[0], size[1]), fill=fill)
         if size is None:
             _check_fit(network, image, path)
-        scores = check_scores(predict(model, image[None]), f"image {path}", model)
+        scores = check_scores(predict(model, image[None]), f"image {path}", network)
         yield Answer(Path(path), to_probabilities(scores, outputs)[0], "; ".join(notes))
 
 

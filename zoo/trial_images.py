@@ -46,7 +46,7 @@ def opened(
         refuse("--image", f"{len(files)} images", f"at most {MOST_IMAGES}")
     with ExitStack() as open_files:
         if files:
-            images = [open_files.enter_context(open_pixels(network.model, file, choice)) for file in files]
+            images = [open_files.enter_context(open_pixels(network, file, choice)) for file in files]
             yield [(file.name, image) for file, image in zip(files, images, strict=True)]
             for file, image in zip(files, images, strict=True):
                 for note in image.notes:
@@ -55,7 +55,7 @@ def opened(
         of_run: list[NamedImage] = []
         if run is not None and run.is_dir() and network.axes.count == 2:
             canvases = [run / name for name in _CANVASES if (run / name).is_file()]
-            of_run = [(file.name, open_files.enter_context(open_pixels(network.model, file))) for file in canvases[:1]]
+            of_run = [(file.name, open_files.enter_context(open_pixels(network, file))) for file in canvases[:1]]
             of_run += _side_by_side(run)
         of_run = [(name, image) for name, image in of_run if fits(network, image)]
         yield of_run or None

@@ -5,12 +5,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, say_notes, which_picture, zoo
+from zoo.cli.start import (
+    FILE,
+    OUTPUT_NAME,
+    OVERWRITE,
+    quiet_start,
+    run_config,
+    say_notes,
+    scales_of,
+    which_picture,
+    zoo,
+)
 from zoo.errors import InputError
+from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
-from zoo.progress import say
+    from zoo.scanning.options import Options
 
 
 class _Cell(click.ParamType):
@@ -35,6 +46,11 @@ class _Cell(click.ParamType):
 @click.option(
     "-o", "--output", type=FILE, help="The picture's .png file. Default: cell_ROW_COL.png in the current directory."
 )
+@click.option("--stride", type=int, help="Pixels between cells, as the scan had it.")
+@click.option("--border", type=click.Choice(["none", "reflect", "shift"]), help="The border, as the scan had it.")
+@click.option("--scales", help="The scales, as the scan had them, such as 0.7,1,1.4.")
+@click.option("--merge", help="How the scan merged the scales; default: average-probabilities.")
+@OUTPUT_NAME
 @OVERWRITE
 @which_picture
 def plot(
@@ -43,6 +59,11 @@ def plot(
     image: Path | None,
     class_name: str | None,
     output: Path | None,
+    stride: int | None,
+    border: str | None,
+    scales: str | None,
+    merge: str | None,
+    output_name: str | None,
     overwrite: bool,
     choice: "Choice",
 ) -> None:
@@ -50,14 +71,21 @@ def plot(
 
     With --cell and --image, draw what one cell of the score map of IMAGE looks at: its window, its theoretical
     receptive field, the pixels that can influence it, and how much each of them does. MODEL may then be any model; a
-    classifier is converted first.
+    classifier is converted first. Of a scan with --stride, --border or --scales, give the same ones here.
     """
+    asked = {"stride": stride, "border": border, "scales": scales, "merge": merge, "output_name": output_name}
+    asked = {name: value for name, value in asked.items() if value is not None}
     if cell is not None and image is not None:
-        _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"), overwrite, choice)
+        from zoo.scanning.options import Options
+
+        if scales is not None:
+            asked["scales"] = scales_of(scales)
+        options = Options(choice=choice, **asked)
+        _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"), overwrite, options)
         return
-    options = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
-    options |= {f"--{name}": value for name, value in choice.given.items()}
-    given = [name for name, value in options.items() if value is not None]
+    names = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
+    names |= {f"--{name.replace('_', '-')}": value for name, value in (asked | choice.given).items()}
+    given = [name for name, value in names.items() if value is not None]
     if given:
         raise InputError(f"{', '.join(given)}: accepted with both --cell ROW,COL and --image IMAGE")
     run_config(model)
@@ -74,16 +102,16 @@ def _plot_cell(
     class_name: str | None,
     output: Path,
     overwrite: bool,
-    choice: "Choice",
+    options: "Options",
 ) -> None:
     with quiet_start():
         from zoo import model_files, plots
         from zoo.classes import normal
         from zoo.errors import unknown
         from zoo.files import Output, writing
+        from zoo.large_images import influence
         from zoo.made_by import MadeBy, key_of
         from zoo.network.network import Network
-        from zoo.scanning.influence import influence
         from zoo.scanning.keys import image_key
         from zoo.scanning.pixels import open_pixels
     inputs = {
@@ -92,15 +120,17 @@ def _plot_cell(
         "cell": list(cell),
         "class": class_name,
     }
-    made_by = MadeBy("zoo plot", {**inputs, **choice.given})
+    made_by = MadeBy("zoo plot", {**inputs, **options.that_place_cells()})
     with writing([Output(output, "picture", ".png")], made_by, [*model_files.files_of(model), image], overwrite):
-        network = model_files.load(model)
-        names = Network.of(network).class_names
+        loaded = model_files.load(model)
+        network = Network.of(loaded).output(options.output_name)
+        names = network.class_names
         class_name = None if class_name is None else normal(class_name)
         if class_name is not None and class_name not in names:
             raise InputError(unknown("class", class_name, names))
-        with open_pixels(network, image, choice) as pixels:
-            measured = influence(network, pixels, cell, None if class_name is None else names.index(class_name))
+        index = None if class_name is None else names.index(class_name)
+        with open_pixels(network, image, options.choice) as pixels:
+            measured = influence(loaded, pixels, cell, index, options)
             plots.cell(measured, pixels, output, made_by)
     say_notes(image, pixels.notes)
     say(measured.table())

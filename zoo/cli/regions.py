@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, say_notes, which_picture, zoo
+from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, quiet_start, say_notes, which_picture, zoo
+from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
-from zoo.progress import say
 
 
 @zoo.command(
@@ -26,9 +26,19 @@ from zoo.progress import say
     show_default=True,
     help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box.",
 )
+@OUTPUT_NAME
 @OVERWRITE
 @which_picture
-def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, overwrite: bool, choice: "Choice") -> None:
+def regions(
+    model: Path,
+    image: Path,
+    boxes: Path,
+    output: Path,
+    way: str,
+    output_name: str | None,
+    overwrite: bool,
+    choice: "Choice",
+) -> None:
     """Give each box of BOXES in IMAGE the class that MODEL, a classifier with its head, sees in it.
 
     BOXES is a .csv file with the columns top, left, bottom, right (or ymin, xmin, ymax, xmax, or x, y, width, height)
@@ -40,19 +50,21 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, overw
         from zoo import model_files
         from zoo.errors import InputError, unknown
         from zoo.files import Output, check_equal, writing
+        from zoo.large_images import box_scores
         from zoo.made_by import MadeBy
+        from zoo.network.network import Network
         from zoo.scanning.boxes import check_boxes_file, read_boxes
         from zoo.scanning.pixels import open_pixels
-        from zoo.scanning.regions import WAYS, score_boxes
+        from zoo.scanning.regions import WAYS
     if way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
     check_boxes_file(output)
     made_by = MadeBy("zoo regions", {})
     with writing([Output(output, equal=True)], made_by, [*model_files.files_of(model), image, boxes], overwrite):
         wanted = read_boxes(boxes, image)
-        network = model_files.load(model)
-        with open_pixels(network, image, choice) as pixels:
-            result = score_boxes(network, pixels, wanted, way, progress=True)
+        loaded = model_files.load(model)
+        with open_pixels(Network.of(loaded), image, choice) as pixels:
+            result = box_scores(loaded, pixels, wanted, way, progress=True, output_name=output_name)
         say_notes(image, pixels.notes)
         check_equal(output, result.text(output), overwrite)
         result.save(output)
@@ -61,4 +73,6 @@ def regions(model: Path, image: Path, boxes: Path, output: Path, way: str, overw
     say(f"{len(wanted)} boxes: " + ", ".join(f"{name} {count}" for count, name in counts[:10]))
     if result.beyond:
         say(f"note: {result.beyond} boxes reach beyond the image; their parts inside were scored")
+    for note in result.notes:
+        say(f"note: {note}")
     say(f"wrote {output}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, which_picture, zoo
+from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, quiet_start, scales_of, which_picture, zoo
 from zoo.errors import InputError, refuse, unknown
 from zoo.files import check_output
 from zoo.progress import say
@@ -35,6 +35,7 @@ _OPTIONS = (
     ),
     click.option("--engine", default="keras", show_default=True, help="What computes: keras or openvino."),
     click.option("--precision", help="What openvino computes in: float32 or bfloat16."),
+    OUTPUT_NAME,
 )
 
 
@@ -47,8 +48,7 @@ def _scan_options(command: Callable) -> Callable:
 
         names = Options.__dataclass_fields__
         asked = {name: given.pop(name) for name in list(given) if name in names}
-        if asked["scales"] is not None:
-            asked["scales"] = asked["scales"].split(",")
+        asked["scales"] = scales_of(asked["scales"])
         return command(options=Options(choice=choice, **asked), **given)
 
     for option in reversed(_OPTIONS):
@@ -100,14 +100,14 @@ def scan(
         from zoo import model_files
         from zoo.classes import normal
         from zoo.cli.scan_results import ImageScans, mask_of
+        from zoo.large_images import scanner_of
         from zoo.network.network import Network
         from zoo.scanning.merging import check_merge
-        from zoo.scanning.scan import Scanner
     check_output(output, folder=True)
     if how is not None:
         check_merge(how)
     loaded = model_files.load(model)
-    names = Network.of(loaded).class_names
+    names = Network.of(loaded).output(options.output_name).class_names
     class_name = None if class_name is None else normal(class_name)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
@@ -120,24 +120,27 @@ def scan(
         if mask is not None and _is_folder(mask):
             mask = mask_of(images[0], mask)
         scans = ImageScans(options, mask, format_, class_name, how, read, overwrite)
-        scans.scan_image(Scanner(loaded, options, progress=True), images[0], mask, output)
+        scans.scan_image(scanner_of(loaded, options, progress=True), images[0], mask, output)
         return
     if mask is not None and not _is_folder(mask):
         refuse("mask", f"the file {str(mask)!r} for several images", "a folder of masks")
     tasks = _folders(images, output)
     others = [each.absolute() for each in (*read, *(image for image, _ in tasks))]
     mask = None if mask is None else mask.absolute()
-    prepare = ImageScans(options, mask, format_, class_name, how, others, overwrite).prepare
+    scans = ImageScans(options, mask, format_, class_name, how, others, overwrite)
     failed = []
     if workers is not None:
+        import keras
+
         from zoo.scanning.fleet import scan_many
 
-        for scanned in scan_many(model, tasks, prepare, workers, gpus, progress=True):
+        backend = {"KERAS_BACKEND": keras.backend.backend()}
+        for scanned in scan_many(model, tasks, scans.prepare_file, workers, gpus, backend, progress=True):
             click.echo(scanned.text, nl=False)
             if scanned.error:
                 failed.append((scanned.image, scanned.error))
     else:
-        scan_image = prepare(loaded)
+        scan_image = scans.prepare(loaded)
         for image, folder in tasks:
             try:
                 scan_image(image, folder)
@@ -146,7 +149,7 @@ def scan(
     for image, error in failed:
         click.echo(str(error) if str(image) in str(error) else f"{image}: {error}", err=True)
     if failed:
-        raise InputError(f"{len(failed)} of {len(tasks)} images could not be scanned, as told above")
+        raise InputError(f"{len(failed)} of {len(tasks)} images could not be scanned; the lines above say why")
 
 
 def _is_folder(image: Path) -> bool:

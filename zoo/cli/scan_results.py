@@ -42,9 +42,9 @@ class ImageScans:
 
     def prepare(self, model: "keras.Model") -> Callable[[Path, Path], None]:
         """What scans one image of many into its folder, unless its results are there."""
-        from zoo.scanning.scan import Scanner
+        from zoo.large_images import scanner_of
 
-        scanner = Scanner(model, self.options, progress=True)
+        scanner = scanner_of(model, self.options, progress=True)
 
         def scan_image(image: Path, folder: Path) -> None:
             mask = None if self.mask is None else mask_of(image, self.mask)
@@ -56,6 +56,12 @@ class ImageScans:
 
         return scan_image
 
+    def prepare_file(self, model: Path) -> Callable[[Path, Path], None]:
+        """`prepare` for the model in a file, or a run directory."""
+        from zoo import model_files
+
+        return self.prepare(model_files.load(model))
+
     def scan_image(self, scanner: "Scanner", image: Path, mask: Path | None, folder: Path) -> None:
         """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
         from zoo import plots
@@ -65,7 +71,7 @@ class ImageScans:
         from zoo.scanning.viewer import write_viewer
 
         streamed = folder / f"scores.{'zarr' if self.format == 'zarr' else 'npy'}"
-        with open_pixels(scanner.fcn, image, scanner.options.choice) as pixels:
+        with open_pixels(scanner.network, image, scanner.options.choice) as pixels:
             made_from = scanner.made_from(pixels, mask)
             made_by = MadeBy("zoo scan", {**made_from, **self._asked})
             overwrite = self.overwrite or _is_version_1(folder, made_by.inputs)

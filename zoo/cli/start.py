@@ -21,6 +21,7 @@ FILE = click.Path(path_type=Path)
 OVERWRITE = click.option(
     "--overwrite", is_flag=True, help="Replace other files at the output; never one that this command reads."
 )
+OUTPUT_NAME = click.option("--output-name", help="Which output of a model with several gives the scores.")
 _BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
 # The order of the work, which is the one of the help.
 _ORDER = ("list", "describe", "train", "evaluate", "predict", "convert", "tile", "scan", "regions", "export", "plot")
@@ -71,6 +72,11 @@ def which_picture(command: Callable) -> Callable:
     ):
         chosen = click.option(option, type=int, default=default, help=text)(chosen)
     return chosen
+
+
+def scales_of(text: str | None) -> list[str] | None:
+    """The value of `--scales`, separated by commas."""
+    return None if text is None else text.split(",")
 
 
 def say_notes(image: Path, notes: Sequence[str]) -> None:

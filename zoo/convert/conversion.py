@@ -90,7 +90,7 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
         )
     refuse_unknown_reach(network.graph, network.head)
     if network.axes.channels_first:
-        network = _channels_last(network)
+        network = channels_last(network)
     opened = _opened(network, pooling)
     if padding == "keep":
         return opened
@@ -98,12 +98,18 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
     return Conversion(twin, error_of_inner_cells=error)
 
 
-def _channels_last(network: Network) -> Network:
-    """The same function of images (B, H, W, C)."""
-    size = _training_size(network)
+def channels_last(network: Network) -> Network:
+    """The same function of images (B, H, W, C), of a network whose maps have their channels first.
+
+    Raises:
+        InputError, RuntimeError: see `convolutionalize`.
+    """
+    # A map that was trained at no size that is known is compared at any.
+    size = network.training_size or (None if network.head.collapses else network.smallest_image)
+    size = size or _training_size(network)
     model = ChannelsLast(network).run(network.graph.built_sides)
     check_graph(network, size)
-    last = Network.of(attach(model, network.card), size if network.built_size is None else None)
+    last = Network.of(attach(model, network.card), network.training_size if network.built_size is None else None)
     demand_equality(network, error_at_training_size(network, last, size), "the training size, with its channels last")
     return last
 

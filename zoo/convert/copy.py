@@ -9,6 +9,7 @@ from keras import layers
 
 from zoo.errors import InputError
 from zoo.network.graph import Step
+from zoo.network.keras_internals import outputs_of
 from zoo.network.layer_kinds import AUGMENTATIONS
 from zoo.network.marks import is_mark
 from zoo.network.network import Network
@@ -61,9 +62,13 @@ class Copy:
                 self._leave_out(step)
             else:
                 self.step(index, step)
-        outputs = [self.tensors[key] for key in self.graph.outputs]
-        name = f"{self.graph.model.name}{self.suffix}"
-        model = keras.Model(image, outputs[0] if len(outputs) == 1 else outputs, name=name)
+        outputs: Any = [self.tensors[key] for key in self.graph.outputs]
+        given, name = outputs_of(self.graph.model), f"{self.graph.model.name}{self.suffix}"
+        if len(outputs) == 1:
+            outputs = outputs[0]
+        elif isinstance(given, dict) and len(given) == len(outputs):  # which Keras lists in the order of their keys
+            outputs = dict(zip(sorted(given), outputs, strict=True))
+        model = keras.Model(image, outputs, name=name)
         self._place_weights(model)
         return model
 

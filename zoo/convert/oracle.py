@@ -81,14 +81,13 @@ def error_at_training_size(source: Network, converted: Network, size: Ints) -> f
 
     Raises:
         Diverged: where the source's scores are not finite.
-        InputError: where `converted` gives something else than one cell for each
-            of its outputs.
+        InputError: where `converted` gives something else than one cell for each of its outputs.
     """
     images = random_images(source, 2, size)
-    outputs = scores_before(in_float32(source).graph, images)
+    outputs = _channels_last(source, scores_before(in_float32(source).graph, images))
     if not all(np.isfinite(scores).all() for scores in outputs):
         raise _diverged(source, "its scores are not finite at the training size, computed in float32")
-    cells = scores_before(in_float32(converted).graph, _for(converted, source, images))
+    cells = _channels_last(converted, scores_before(in_float32(converted).graph, _for(converted, source, images)))
     if [expected.size for expected in outputs] != [given.size for given in cells]:
         shapes = [", ".join(str(scores.shape[1:]) for scores in each) for each in (cells, outputs)]
         refuse(
@@ -181,6 +180,11 @@ def _diverged(source: Network, what: str) -> Diverged:
 def _for(network: Network, other: Network, images: np.ndarray) -> np.ndarray:
     """Images of another network's as this one takes them."""
     return network.axes.own(other.axes.last(images))
+
+
+def _channels_last(network: Network, outputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Outputs of a network, those that are maps with their channels last."""
+    return [network.axes.last(each) if each.ndim == network.axes.rank else each for each in outputs]
 
 
 def _strides(source: Network) -> Ints:

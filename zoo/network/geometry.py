@@ -152,7 +152,7 @@ class Geometry:
     @property
     def padding_free(self) -> bool:
         """Whether no layer adds rows or columns of its own, so that a cell sees a crop as it would see it alone."""
-        return not self.program.any(lambda move: move.pads)
+        return not self.program.padding
 
     @property
     def upsampling(self) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """A model as everything else sees it: graph, moves, head, training size, outputs and card, found out once."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,6 +15,7 @@ from zoo.errors import InputError, listing, quoted, refuse, unknown
 from zoo.network.geometry import Geometry, place
 from zoo.network.graph import Axes, Graph, Shape, check_size, needed_steps, shapes_at, trace
 from zoo.network.head import Head
+from zoo.network.keras_internals import outputs_of
 from zoo.network.marks import marked
 from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Unknown
 from zoo.network.outputs import kinds_of_outputs
@@ -133,6 +136,25 @@ class Network:
     def compute_dtypes(self) -> set[str]:
         """The names of the types that its layers compute in."""
         return {step.layer.compute_dtype for step in self.graph.steps if isinstance(step.layer, layers.Layer)}
+
+    @cached_property
+    def bytes_a_position(self) -> dict[int, int]:
+        """The bytes that every tensor takes for each of its positions, by its key."""
+        tensors = dict(zip(self.graph.inputs, self.model.inputs, strict=True))
+        for step in self.graph.steps:
+            tensors |= dict(zip(step.outputs, step.made, strict=True))
+        return {key: _bytes_a_position(tensor, self.axes) for key, tensor in tensors.items()}
+
+    def key(self) -> str:
+        """What the model computes, now, as text: a hash of its layers, their settings and weights, not their names."""
+        digest = hashlib.blake2b(digest_size=8)
+        for step in self.graph.steps:
+            config = step.layer.get_config() if isinstance(step.layer, keras.Layer) else {}
+            settings = {key: value for key, value in config.items() if key != "name"}
+            digest.update(json.dumps([type(step.layer).__name__, settings], default=str, sort_keys=True).encode())
+            for weight in getattr(step.layer, "weights", ()):
+                digest.update(np.asarray(weight).tobytes())
+        return digest.hexdigest()
 
     def units(self, output: int = 0) -> int:
         """How many numbers an output gives at a cell, or for an image."""
@@ -263,8 +285,11 @@ class Network:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """The names of its outputs: those of a dict, else of the layers that make them."""
-        return tuple(self.model.output_names)
+        """The names of its outputs: those of a dict, else of the layers that make them; repeated ones have a number."""
+        given = outputs_of(self.model)
+        names = sorted(given) if isinstance(given, dict) else list(self.model.output_names)
+        before = [names[:index].count(name) for index, name in enumerate(names)]
+        return tuple(f"{name}_{count + 1}" if count else name for name, count in zip(names, before, strict=True))
 
     def check_one_output(self) -> None:
         """Check that the model has one output.
@@ -293,12 +318,18 @@ class Network:
         if len(self.output_names) == 1:
             return self
         chosen = self.model.outputs[self.output_names.index(name)]
-        model = keras.Model(self.model.inputs, chosen, name=self.name)
+        inputs = self.model.inputs
+        model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, chosen, name=self.name)
         about = self.card.model_dump()
         # The names are those of the classes of one output, and the file does not say of which.
         about |= {"class_names": ()} if len(about["class_names"]) != chosen.shape[-1] else {}
         attach(model, Card.model_validate(about))
         return Network.of(model, self._given_size)
+
+
+def _bytes_a_position(tensor: keras.KerasTensor, axes: Axes) -> int:
+    size = 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
+    return tensor.shape[axes.channel if len(tensor.shape) == axes.rank else -1] * size
 
 
 def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> Geometry:

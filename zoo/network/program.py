@@ -122,6 +122,20 @@ class Program:
         """The paths of the layers with a move that fulfils a condition."""
         return tuple(each.path for each in self.instructions if any(map(condition, each.moves)))
 
+    @property
+    def padding(self) -> tuple[str, ...]:
+        """The paths of the layers that add rows or columns of their own."""
+        return self.any(lambda move: move.pads)
+
+    def unused_after(self) -> list[frozenset[int]]:
+        """For each instruction, the keys of its tensors, the grid excepted, that no later one needs."""
+        needed, unused = {self.grid}, []
+        for each in reversed(self.instructions):
+            there = {*each.inputs, each.output}
+            unused.append(frozenset(there - needed))
+            needed |= there
+        return unused[::-1]
+
     def to_data(self) -> dict[str, Any]:
         """The program as JSON holds it."""
         rows = [

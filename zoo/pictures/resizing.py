@@ -1,5 +1,6 @@
 """Images of another size, read by regions of that size."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -36,6 +37,22 @@ class Resized:
             )
         return pixels
 
+    def spread(self, values: np.ndarray, region: tuple[slice, slice]) -> tuple[np.ndarray, tuple[slice, slice]]:
+        """What a region's values (h, w, C) give to the source's pixels: the filter transposed.
+
+        As a gradient with respect to this image is turned into one with respect to the source. Returns the values, and
+        the region of the source that has them.
+        """
+        for axis, (along, part) in enumerate(zip(self._axes, region, strict=True)):
+            values = along.spread(values, axis, part)
+        down, across = (along.reads(part) for along, part in zip(self._axes, region, strict=True))
+        return values, (down, across)
+
+    def reach(self, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """The source's pixels that go into those of a box (top, left, bottom, right), not clipped at the borders."""
+        (top, bottom), (left, right) = (along.reach(box[axis], box[axis + 2]) for axis, along in enumerate(self._axes))
+        return top, left, bottom, right
+
     def _parts(self, rows: slice, columns: slice) -> Iterator[tuple[slice, slice]]:
         """Cut a region, so that a part is made of a bounded number of the source's pixels, or is one pixel."""
         samples = _AT_ONCE // int(np.prod(self.shape[2:], initial=1))
@@ -66,16 +83,39 @@ class _Filter:
         """Make the `wanted` pixels of those that `reads` names: float32; added up in float64, in a fixed order."""
         if self.made == self.side:
             return pixels.astype(np.float32, copy=False)
+        begin, total = self.reads(wanted).start, np.zeros(())
+        for sources, weights in self._taps(wanted):
+            taken = pixels.take(sources - begin, axis).astype(np.float64)
+            total = total + taken * weights.reshape([-1 if each == axis else 1 for each in range(taken.ndim)])
+        return total.astype(np.float32)
+
+    def spread(self, values: np.ndarray, axis: int, wanted: slice) -> np.ndarray:
+        """What the `wanted` pixels' values give to the source's pixels that `reads` names: the filter transposed."""
+        if self.made == self.side:
+            return values
+        read, values = self.reads(wanted), np.moveaxis(values, axis, 0)
+        total = np.zeros((read.stop - read.start, *values.shape[1:]))
+        for sources, weights in self._taps(wanted):
+            np.add.at(total, sources - read.start, values * weights.reshape(-1, *(1,) * (values.ndim - 1)))
+        return np.moveaxis(total, 0, axis)
+
+    def _taps(self, wanted: slice) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Tap by tap, the source's pixel that goes into each wanted one, and what it weighs there."""
         first, last, centres = self._spans(wanted)
-        begin, total, weights = self.reads(wanted).start, np.zeros(()), []
+        weights = []
         for tap in range(int((last - first).max())):
             weight = np.maximum(1 - np.abs((first + tap - centres + 0.5) * (1 / self.support)), 0)
             weights.append(np.where(first + tap < last, weight, 0))
         whole = sum(weights)
         for tap, weight in enumerate(weights):
-            taken = pixels.take(np.minimum(first + tap, last - 1) - begin, axis).astype(np.float64)
-            total = total + taken * (weight / whole).reshape([-1 if each == axis else 1 for each in range(taken.ndim)])
-        return total.astype(np.float32)
+            yield np.minimum(first + tap, last - 1), weight / whole
+
+    def reach(self, first: int, last: int) -> tuple[int, int]:
+        """The source's pixels that go into pixels `first` to `last`, all of them taken for ones inside."""
+        if self.made == self.side:
+            return first, last
+        begin, end = (first + 0.5) * self.ratio - self.support, (last - 0.5) * self.ratio + self.support
+        return math.floor(begin + 0.5), math.floor(end + 0.5)
 
     def reads(self, wanted: slice) -> slice:
         """The source's pixels that go into the `wanted` ones."""

@@ -25,7 +25,7 @@ class BoxScores:
     """What a model says about boxes: `boxes` (n, 4) in pixels (top, left, bottom, right), `scores` (n, classes).
 
     `further`: what their file says of each besides, which is written with the scores. `beyond`: how many boxes reach
-    beyond the image, of which the part inside was scored.
+    beyond the image, of which the part inside was scored. `notes`: what to know of the answers, a line each.
     """
 
     boxes: np.ndarray
@@ -34,6 +34,7 @@ class BoxScores:
     outputs: Outputs = "logits"
     further: tuple[dict[str, Any], ...] = ()
     beyond: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def probabilities(self) -> np.ndarray:

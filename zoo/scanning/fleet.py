@@ -8,7 +8,7 @@ import os
 import pickle
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from zoo.progress import silent_stderr, track
 
 # Called with an image and the folder of its results; what it prints is kept.
 ScanImage = Callable[[Path, Path], None]
-# Called once in each worker with the model; what it returns scans one image after the other there.
-Prepare = Callable[["keras.Model"], ScanImage]  # noqa: F821 - a worker imports Keras after its threads are set
+# Called once in each worker with the model's path; what it returns scans one image after the other there.
+Prepare = Callable[[Path], ScanImage]
 # How many processes may end while they are at work on an image, before it is given up.
 _MOST_KILLED = 4
 # Bytes of shared memory for a local cluster: paths and lines of text are all that goes between its processes.
@@ -43,6 +43,7 @@ def scan_many(
     prepare: Prepare,
     workers: int,
     gpus: bool = False,
+    variables: Mapping[str, str] | None = None,
     progress: bool = False,
 ) -> list[Scanned]:
     """Call `prepare(model)(image, folder)` for every (image, folder) of `tasks`, in processes that prepare once each.
@@ -58,6 +59,7 @@ def scan_many(
         prepare: a function that pickle knows by name, or a `functools.partial` of one.
         workers: how many processes; each has its share of the processor cores, or a GPU.
         gpus: give every process a GPU of its own; else none is used.
+        variables: environment variables of the processes, such as KERAS_BACKEND.
         progress: show a bar over the images, on a terminal.
 
     Returns:
@@ -76,7 +78,7 @@ def scan_many(
     workers, done = min(workers, len(tasks)), {}
     try:
         # Ray prints there that a process has ended, and more.
-        with contextlib.redirect_stdout(io.StringIO()), _cluster(workers, gpus) as environment:
+        with contextlib.redirect_stdout(io.StringIO()), _cluster(workers, gpus, variables or {}) as environment:
             rows = _run(Path(model).absolute(), tasks, prepare, workers, gpus, environment)
             for row in track(rows, "scanning", len(tasks)) if progress else rows:
                 error = pickle.loads(row["error"])
@@ -107,9 +109,8 @@ class _Worker:
     def __init__(self, model: Path, prepare: Prepare, environment: dict[str, str], attempts: "ray.ActorHandle"):  # noqa: F821
         os.environ.update(environment)
         self._attempts = attempts
-        from zoo.model_files import load
-
-        self._scan_image = prepare(load(model))
+        # Which loads the model, with what computes: after its threads are set.
+        self._scan_image = prepare(model)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Scan the row's image; what is the user's to mend comes back as a row, and leaves the others alone."""
@@ -156,7 +157,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _cluster(workers: int, gpus: bool) -> Iterator[dict[str, str]]:
+def _cluster(workers: int, gpus: bool, variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Connect to a Ray cluster, or start one on this machine, and say which environment its workers need."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -181,7 +182,7 @@ def _cluster(workers: int, gpus: bool) -> Iterator[dict[str, str]]:
         if workers >= cpus:
             refuse("workers", workers, f"up to {cpus - 1}, one fewer than the Ray cluster's processors")
         cores = os.cpu_count() if ours and not address else cpus
-        yield _environment(max(cores // workers, 1), gpus)
+        yield {**_environment(max(cores // workers, 1), gpus), **variables}
     finally:
         if ours:
             ray.shutdown()
@@ -203,9 +204,7 @@ def _connect(address: str) -> None:
 
 
 def _environment(threads: int, gpus: bool) -> dict[str, str]:
-    """The environment variables of a worker: this process's backend, on a number of threads."""
-    import keras
-
+    """The environment variables of a worker that computes on a number of threads."""
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC")}
     hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
-    return {"KERAS_BACKEND": keras.backend.backend(), "TF_NUM_INTEROP_THREADS": "1", **limits, **hidden}
+    return {"TF_NUM_INTEROP_THREADS": "1", **limits, **hidden}

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, product
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from zoo.errors import refuse
+from zoo.network.finer import finer_geometry
 from zoo.network.geometry import Geometry
-from zoo.network.network import Network, geometry
-from zoo.scanning.finer import finer_geometry
 from zoo.scanning.options import BorderRule
 from zoo.scanning.tiles import AxisPart, Tile, part_of, parts_of
+
+if TYPE_CHECKING:
+    from zoo.network.network import Network
 
 # Rows and columns of pixels that are added to an image: ((top, bottom), (left, right)).
 Added = tuple[tuple[int, int], tuple[int, int]]
@@ -35,15 +37,15 @@ class Grid:
     @classmethod
     def of(
         cls,
-        fcn: keras.Model,
+        network: "Network",
         size: tuple[int, int],
         border: BorderRule = "none",
         stride: int | tuple[int, int] | None = None,
     ) -> "Grid":
-        """The grid of `fcn` on an image of `size` (height, width).
+        """The grid of a network on an image of `size` (height, width).
 
         Args:
-            fcn: a converted model.
+            network: a converted model's.
             size: (height, width) in pixels.
             border: what becomes of the pixels at the border that no window covers. "none": nothing, the grid is as the
                 model gives it. "reflect": the image is mirrored at its border, the outermost row not repeated, by the
@@ -55,11 +57,11 @@ class Grid:
 
         Raises:
             InputError: for "shift" where no grid of this model ends with the image; for another stride (see
-                `zoo.scanning.finer.finer_geometry`).
+                `zoo.network.finer.finer_geometry`).
         """
 
         def geometry_at(sides: tuple[int, int]) -> Geometry:
-            return geometry(fcn, sides) if stride is None else finer_geometry(fcn, stride, sides)
+            return network.geometry(sides) if stride is None else finer_geometry(network, stride, sides)
 
         plain = geometry_at(size)
         if border == "reflect":
@@ -71,6 +73,24 @@ class Grid:
                 refuse("border", "'shift' for a model with a block that pools over the whole image", "none, reflect")
             return cls(size, plain, flush=tuple(_flush(geometry_at, plain, axis) for axis in range(2)))
         return cls(size, plain)
+
+    @classmethod
+    def that_fits(
+        cls,
+        network: "Network",
+        size: tuple[int, int],
+        border: BorderRule = "none",
+        stride: int | tuple[int, int] | None = None,
+    ) -> "Grid":
+        """The grid of a network on an image of `size`, if it has a cell; see `Grid.of`.
+
+        Raises:
+            InputError: where it has none, or a layer does not take the image; and as `Grid.of`.
+        """
+        check_fit(network, network.geometry(size))
+        grid = cls.of(network, size, border, stride)
+        check_fit(network, grid.geometry)
+        return grid
 
     @property
     def starts(self) -> tuple[np.ndarray, np.ndarray]:
@@ -123,17 +143,31 @@ class Grid:
         for rows, columns in product(*self._parts(tile)):
             yield Tile.of(rows, columns)
 
+    def tile_of(self, row: int, column: int) -> Tile:
+        """The tile of a single cell."""
+        return Tile.of(self._part_of(0, row), self._part_of(1, column))
+
+    def cut(self, axis: int, cell: int) -> int:
+        """How many rows of pixels come before those of whose grid a cell is part: none but for an added one."""
+        flush = self.flush[axis]
+        return 0 if flush is None or cell < self.shape[axis] - 1 else self.image_size[axis] - flush.image_size[axis]
+
     def _parts(self, tile: int) -> list[list[AxisPart]]:
         """For each axis, what its tiles take of it."""
         axes = []
         for axis, (flush, step) in enumerate(zip(self.flush, self.cells_of(tile), strict=True)):
             parts = parts_of(self.geometry, axis, step)
-            if flush is not None:
-                last = flush.grid_shape(*flush.image_size)[axis] - 1
-                cut = self.image_size[axis] - flush.image_size[axis]
-                parts.append(part_of(flush, axis, last).moved(parts[-1].cells.stop - last, cut))
-            axes.append(parts)
+            added = [] if flush is None else [self._part_of(axis, self.shape[axis] - 1)]
+            axes.append([*parts, *added])
         return axes
+
+    def _part_of(self, axis: int, cell: int) -> AxisPart:
+        """What a single cell takes of an axis."""
+        flush, cut = self.flush[axis], self.cut(axis, cell)
+        if not cut:
+            return part_of(self.geometry, axis, cell)
+        last = flush.grid_shape(*flush.image_size)[axis] - 1
+        return part_of(flush, axis, last).moved(cell - last, cut)
 
 
 def last_end(geometry: Geometry, axis: int) -> int:
@@ -169,18 +203,18 @@ def _resized(size: tuple[int, int], axis: int, side: int) -> tuple[int, int]:
     return (side, size[1]) if axis == 0 else (size[0], side)
 
 
-def check_fit(fcn: keras.Model, geometry: Geometry) -> None:
+def check_fit(network: "Network", geometry: Geometry) -> None:
     """Check that at least one window lies in the image, and every layer takes it.
 
     Raises:
         InputError: naming what is accepted.
     """
     height, width = geometry.image_size
-    window = Network.of(fcn).card.window
+    window = network.card.window
     if window is not None and (height < window[0] or width < window[1]):
         accepted = f"at least one window of {window[0]} x {window[1]}"
     elif not geometry.fits(height, width):
-        least = Network.of(fcn).smallest_image
+        least = network.smallest_image
         accepted = f"sides that every layer fits, from {least[0]} x {least[1]} on" if least else "a larger one"
     else:
         return

@@ -1,4 +1,4 @@
-"""What a scan was made from, as text that JSON holds: the model, the image, the mask and the options."""
+"""What images are as text, by which a scan finds what it was made from again."""
 
 import hashlib
 import json
@@ -7,11 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.network.network import Network
 from zoo.pictures import other_files
 from zoo.scanning.pixels import Pixels, release
 
@@ -23,18 +21,6 @@ class FilesKey(str):
     """What several files are as text; `version_1`: what that version wrote, which saw their folder or the first."""
 
     version_1: str
-
-
-def model_key(fcn: keras.Model) -> str:
-    """What a model computes as text: a hash of its layers, their settings and weights, without their names."""
-    digest = hashlib.blake2b(digest_size=8)
-    for step in Network.of(fcn).graph.steps:
-        config = step.layer.get_config() if isinstance(step.layer, keras.Layer) else {}
-        settings = {key: value for key, value in config.items() if key != "name"}
-        digest.update(json.dumps([type(step.layer).__name__, settings], default=str, sort_keys=True).encode())
-        for weight in getattr(step.layer, "weights", ()):
-            digest.update(np.asarray(weight).tobytes())
-    return digest.hexdigest()
 
 
 def image_key(image: Any, strip: int = 2**24) -> str:

@@ -1,18 +1,19 @@
 """How much memory a tile takes, and the largest tile that a budget allows."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import psutil
 
 from zoo.errors import InputError, quoted, refuse
+from zoo.network.finer import FinerGeometry
 from zoo.network.geometry import Geometry
-from zoo.network.graph import unused_after
-from zoo.network.network import Network
-from zoo.scanning.finer import FinerGeometry
 from zoo.scanning.grid import Grid
 from zoo.scanning.sizes import size_text
+
+if TYPE_CHECKING:
+    from zoo.network.network import Network
 
 # What a tile may take where no budget is given.
 _DEFAULT = 2**30
@@ -29,39 +30,34 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-def tile_memory(network: Network, placed: Geometry | None = None) -> Callable[[int, int], int]:
+def tile_memory(network: "Network", geometry: Geometry | None = None) -> Callable[[int, int], int]:
     """The function (height, width) -> bytes: what an engine takes for pixels of that size, at most.
 
     That is the largest sum of tensors that live at a time, and what kernels take to work on them. A layer's output
     counts twice while the layer is at work, because a bias, a normalisation and an activation make a tensor each. With
-    the geometry of a finer grid, it is what `zoo.scanning.finer` takes: without padding a layer's phases are picked
-    from its input, and made, joined and sorted one after the other.
+    the geometry of a finer grid, it is what fragments take: without padding a layer's phases are picked from its input,
+    and made, joined and sorted one after the other.
     """
-    graph = network.graph
-    unused = unused_after(graph.steps, graph.outputs)
-    image = graph.model.inputs[0]
-    bytes_of = {graph.inputs[0]: _bytes_a_position(image)}
-    for step in graph.steps:
-        made = zip(step.outputs, step.made, strict=True)
-        bytes_of |= {key: _bytes_a_position(tensor) for key, tensor in made}
-    pixel = 3 * image.shape[-1] * network.dtype.itemsize
-    in_fragments = isinstance(placed, FinerGeometry) and placed.padding_free
+    program, bytes_of = network.program, network.bytes_a_position
+    steps = list(zip(program.instructions, program.unused_after(), strict=True))
+    pixel = 3 * network.channels * network.dtype.itemsize
+    in_fragments = isinstance(geometry, FinerGeometry) and geometry.padding_free
 
     def positions(side: int, axis: int) -> dict[int, int]:
         if not in_fragments:
-            return network.program.sizes(axis, side)
-        lattices = placed.lattices(axis, side)
+            return program.sizes(axis, side)
+        lattices = geometry.lattices(axis, side)
         return {key: lattice.length * lattice.fragments for key, lattice in lattices.items()}
 
     def need(height: int, width: int) -> int:
         rows, columns = positions(height, 0), positions(width, 1)
-        size = {key: rows[key] * columns[key] * each for key, each in bytes_of.items()}
-        living = peak = size[graph.inputs[0]]
-        for step, done in zip(graph.steps, unused, strict=True):
-            made = sum(size[key] for key in step.outputs)
-            at_work = sum(size[key] for key in step.inputs) + 3 * made if in_fragments else 2 * made
+        size = {key: rows[key] * columns[key] * bytes_of[key] for key in rows}
+        living = peak = size[program.image]
+        for each, unused in steps:
+            made = size[each.output]
+            at_work = sum(size[key] for key in each.inputs) + 3 * made if in_fragments else 2 * made
             peak = max(peak, living + at_work)
-            living += made - sum(size[key] for key in done)
+            living += made - sum(size[key] for key in unused)
         return int(_WORKSPACE * peak) + height * width * pixel + _RESERVE
 
     return need
@@ -72,7 +68,7 @@ def available() -> int:
     return psutil.virtual_memory().available
 
 
-def choose_tile(fcn: keras.Model, grid: Grid, memory: int | None, scores: int = 0) -> int:
+def choose_tile(network: "Network", grid: Grid, memory: int | None, scores: int = 0) -> int:
     """The largest tile, in pixels a side, with which the process stays within `memory` bytes.
 
     Without a budget a tile may take 1 GiB on top of what the process holds, or what a tile as large as the receptive
@@ -81,10 +77,10 @@ def choose_tile(fcn: keras.Model, grid: Grid, memory: int | None, scores: int = 
     Raises:
         InputError: where not even a tile of one cell, or a model's image that cannot be cut, fits the budget.
     """
-    placed, held = grid.geometry, resident() + scores
-    need = tile_memory(Network.of(fcn), placed)
-    height, width = placed.image_size
-    if not placed.bounded:
+    geometry, held = grid.geometry, resident() + scores
+    need = tile_memory(network, geometry)
+    height, width = geometry.image_size
+    if not geometry.bounded:
         budget = available() if memory is None else memory - held
         if need(height, width) > budget:
             raise InputError(
@@ -94,7 +90,7 @@ def choose_tile(fcn: keras.Model, grid: Grid, memory: int | None, scores: int = 
             )
         return max(height, width)
 
-    stride = max(placed.stride)
+    stride = max(geometry.stride)
 
     def bytes_with(cells: int) -> int:
         return need(*grid.tile_size(cells * stride))
@@ -108,30 +104,27 @@ def choose_tile(fcn: keras.Model, grid: Grid, memory: int | None, scores: int = 
         else:
             most = middle - 1
     if memory is None:
-        fewest = max(fewest, min(int(max(placed.receptive_field)), _LARGEST // 2) // stride, 1)
+        fewest = max(fewest, min(int(max(geometry.receptive_field)), _LARGEST // 2) // stride, 1)
     if not fewest:
-        raise InputError(
-            f"memory: received {size_text(memory)}; accepted: at least {size_text(held + bytes_with(1))}, "
-            f"{size_text(held)} of them for the process as it is and a score map in memory (none with an output file)"
+        refuse(
+            "memory",
+            size_text(memory),
+            f"at least {size_text(held + bytes_with(1))}, {size_text(held)} of them for the process as it is and a "
+            "score map in memory (none with an output file)",
         )
     return fewest * stride
 
 
-def check_tile(tile: object, placed: Geometry) -> None:
+def check_tile(tile: object, geometry: Geometry) -> None:
     """Check that a side of tiles is one, and tiles can be cut.
 
     Raises:
         InputError: where it is not, or the cells depend on the whole image.
     """
-    is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(placed.stride)
+    is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(geometry.stride)
     if tile is None:
         return
     if not (is_number and tile >= stride):
         refuse("tile", quoted(tile), f"a whole number of pixels, at least one stride, {stride}")
-    if not placed.bounded:
+    if not geometry.bounded:
         raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")
-
-
-def _bytes_a_position(tensor: keras.KerasTensor) -> int:
-    size = 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
-    return tensor.shape[-1] * size

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from zoo.errors import InputError, unknown
-from zoo.scores import Outputs, to_probabilities
+from zoo.scores import Outputs, softmax, to_probabilities
 
 Merge = Literal["average-logits", "average-probabilities", "maximum-logits", "maximum-probabilities"]
 MERGES = get_args(Merge)
@@ -33,6 +33,40 @@ def merge(scores: np.ndarray, known: np.ndarray, outputs: Outputs, how: Merge) -
     merged = Merged(outputs, how)
     merged.add(scores, known)
     return merged.scores
+
+
+def merge_weights(before: np.ndarray, outputs: Outputs, how: Merge, class_index: int) -> np.ndarray:
+    """What a class's merged score grows by with each score that is merged: (n, K) -> (n, K).
+
+    Args:
+        before: scores without the softmax or sigmoid at the end of the model.
+        outputs: what the model gives.
+        how: how they are merged. Of logits, it is the gradient itself; of probabilities, which may be too small for
+            a number, up to a factor.
+        class_index: the class.
+
+    Raises:
+        InputError: for another `how`.
+    """
+    check_merge(how)
+    combine, _, of = how.partition("-")
+    own, others = before[:, class_index], np.delete(before, class_index, axis=1)
+    if outputs == "sigmoid":
+        log_chance, log_rest = -np.logaddexp(0, -own), -np.logaddexp(0, own)
+    else:
+        total = np.logaddexp.reduce(before, axis=1)
+        log_chance, log_rest = own - total, np.logaddexp.reduce(others, axis=1) - total
+    weights, sizes = np.zeros(before.shape), np.zeros(len(before))
+    weights[:, class_index] = 1
+    if of == "probabilities" and (outputs == "sigmoid" or others.size):
+        sizes = log_chance + log_rest  # p (1 - p), which may be too small for a number
+        if outputs != "sigmoid":
+            weights[:, np.arange(before.shape[1]) != class_index] = -softmax(others)
+    if combine == "maximum":
+        largest = (own if (of, outputs) == ("logits", "logits") else log_chance).argmax()
+        sizes = np.where(np.arange(len(before)) == largest, sizes, -np.inf)
+    share = np.exp(sizes - sizes.max())
+    return weights * (share / len(before) if combine == "average" else share)[:, None]
 
 
 def merged_outputs(outputs: Outputs, how: Merge) -> Outputs:

@@ -32,6 +32,7 @@ class Options:
     engine: str = "keras"
     precision: str | None = None
     choice: Choice = Choice()
+    output_name: str | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model and an image.
@@ -50,14 +51,24 @@ class Options:
 
     def to_dict(self) -> dict[str, Any]:
         """What a scan's scores depend on, and how it is cut, as JSON holds it."""
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "choice"}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        for name in ("choice", "output_name"):  # as earlier versions wrote it, where these are not given
+            del values[name]
         if self.stride is not None:
             values["stride"] = np.broadcast_to(self.stride, 2).tolist()
         if self.scales is not None:
             values["scales"] = list(self.scales)
         else:
             values["merge"] = None
-        return {**values, **self.choice.given}
+        named = {} if self.output_name is None else {"output_name": self.output_name}
+        return {**values, **self.choice.given, **named}
+
+    def that_place_cells(self) -> dict[str, Any]:
+        """Those that were asked for and say where cells lie and how they are answered, not how a scan is cut."""
+        values = self.to_dict()
+        names = ["stride", "scales", "merge", *self.choice.given, "output_name"]
+        given = {name: values[name] for name in names if values.get(name) is not None}
+        return given if self.border == "none" else {**given, "border": self.border}
 
 
 def check_border(border: str) -> None:

@@ -1,14 +1,33 @@
 """The colours of a score map's cells, laid over its image."""
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from zoo.scanning.thumbnails import factor_for
-from zoo.scores import to_probabilities
+from zoo.scores import Outputs, to_probabilities
 
-if TYPE_CHECKING:
-    from zoo.scanning.score_map import ScoreMap
+
+class Coloured(Protocol):
+    """What is needed of a score map: `zoo.scanning.score_map.ScoreMap` has it."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    @property
+    def scores(self) -> Any:
+        """The scores, (rows, cols, classes)."""
+
+    @property
+    def outputs(self) -> Outputs:
+        """What they are."""
+
+    def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
+
+    def standing_out(self, scores: np.ndarray) -> np.ndarray:
+        """How far scores are from the median cell's, 0 to 1: (..., K) -> (...)."""
 
 
 class Overlay:
@@ -20,7 +39,7 @@ class Overlay:
 
     side = 1
 
-    def __init__(self, score_map: "ScoreMap", class_index: int | None = None, most: int | None = None):
+    def __init__(self, score_map: Coloured, class_index: int | None = None, most: int | None = None):
         """Name the map; with `class_index`, that class is shown, else the winners."""
         self._map, self.class_index = score_map, class_index
         self.factor = factor_for(score_map.image_size, most)

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-from zoo.card import card
-from zoo.network.network import Network
 from zoo.pictures import Choice, Resized, Wanted, check_array, level_for, open_picture, read_picture, release
+
+if TYPE_CHECKING:
+    from zoo.network.network import Network
 
 
 class Pixels:
@@ -49,6 +49,10 @@ class Pixels:
         """The same pixels, mirrored at the border by so many rows and columns, ((top, bottom), (left, right))."""
         return Pixels(self.source, added, self.file)
 
+    def read_from(self, region: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and the columns of the image without its mirrored border that those of a region are."""
+        return self._rows[region[0]], self._columns[region[1]]
+
     @contextmanager
     def resized(self, size: tuple[int, int]) -> Iterator["Pixels"]:
         """This image at another size, resized by regions: of a pyramid, from the nearest finer level."""
@@ -72,14 +76,14 @@ class Pixels:
         return read if read.ndim == 3 else read[..., None]
 
 
-def wanted(model: keras.Model) -> Wanted:
+def wanted(network: "Network") -> Wanted:
     """What a model takes: its channels, and samples of the type that it was trained on."""
-    return Wanted(model.inputs[0].shape[-1], card(model).dtype)
+    return Wanted(network.channels, network.card.dtype)
 
 
 @contextmanager
 def open_pixels(
-    model: keras.Model,
+    network: "Network",
     image: Any,
     choice: Choice = Choice(),  # noqa: B008 - frozen
 ) -> Iterator[Pixels]:
@@ -92,17 +96,17 @@ def open_pixels(
     if isinstance(image, Pixels):
         yield image
         return
-    Network.of(model).check_one_image()
+    network.check_one_image()
     if not isinstance(image, str | Path):
-        check_array(image, wanted(model))
+        check_array(image, wanted(network))
         yield Pixels(image)
         return
-    with open_picture(image, wanted(model), choice) as picture:
+    with open_picture(image, wanted(network), choice) as picture:
         yield Pixels(picture, file=image)
 
 
 def read_pixels(
-    model: keras.Model,
+    network: "Network",
     path: str | Path,
     choice: Choice = Choice(),  # noqa: B008 - frozen
 ) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -112,5 +116,5 @@ def read_pixels(
         InputError: where it cannot be read, or has other channels or another sample type than the model's images; for
             a model that takes something else than one image.
     """
-    Network.of(model).check_one_image()
-    return read_picture(path, wanted(model), choice)
+    network.check_one_image()
+    return read_picture(path, wanted(network), choice)

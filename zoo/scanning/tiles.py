@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from zoo.network.finer import FinerGeometry
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Span
 from zoo.network.program import Program
-from zoo.scanning.finer import FinerGeometry
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,6 @@ class Tile:
     def of(cls, rows: AxisPart, columns: AxisPart) -> "Tile":
         """The tile of a part of each axis."""
         return cls((rows.cells, columns.cells), (rows.pixels, columns.pixels), (rows.inner, columns.inner))
-
-
-def tile_of(geometry: Geometry, row: int, column: int) -> Tile:
-    """The tile of a single cell."""
-    return Tile.of(part_of(geometry, 0, row), part_of(geometry, 1, column))
 
 
 def part_of(geometry: Geometry, axis: int, cell: int) -> AxisPart:

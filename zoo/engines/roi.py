@@ -6,12 +6,13 @@ from typing import Any, Literal, get_args
 import keras
 from keras import layers, ops
 
-from zoo.errors import InputError, unknown
+from zoo.errors import InputError, refuse, unknown
 
-Pool = Literal["max", "average"]
+# How the cells of a bin become one.
+Reduction = Literal["max", "average"]
 
 
-def roi_pool(maps: Any, regions: Any, size: tuple[int, int], pool: Pool = "max") -> Any:
+def roi_pool(maps: Any, regions: Any, size: tuple[int, int], pool: Reduction = "max") -> Any:
     """Pool regions of feature maps to one size: (B, H, W, C) and (B, N, 4) -> (B, N, h, w, C).
 
     A region is (top, left, bottom, right), half-open, in whole cells; what lies beyond the map is cut off. Of its n
@@ -69,7 +70,7 @@ class RoIPooling(layers.Layer):
         self,
         size: tuple[int, int] | None = None,
         levels: Sequence[int] | None = None,
-        pool: Pool = "max",
+        pool: Reduction = "max",
         **kwargs: Any,
     ):
         """Take either the `size` (h, w) or the `levels` of the output, and how to pool.
@@ -80,11 +81,9 @@ class RoIPooling(layers.Layer):
         super().__init__(**kwargs)
         sides = tuple(size or ()) + tuple(levels or ())
         if (size is None) == (levels is None) or not sides or min(sides) < 1 or (size and len(size) != 2):
-            raise InputError(
-                f"RoIPooling: received size={size}, levels={levels}; accepted: size=(height, width) or levels=(4, 2, 1)"
-            )
-        if pool not in get_args(Pool):
-            raise InputError(unknown("pool", pool, get_args(Pool)))
+            refuse("RoIPooling", f"size={size}, levels={levels}", "size=(height, width) or levels=(4, 2, 1)")
+        if pool not in get_args(Reduction):
+            raise InputError(unknown("pool", pool, get_args(Reduction)))
         self.size = None if size is None else tuple(size)
         self.levels = None if levels is None else tuple(levels)
         self.pool = pool

@@ -1,0 +1,248 @@
+"""How the influence of pixels on one cell is measured: on any grid that a scan makes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.engines.engine import check_scores
+from zoo.errors import quoted, refuse
+from zoo.network.finer import FinerGeometry, finer_geometry
+from zoo.network.geometry import Geometry
+from zoo.pictures import Resized, check_finite
+from zoo.scanning.grid import Grid
+from zoo.scanning.influence import Box, Influence
+from zoo.scanning.merging import merge, merge_weights, merged_outputs
+from zoo.scanning.options import Options
+from zoo.scanning.pixels import Pixels, open_pixels
+from zoo.scanning.scales import Match, at_scale, scaled_sizes, widest_windows
+
+if TYPE_CHECKING:
+    from zoo.engines.gradients import PixelGradients
+    from zoo.network.network import Network
+
+
+def measure(
+    network: "Network",
+    gradients: "PixelGradients",
+    image: np.ndarray | str | Path | Pixels,
+    cell: tuple[int, int],
+    class_index: int | None = None,
+    options: Options = Options(),  # noqa: B008 - frozen
+) -> Influence:
+    """Measure how much each pixel of an image matters to one cell; see `zoo.large_images.influence`.
+
+    Args:
+        network: a converted model's, of one output.
+        gradients: those of its scores, at the options' stride.
+        image: see `zoo.scan`.
+        cell: row and column.
+        class_index: the class whose score it is; default: the cell's winner.
+        options: those of the scan whose grid it is.
+
+    Raises:
+        InputError: where the image does not suit the model, or the grid has no such cell.
+    """
+    what = f"cell {cell[0]},{cell[1]}" if len(cell) == 2 else "cell"
+    with open_pixels(network, image, options.choice) as source:
+        grid = Grid.that_fits(network, source.shape[:2], options.border, options.stride)
+        _check_cell(grid, cell, options)
+        names = network.class_names
+        if class_index is not None and class_index not in range(len(names)):
+            refuse("class", quoted(class_index), f"0 to {len(names) - 1}")
+        views = _views(network, grid, source, cell, options)
+        pixels = [check_finite(view.pixels.astype(gradients.dtype), source.name) for view in views]
+    given = [gradients.scores(each, view.place) for view, each in zip(views, pixels, strict=True)]
+    outputs = network.outputs_are[0]
+    check_scores(np.stack(given), what, network)
+    if options.scales is None:
+        (scores,) = given
+        chosen = int(scores.argmax()) if class_index is None else class_index
+        weights = np.eye(len(scores))[[chosen]]
+    else:
+        scores = merge(np.stack(given), np.ones(len(given), bool), outputs, options.merge)
+        chosen = int(scores.argmax()) if class_index is None else class_index
+        before = [gradients.before_activation(each, view.place) for view, each in zip(views, pixels, strict=True)]
+        weights = merge_weights(np.stack(before), outputs, options.merge, chosen)
+        outputs = merged_outputs(outputs, options.merge)
+    parts = []
+    for view, each, weight in zip(views, pixels, weights, strict=True):
+        gradient = gradients.gradient(each, view.place, weight)
+        parts.append(view.on_image(check_scores(gradient, f"{what}: influence", network)))
+    values, part = _together(parts)
+    starts, window = (
+        (grid.starts, grid.geometry.window) if options.scales is None else widest_windows(grid, options.scales)
+    )
+    top, left = (int(first[index]) for first, index in zip(starts, cell, strict=True))
+    is_whole = not np.isfinite(window).all()
+    fields = [view.receptive_field for view in views]
+    return Influence(
+        cell=tuple(cell),
+        class_index=chosen,
+        values=np.abs(values).sum(-1),
+        part=part,
+        scores=scores,
+        window=(0, 0, *grid.image_size) if is_whole else (top, left, top + window[0], left + window[1]),
+        field=_around(view.field for view in views),
+        receptive_field=None if None in fields else _around(fields),
+        grid_shape=grid.shape,
+        stride=grid.geometry.stride,
+        class_names=names,
+        outputs=outputs,
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    """A cell of the grid of one scale: what it reads, and where that lies in the image.
+
+    `source`: the image at that scale. `resized`: the filter that made it of the image; None at the image's own size.
+    """
+
+    network: "Network"
+    grid: Grid
+    cell: tuple[int, int]
+    source: Pixels
+    resized: Resized | None = None
+
+    @cached_property
+    def _mirrored(self) -> Pixels:
+        return self.source.mirrored_by(self.grid.mirrored)
+
+    @cached_property
+    def _tile(self) -> tuple[tuple[slice, slice], tuple[int, int]]:
+        tile = self.grid.tile_of(*self.cell)
+        rows, columns = tile.inner
+        return tile.pixels, (rows.start, columns.start)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """What is run for the cell: (h, w, C)."""
+        return self._mirrored[self._tile[0]]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The cell's place in the grid of `pixels`."""
+        return self._tile[1]
+
+    def on_image(self, gradient: np.ndarray) -> tuple[np.ndarray, Box]:
+        """A gradient with respect to `pixels` as one with respect to those of the image, and the box that these are.
+
+        A pixel of the image that was mirrored, or that several pixels of this scale are made of, has their sum.
+        """
+        rows, columns = self._mirrored.read_from(self._tile[0])
+        top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+        folded = np.zeros((bottom - top, right - left, gradient.shape[-1]))
+        np.add.at(folded, (rows[:, None] - top, columns - left), gradient)
+        region = slice(int(top), int(bottom)), slice(int(left), int(right))
+        if self.resized is not None:
+            folded, region = self.resized.spread(folded, region)
+        rows, columns = region
+        return folded, (rows.start, columns.start, rows.stop, columns.stop)
+
+    @cached_property
+    def _own(self) -> tuple[Geometry, tuple[int, int], tuple[int, int]]:
+        """The geometry that the cell is part of, its place there, and how many pixels come before."""
+        cut = tuple(self.grid.cut(axis, index) for axis, index in enumerate(self.cell))
+        if not any(cut):
+            return self.grid.geometry, self.cell, cut
+        size = tuple(side - first for side, first in zip(self.grid.image_size, cut, strict=True))
+        geometry = self._geometry_at(size)
+        last = [cells - 1 for cells in geometry.grid_shape(*size)]
+        cell = tuple(end if first else index for end, first, index in zip(last, cut, self.cell, strict=True))
+        return geometry, cell, cut
+
+    def _geometry_at(self, size: tuple[int, int]) -> Geometry:
+        geometry = self.grid.geometry
+        if isinstance(geometry, FinerGeometry):
+            return finer_geometry(self.network, geometry.stride, size)
+        return self.network.geometry(size)
+
+    @property
+    def field(self) -> Box:
+        """The smallest rectangle of the image around all pixels that can influence the cell; of no area if none can."""
+        geometry, cell, cut = self._own
+        top, left, bottom, right = geometry.cell_field(*cell)
+        if top == bottom or left == right:
+            return (0, 0, 0, 0)
+        rows, columns = self._mirrored.read_from(
+            (slice(top + cut[0], bottom + cut[0]), slice(left + cut[1], right + cut[1]))
+        )
+        box = (int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+        if self.resized is None:
+            return box
+        height, width = self.resized.source.shape[:2]
+        return tuple(np.clip(self.resized.reach(box), 0, [height, width, height, width]).tolist())
+
+    @property
+    def receptive_field(self) -> Box | None:
+        """The theoretical field in the image, as if the border were far; None where it is infinite."""
+        geometry, cell, cut = self._own
+        if not geometry.bounded:
+            return None
+        plain = self.network.geometry(geometry.image_size)
+        first = []
+        for axis, corner in enumerate(geometry.cell_box(*cell)[:2]):
+            before = plain.first_pixel()[axis] - plain.offset[axis]  # where the field begins, from the window on
+            first.append(corner + before + cut[axis] - self.grid.mirrored[axis][0])
+        box = (*first, *(start + int(side) for start, side in zip(first, geometry.receptive_field, strict=True)))
+        return box if self.resized is None else self.resized.reach(box)
+
+
+def _views(network: "Network", grid: Grid, source: Pixels, cell: tuple[int, int], options: Options) -> Sequence[_View]:
+    """The cell's view at every scale that counts for it."""
+    if options.scales is None:
+        return [_View(network, grid, tuple(cell), source)]
+    views = []
+    for scale, size in zip(options.scales, scaled_sizes(grid, options.scales), strict=True):
+        with at_scale(scale):
+            scaled = Grid.that_fits(network, size, options.border, options.stride)
+        match = Match.of(grid, scaled)
+        if match.covers[*cell]:
+            own = tuple(int(nearest[index]) for nearest, index in zip(match.nearest, cell, strict=True))
+            resized = None if size == source.shape[:2] else Resized(source, size)
+            views.append(_View(network, scaled, own, Pixels(resized) if resized else source, resized))
+    if not views:
+        refuse("cell", f"{cell[0]},{cell[1]}, of which no scale has a window in the image", "a cell that is scanned")
+    return views
+
+
+def _together(parts: Sequence[tuple[np.ndarray, Box]]) -> tuple[np.ndarray, Box]:
+    """Values of some boxes added up, in the box around them."""
+    top, left, bottom, right = whole = _around(box for _, box in parts)
+    values = np.zeros((bottom - top, right - left, parts[0][0].shape[-1]))
+    for each, box in parts:
+        values[box[0] - top : box[2] - top, box[1] - left : box[3] - left] += each
+    return values, whole
+
+
+def _around(boxes: Iterable[Box]) -> Box:
+    """The smallest box around some, those of no area left out."""
+    corners = np.array([box for box in boxes if box[0] < box[2]])
+    if not len(corners):
+        return (0, 0, 0, 0)
+    return (*corners[:, :2].min(0).tolist(), *corners[:, 2:].max(0).tolist())
+
+
+def _check_cell(grid: Grid, cell: tuple[int, int], options: Options) -> None:
+    """Check that the grid has the cell; else say from which size of image on it would."""
+    if len(cell) != 2 or not all(isinstance(index, int | np.integer) for index in cell):
+        refuse("cell", quoted(cell), "row and column, two whole numbers")
+    shape, geometry = grid.shape, grid.geometry
+    if all(0 <= index < count for index, count in zip(cell, shape, strict=True)):
+        return
+    size = " x ".join(map(str, grid.image_size))
+    known = [f"{size} pixels give a grid of {shape[0]} x {shape[1]}"]
+    is_plain = options.stride is None and options.border == "none"
+    for axis, (line, side) in enumerate((("row", "height"), ("column", "width"))):
+        if is_plain and cell[axis] >= shape[axis]:
+            more = geometry.size_for(*(count + (each == axis) for each, count in enumerate(shape)))[axis]
+            known.append(f"{line} {shape[axis]} appears at a {side} of {more:,} pixels")
+    refuse(
+        "cell",
+        f"{cell[0]},{cell[1]}",
+        f"rows 0 to {shape[0] - 1}, columns 0 to {shape[1] - 1} ({'; '.join(known)})",
+    )
