@@ -1,15 +1,18 @@
 """Some cells of a scan beside the answers to their crops."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import noise
+from conftest import command, noise
 from keras import layers
+from PIL import Image
 from small_nets import stack
 from test_verify import edge_finder, photo
 
 import zoo
+from zoo.scanning import crop_check
 from zoo.scanning.crop_check import CropCheck, check_crops, needs_check, shares
 
 
@@ -86,3 +89,48 @@ def test_nets_without_padding_and_without_windows_are_not_checked():
 def test_a_commands_images_share_a_hundred_cells(count):
     given = shares([Path(str(index)) for index in range(count)])
     assert sum(given.values()) == 100 and max(given.values()) - min(given.values()) <= 1
+
+
+def scanned(capsys, *line):
+    code, out, err = command(capsys, "scan", *line)
+    assert code == 0, err
+    return out
+
+
+def test_a_scan_tells_how_many_cells_answer_as_their_crops(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(crop_check, "_PART", 1000)  # small images are scanned in no time
+    zoo.save(edge_finder(), tmp_path / "net.keras")
+    zoo.save(zoo.convolutionalize(edge_finder(), padding="valid"), tmp_path / "twin.keras")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(photo(60, 60)).save(tmp_path / "in" / "photo.png")
+    one = scanned(capsys, tmp_path / "net.keras", tmp_path / "in" / "photo.png", "-o", tmp_path / "one")
+    assert "of 100 grid cells compared; train with `model.padding=valid`" in one and one.count("compared") == 1
+    crops = json.loads((tmp_path / "one" / "geometry.json").read_text())["crops"]
+    assert crops["compared"] == 100 and crops["same_answer"] < 20
+    Image.fromarray(noise(60, 60, 3).astype(np.uint8)).save(tmp_path / "in" / "noise.png")
+    both = scanned(capsys, tmp_path / "net.keras", tmp_path / "in", "-o", tmp_path / "both")
+    assert "of 100 grid cells compared" in both and both.count("compared") == 1
+    for name in ("photo", "noise"):
+        record = json.loads((tmp_path / "both" / name / "geometry.json").read_text())
+        assert record["crops"]["compared"] == 50
+    for line, folder in (
+        (("net.keras", "--no-check"), "not"),
+        (("twin.keras",), "twin"),
+        (("net.keras", "--scales", "1,1.5"), "s"),
+    ):
+        model, *options = line
+        out = scanned(capsys, tmp_path / model, tmp_path / "in" / "photo.png", "-o", tmp_path / folder, *options)
+        assert "compared" not in out
+        assert json.loads((tmp_path / folder / "geometry.json").read_text())["crops"] is None
+
+
+@pytest.mark.parametrize(
+    "options", [("--stride", "1"), ("--border", "reflect"), ("--border", "shift"), ("--tile", "20")]
+)
+def test_cells_of_finer_grids_borders_and_tiles_are_compared_too(capsys, tmp_path, monkeypatch, options):
+    """On noise, where the edge finder is its crops' answer everywhere, with whatever grid."""
+    monkeypatch.setattr(crop_check, "_PART", 1000)
+    zoo.save(edge_finder(), tmp_path / "net.keras")
+    np.save(tmp_path / "noise.npy", noise(50, 43, 3).astype(np.uint8))
+    out = scanned(capsys, tmp_path / "net.keras", tmp_path / "noise.npy", "-o", tmp_path / "out", *options)
+    assert "100 of 100 grid cells compared" in out

@@ -1,7 +1,8 @@
 """What `zoo scan` leaves in the folder of an image, and what it finds there."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ class ImageScans:
     """What scans images into folders: one command's options, for all of its images.
 
     `mask`: the image's own, or a folder of masks. `format`, `class_name` and `answer` are those of the command.
-    `others`: what it reads besides the image and its mask.
+    `others`: what it reads besides the image and its mask. `checked`: how many cells of each image, by its absolute
+    path, are compared with their crops.
     """
 
     options: "Options"
@@ -39,6 +41,7 @@ class ImageScans:
     answer: str | None = None
     others: Sequence[Path] = field(default=())
     overwrite: bool = False
+    checked: Mapping[Path, int] = field(default_factory=dict)
 
     def prepare(self, model: "keras.Model") -> Callable[[Path, Path], None]:
         """What scans one image of many into its folder, unless its results are there."""
@@ -79,8 +82,11 @@ class ImageScans:
             outputs += [Output(folder / name) for name in self._names]
             read = [image, *([] if mask is None else [mask]), *self.others]
             with writing(outputs, made_by, read, overwrite):
+                begin = time.monotonic()
                 scores = scanner(pixels, mask, streamed, overwrite, settle=False)
-                scores = replace(scores, made_from=dict(made_by.inputs))
+                count = self.checked.get(image.absolute(), 0)
+                crops = scanner.check_crops(scores, pixels, count, time.monotonic() - begin)
+                scores = replace(scores, made_from=dict(made_by.inputs), crops=crops and crops.to_dict())
                 shown = None if self.class_name is None else scores.class_names.index(self.class_name)
                 summary = Summary(scores, pixels, shown, self.answer, viewer=True)
                 plots.overlay(summary, folder / "overlay.png")
@@ -91,6 +97,8 @@ class ImageScans:
                 Store(streamed).settle()
         say_notes(image, scores.notes)
         _say_cells(summary, masked=mask is not None)
+        if crops and len(self.checked) == 1:
+            say(crops.sentence())
         if answer:
             say(answer)
         *first, last = (folder / name for name in (kept.name, "geometry.json", "overlay.png", "viewer.html"))
@@ -138,6 +146,16 @@ def _say_cells(summary: "Summary", masked: bool) -> None:
     wins = zip(summary.wins, scores.class_names, strict=True)
     shares = sorted(((count / scanned, name) for count, name in wins), reverse=True)
     say("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
+
+
+def say_crops(folders: Iterable[Path]) -> None:
+    """Tell the user how many cells of several images answer as their crops do, of all images together."""
+    from zoo.scanning.crop_check import CropCheck
+
+    checks = [CropCheck.of(_record(folder).get("crops")) for folder in folders]
+    known = [check for check in checks if check is not None]
+    if known:
+        say(sum(known, CropCheck()).sentence())
 
 
 def mask_of(image: Path, masks: Path) -> Path:

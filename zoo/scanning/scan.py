@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.engines.engine import Engine
 from zoo.pictures import open_mask
+from zoo.scanning.crop_check import CropCheck, check_crops, needs_check
 from zoo.scanning.finer import FinerRunner
 from zoo.scanning.grid import Grid
 from zoo.scanning.keys import RULE, image_key
@@ -115,10 +116,23 @@ class Scanner:
     def _model_key(self) -> str:
         return self.network.key()
 
+    def check_crops(self, scores: ScoreMap, pixels: Pixels, count: int, seconds: float) -> CropCheck | None:
+        """Compare at most `count` cells of a map with their crops; None where they are equal, or there are no crops.
+
+        `seconds`: how long the scan of `pixels` took; this takes a tenth of that.
+        """
+        if not count or self.options.scales is not None or not needs_check(scores.geometry):
+            return None
+        return check_crops(scores, pixels, lambda crop: self._engine(crop), self.network.dtype, count, seconds)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._make_engine()
+
     @cached_property
     def _scorer(self) -> Scorer:
         """What gives the scores of tiles."""
-        engine, stride = self._make_engine(), self.options.stride
+        engine, stride = self._engine, self.options.stride
         run = engine if stride is None else FinerRunner(engine, stride)
         return Scorer(run, self.network.units(), self.network.dtype, engine.check, self.progress)
 

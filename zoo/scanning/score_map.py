@@ -69,7 +69,8 @@ class ScoreMap:
     `window`: the sides of one; default: those of `geometry`. `scales`: those that the image was scanned at. A cell then
     looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and `cell_box` are those of the
     smallest scale, in which those of all others lie. `notes`: what the reader has to say of image and mask, a line
-    each.
+    each. `crops`: how many cells were compared with their crops, and of how many the answer is the same, as JSON holds
+    it (see `zoo.scanning.crop_check`); None where none were.
     """
 
     scores: np.ndarray
@@ -85,6 +86,7 @@ class ScoreMap:
     window: tuple[float, float] | None = None
     scales: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    crops: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         """Take what is not given from the geometry, and check that the scores are known where cells were scanned.
@@ -169,6 +171,7 @@ class ScoreMap:
             "scores": scores,
             "scanned": known,
             "cells_not_scanned": self.not_scanned,
+            "crops": self.crops,
             "outputs": self.outputs,
             "other_function": self.other_function or None,
             "class_names": list(self.class_names),
