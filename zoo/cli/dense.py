@@ -1,7 +1,7 @@
 """`zoo convert` and `export`: a trained model, made ready for images of any size and for other runtimes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,10 @@ from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
+
+
+# Channels that no sequence has, as a rule: they are the columns of an image.
+_COLUMNS = 16
 
 
 @zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
@@ -69,7 +73,7 @@ def convert(
     report_file = output.with_suffix(".verification.json")
     outputs = [Output(output, "model file", ".keras"), Output(report_file, "report")]
     check_outputs(outputs)
-    options = {"image_size": image_size and list(image_size), "pooling": pooling, "padding": padding}
+    options: dict[str, Any] = {"image_size": image_size and list(image_size), "pooling": pooling, "padding": padding}
     if images:
         if pooling == "global":
             refuse("--image", "an image with --pooling global", "images where there are windows to compare")
@@ -78,6 +82,9 @@ def convert(
     with writing(outputs, made_by, [*model_files.files_of(model), *images], overwrite):
         source = Network.of(model_files.load(model), image_size)
         source.check_one_image((1, 2))
+        if source.axes.count == 1 and source.channels >= _COLUMNS:
+            sides = tuple(source.model.inputs[0].shape[1:])
+            say(f"note: {model} takes sequences, {sides}; of images without channels it would take {(*sides, 1)}")
         with Console(stderr=True).status("converting, and comparing with the source"):
             conversion = convert_network(source, pooling, padding)
         converted = conversion.network

@@ -85,8 +85,9 @@ class ImageScans:
                 begin = time.monotonic()
                 scores = scanner(pixels, mask, streamed, overwrite, settle=False)
                 count = self.checked.get(image.absolute(), 0)
-                crops = scanner.check_crops(scores, pixels, count, time.monotonic() - begin)
-                scores = replace(scores, made_from=dict(made_by.inputs), crops=crops and crops.to_dict())
+                check = scanner.check_crops(scores, pixels, count, time.monotonic() - begin)
+                crops = None if check is None else check.to_dict()
+                scores = replace(scores, made_from=dict(made_by.inputs), crops=crops)
                 shown = None if self.class_name is None else scores.class_names.index(self.class_name)
                 summary = Summary(scores, pixels, shown, self.answer, viewer=True)
                 plots.overlay(summary, folder / "overlay.png")
@@ -97,8 +98,8 @@ class ImageScans:
                 Store(streamed).settle()
         say_notes(image, scores.notes)
         _say_cells(summary, masked=mask is not None)
-        if crops and len(self.checked) == 1:
-            say(crops.sentence())
+        if check is not None and len(self.checked) == 1:
+            say(check.sentence())
         if answer:
             say(answer)
         *first, last = (folder / name for name in (kept.name, "geometry.json", "overlay.png", "viewer.html"))

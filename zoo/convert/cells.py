@@ -63,7 +63,7 @@ class Samples:
         at_once = max(_AT_ONCE // math.prod(size), 1)
         jobs: list[tuple[_Sample, list[tuple[int, Ints]]]] = []
         for sample in self.samples:
-            sides = axes.sides(sample.image.shape)
+            sides = _sides(self.network, sample.image[0])
             starts = [
                 (index, tuple(first + more for first, more in zip(corner, offset, strict=True)))
                 for index, corner in enumerate(sample.corners)
@@ -87,6 +87,16 @@ class Samples:
         return [(np.concatenate(cells), np.concatenate(answered)) for cells, answered in pairs if cells]
 
 
+def _sides(network: Network, image: Any) -> Ints:
+    """The spatial sides of an image (h, w, C)."""
+    return tuple(int(side) for side in image.shape[: network.axes.count])
+
+
+def window_of(shape: Geometry) -> Ints:
+    """The sides of a cell's crop, which are finite."""
+    return tuple(map(int, shape.window))
+
+
 def samples_of(network: Network, images: Sequence[NamedImage] | None = None, progress: bool = False) -> Samples:
     """Cells of images, spread at random, at most 100 of all images together; without images, of one of noise.
 
@@ -96,12 +106,14 @@ def samples_of(network: Network, images: Sequence[NamedImage] | None = None, pro
         progress: show a bar where the cells are compared, on a terminal.
 
     Raises:
-        InputError: where no image is as large as the window.
+        InputError: where no image is as large as the window, or there is none.
     """
     shape, generator = network.geometry(), np.random.default_rng(0)
+    if math.inf in shape.window:
+        refuse(f"model {network.name!r}", "cells that look at the whole image, and have no crop", "a converted head")
     if images is None:
         cells = _SIDE if network.axes.count == 2 else _SIDE**2
-        size = [side + (cells - 1) * step for side, step in zip(shape.window, shape.stride, strict=True)]
+        size = [side + (cells - 1) * step for side, step in zip(window_of(shape), shape.stride, strict=True)]
         noise = random_images(network, 1, shape.fitting(*size))
         sample = _sample(network, noise, shape.fitting(*size), (0,) * network.axes.count, _SIDE**2, generator)
         return Samples((NOISE,), (), [sample], network, progress)
@@ -109,7 +121,7 @@ def samples_of(network: Network, images: Sequence[NamedImage] | None = None, pro
         refuse("images", len(images), f"1 to {MOST_IMAGES}")
     fitting = [each for each in images if fits(network, each[1])]
     if not fitting:
-        sizes = [network.axes.sides((1, *image.shape)) for _, image in images]
+        sizes = [_sides(network, image) for _, image in images]
         received = f"{sizes[0]}" if len(images) == 1 else f"{len(images)} of at most {max(sizes)}"
         refuse("image", received, f"at least the window {tuple(shape.window)}")
     samples: list[_Sample] = []
@@ -131,7 +143,7 @@ def named_images(images: Any | Sequence[Any]) -> list[NamedImage]:
 
 def fits(network: Network, image: Any) -> bool:
     """Whether an image has a whole window of a converted network, and its layers take it."""
-    shape, sides = network.geometry(), network.axes.sides((1, *image.shape))
+    shape, sides = network.geometry(), _sides(network, image)
     return all(side >= least for side, least in zip(sides, shape.window, strict=True)) and shape.fits(*sides)
 
 
@@ -139,10 +151,10 @@ def _samples(
     network: Network, shape: Geometry, image: Any, count: int, generator: np.random.Generator
 ) -> list[_Sample]:
     """Cells of an image: of the whole, or of parts of it that are cut out on the whole's grid."""
-    whole = network.axes.sides((1, *image.shape))
+    whole = _sides(network, image)
     sides = []
-    for side, window, stride in zip(whole, shape.window, shape.stride, strict=True):
-        part = min(side, max(_PART, int(window) + _SIDE * stride))
+    for side, window, stride in zip(whole, window_of(shape), shape.stride, strict=True):
+        part = min(side, max(_PART, window + _SIDE * stride))
         # Congruent to the whole modulo the stride, by which strided SAME layers pad.
         sides.append(part - (part - side) % stride)
     parts = min(_PARTS, count) if tuple(sides) != tuple(whole) and shape.fits(*sides) else 1
@@ -171,7 +183,7 @@ def _sample(
     Those whose boxes lie in it, and, where there are such, whose fields no border cuts but the image's own.
     """
     axes = network.axes
-    sides = axes.sides(image.shape)
+    sides = _sides(network, image[0])
     grid, fcn = network.geometry(sides), in_float32(network)
     scores = [each[0] for each in scores_before(fcn.graph, image)]
     boxes = [(cell, grid.cell_box(*cell)) for cell in product(*map(range, scores[0].shape[:-1]))]

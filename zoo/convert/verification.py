@@ -7,12 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.convert.cells import NOISE, NamedImage, Pair, named_images, samples_of
+from zoo.convert.cells import NOISE, NamedImage, Pair, named_images, samples_of, window_of
 from zoo.convert.conversion import Conversion, convert
 from zoo.convert.oracle import EXACT, error_at_training_size
 from zoo.convert.twin import error_of_inner_cells
 from zoo.errors import InputError, listing
 from zoo.network.network import Network
+from zoo.network.program import Ints
 from zoo.scores import LOW_AGREEMENT, WAY_OUT, agreement, lost, relative_error
 from zoo.settings import own_settings
 
@@ -61,7 +62,7 @@ class Verification:
         """Whether the model is the source's function at the training size; of a twin, at the cells not cut."""
         twin = self.max_error_inner_cells is not None
         error = self.max_error_inner_cells if twin else self.max_error_at_training_size
-        return error <= EXACT
+        return error is not None and error <= EXACT
 
     @property
     def same_as_crops(self) -> bool:
@@ -92,7 +93,7 @@ class Verification:
         # Where no layer pads, it is so on every image.
         where = "" if self.padding_free and self.same_as_crops else f", {self._where}"
         errors = f"relative error {self.crops_max_error:.1e} at most, {self.crops_mean_error:.1e} on average"
-        window, stride, field = (self.geometry[key] for key in ("window", "stride", "receptive_field"))
+        window, stride, field = (self.geometry[key] or [] for key in ("window", "stride", "receptive_field"))
         rows = [
             first,
             ("against crops", f"{self.crops} cells, {errors}: {crops}"),
@@ -162,19 +163,19 @@ def verify(
             or no image is as large as the window.
     """
     source, converted = Network.of(model), Network.of(fcn)
-    is_twin = converted.card.padding == "valid"
-    if is_twin and source.built_size is None:
-        source = Network.of(source, converted.card.image_size)
+    trained = _trained_size_of_twin(converted)
+    if trained and source.built_size is None:
+        source = Network.of(source, trained)
     for each in (source, converted):
         each.check_one_image((1, 2))
     if converted.card.pooling == "global":
         raise InputError(f"model {fcn.name!r}: was converted with pooling='global'; accepted: pooling over windows")
     _check_conversion(source, converted)
-    if is_twin:
-        error = error_of_inner_cells(convert(source).network, converted, converted.card.image_size)
+    if trained:
+        error = error_of_inner_cells(convert(source).network, converted, trained)
         checked = Conversion(converted, error_of_inner_cells=error)
     else:
-        checked = Conversion(converted, error_at_training_size(source, converted, converted.geometry().window))
+        checked = Conversion(converted, error_at_training_size(source, converted, window_of(converted.geometry())))
     return verified(source, checked, None if image is None else named_images(image), progress)
 
 
@@ -189,14 +190,14 @@ def verified(
         InputError: where no image is as large as the window.
     """
     converted = conversion.network
-    shape, is_twin = converted.geometry(), converted.card.padding == "valid"
+    shape, trained = converted.geometry(), _trained_size_of_twin(converted)
     samples = samples_of(converted, images, progress)
-    pairs = samples.against(converted if is_twin else source, (0,) * converted.axes.count, shape.window)
+    pairs = samples.against(converted if trained else source, (0,) * converted.axes.count, window_of(shape))
     classifier: list[Pair] = []
-    if is_twin:
+    if trained:
         # The crop that the padded net's cell stands for, in the middle of the twin's window.
-        spans = source.program.spans(converted.card.image_size)
-        classifier = samples.against(source, tuple(-span.start for span in spans), converted.card.image_size)
+        spans = source.program.spans(trained)
+        classifier = samples.against(source, tuple(-span.start for span in spans), trained)
     least, names = np.finfo(np.float32).tiny, converted.card.class_names
     gone = lost(*pairs[0]) if len(pairs) == 1 else {}
     return Verification(
@@ -218,6 +219,11 @@ def verified(
         classifier_crops=len(classifier[0][0]) if classifier else 0,
         classifier_argmax_agreement=min(agreement(*pair) for pair in classifier) if classifier else None,
     )
+
+
+def _trained_size_of_twin(converted: Network) -> Ints | None:
+    """The size that a padding-free twin's source was trained at; None of what is no twin."""
+    return converted.card.image_size if converted.card.padding == "valid" else None
 
 
 def _check_conversion(source: Network, converted: Network) -> None:

@@ -15,7 +15,7 @@ from zoo.errors import InputError, listing, quoted, refuse, unknown
 from zoo.network.geometry import Geometry, place
 from zoo.network.graph import Axes, Graph, Shape, check_size, needed_steps, shapes_at, trace
 from zoo.network.head import Head
-from zoo.network.keras_internals import outputs_of
+from zoo.network.keras_internals import output_names
 from zoo.network.marks import marked
 from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Unknown
 from zoo.network.outputs import kinds_of_outputs
@@ -286,8 +286,7 @@ class Network:
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names of its outputs: those of a dict, else of the layers that make them; repeated ones have a number."""
-        given = outputs_of(self.model)
-        names = sorted(given) if isinstance(given, dict) else list(self.model.output_names)
+        names = output_names(self.model)
         before = [names[:index].count(name) for index, name in enumerate(names)]
         return tuple(f"{name}_{count + 1}" if count else name for name, count in zip(names, before, strict=True))
 

@@ -85,13 +85,13 @@ def check_crops(
     """
     end = clock() + _PART * seconds
     generator = np.random.default_rng(0)
-    found = CropCheck()
-    drawn = generator.choice(scores.scanned.size, min(_DRAWN * count, scores.scanned.size), replace=False)
-    for row, column in zip(*np.unravel_index(drawn, scores.scanned.shape), strict=True):
+    found, scanned = CropCheck(), np.asarray(scores.scanned)
+    drawn = generator.choice(scanned.size, min(_DRAWN * count, scanned.size), replace=False)
+    for row, column in zip(*np.unravel_index(drawn, scanned.shape), strict=True):
         if found.compared == count or clock() >= end:
             break
         top, left, bottom, right = scores.cell_box(row, column)
-        if not scores.scanned[row, column] or min(top, left) < 0 or bottom > pixels.shape[0] or right > pixels.shape[1]:
+        if not scanned[row, column] or min(top, left) < 0 or bottom > pixels.shape[0] or right > pixels.shape[1]:
             continue
         crop = np.asarray(pixels[top:bottom, left:right]).astype(dtype, copy=False)
         alone, cell = run(crop[None]).reshape(1, -1), np.asarray(scores.scores[row, column]).reshape(1, -1)
