@@ -10,7 +10,7 @@ import keras
 from zoo.errors import quoted
 
 # Layers of Keras that run what their settings hold or name: Python, or programs of other frameworks.
-_RUN_CODE = ("Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")
+_RUN_CODE = ("Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper")
 # Calls of TensorFlow's functions as layers, which Keras 2 made.
 _OPERATIONS_OF_KERAS_2 = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "TensorFlowOpLayer")
 _MODELS = ("Functional", "Model", "Sequential", "InputLayer")
