@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.config import load_config
-from zoo.data import Split, load
+from zoo.data import load
 from zoo.data.class_folders import ImageFile
 from zoo.data.folder import OpenedFile, _draw_test
-from zoo.data.splits import Records, hold_out
+from zoo.data.splits import RecordedSplit, Records, hold_out
 from zoo.errors import InputError
 
 
@@ -28,7 +28,7 @@ def specimens_of(labels, specimens):
         np.ones((count, 2), int),
         np.array([f"p{each}" for each in specimens], object),
     )
-    return Split(np.arange(count).reshape(-1, 1, 1, 1), np.array(labels, np.int32), records)
+    return RecordedSplit(np.arange(count).reshape(-1, 1, 1, 1), np.array(labels, np.int32), records)
 
 
 @settings(max_examples=150, deadline=None)

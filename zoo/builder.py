@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import layers
@@ -16,7 +16,7 @@ from zoo.models.architecture import ArchitectureConfig
 from zoo.settings import keras_defaults
 from zoo.weights import assign, from_keras, from_torch, is_of_keras, of_keras, of_model
 
-Weights = str | Path | keras.Model | Mapping[str, Any]
+Weights: TypeAlias = str | Path | keras.Model | Mapping[str, Any]
 
 
 @keras_defaults()

@@ -1,6 +1,6 @@
 """The card: what travels with a model, beside its graph and weights. No backend is needed to read one."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import keras
 
 Sides = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
-PIXEL_TYPES = ("uint8", "uint16", "float32")
+PixelType = Literal["uint8", "uint16", "float32"]
+PIXEL_TYPES: tuple[PixelType, ...] = get_args(PixelType)
 
 
 def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -42,7 +43,7 @@ class Card(Schema):
     version: int = 1
     class_names: Annotated[tuple[str, ...], AfterValidator(_checked)] = ()
     image_size: Sides | None = None
-    dtype: Literal[PIXEL_TYPES] | None = None
+    dtype: PixelType | None = None
     preprocess: Preprocess | None = None
     pooling: Literal["window", "global"] | None = None
     window: Sides | None = None

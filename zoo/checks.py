@@ -32,7 +32,7 @@ _LARGEST_CROP = 256
 
 def _images(config: ArchitectureConfig, count: int) -> np.ndarray:
     generator = np.random.default_rng(0)
-    return generator.integers(0, 256, (count, *config.image_size, config.channels)).astype(np.float32)
+    return generator.integers(0, 256, (count, *config.training_size, config.channels)).astype(np.float32)
 
 
 def _built(spec: Spec, **overrides: Any) -> keras.Model:
@@ -50,12 +50,13 @@ def _built(spec: Spec, **overrides: Any) -> keras.Model:
 def check_shapes(spec: Spec) -> None:
     """It builds at its own size and at any, from built-in layers, and its arithmetic of sizes is right."""
     config, model, free = resolve(spec), build(spec), build(spec, image_size=None)
-    assert model.input_shape == (None, *config.image_size, config.channels)
+    height, width = config.training_size
+    assert model.input_shape == (None, height, width, config.channels)
     assert model.output_shape == (None, config.num_classes)
     assert model.layers[-1].name == "head_logits"
     assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
     assert [weight.shape for weight in free.weights] == [weight.shape for weight in model.weights]
-    for size in (config.image_size, (config.image_size[0] + 5, config.image_size[1] + 2)):
+    for size in ((height, width), (height + 5, width + 2)):
         built = build(spec, image_size=size)
         before_head = next(layer for layer in built.layers if layer.name.startswith("head_")).input
         assert before_head.shape[1:3] == tuple(config.feature_map_size(side) for side in size)
@@ -93,7 +94,7 @@ def check_conversion(spec: Spec) -> None:
     converted = convolutionalize(model)
     assert verify(model, converted).same_function
     config = resolve(spec)
-    side = 2 * max(config.image_size) + 3
+    side = 2 * max(config.training_size) + 3
     image = np.random.default_rng(1).integers(0, 256, (side, side, config.channels)).astype(np.float32)
     whole, tiled = scan(converted, image), scan(converted, image, tile=max(config.total_stride, side // 2))
     tolerance = 1e-5 if sum(bool(layer.weights) for layer in model.layers) <= 200 else 1e-4

@@ -121,7 +121,7 @@ def predict_files(
         image, notes = read_pixels(network, path, choice)
         if size is not None and image.shape[:2] != size:
             notes += (f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}",)
-            image = fit_image(image, size, fill=fill)
+            image = fit_image(image, (size[0], size[1]), fill=fill)
         if size is None:
             _check_fit(network, image, path)
         scores = check_scores(predict(model, image[None]), f"image {path}", network)

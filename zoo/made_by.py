@@ -74,8 +74,8 @@ def key_of(path: str | Path) -> str:
     elif (stat := path.stat()).st_size > _HASHED:
         digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}".encode())
     else:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
+        with path.open("rb") as content:
+            while block := content.read(2**20):
                 digest.update(block)
     return digest.hexdigest()
 
@@ -171,7 +171,7 @@ def _sign_npy(path: Path, text: str) -> None:
 def _sign_tiff(path: Path, text: str) -> None:
     import tifffile
 
-    with tifffile.TiffFile(path, mode="r+b") as file:
+    with tifffile.TiffFile(path, mode="r+") as file:
         file.pages.first.tags["Software"].overwrite(f"{_KEY}: {text}")
 
 

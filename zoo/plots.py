@@ -4,7 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import matplotlib.style
@@ -28,7 +28,7 @@ from zoo.scanning.thumbnails import grey_view
 _DPI = 120
 _BEYOND = "lightsteelblue"
 # Frames in the picture of a cell; where they coincide, all still show.
-_LINES = {
+_LINES: dict[str, dict[str, Any]] = {
     "window": {"ec": "cyan", "lw": 2},
     "theoretical field": {"ec": "limegreen", "lw": 4},
     "exact field": {"ec": "white", "lw": 2, "ls": (0, (4, 6))},
@@ -47,11 +47,17 @@ def _own_style() -> Iterator[None]:
         yield
 
 
-def _subplots(rows: int, columns: int, size: tuple[float, float], **options: bool | str) -> tuple[Figure, np.ndarray]:
-    """A figure that no window and no other code knows of, and its axes (rows, columns)."""
-    figure = Figure(figsize=size, layout=options.pop("layout", None))
+def _subplots(
+    rows: int,
+    columns: int,
+    size: tuple[float, float],
+    shared: bool = False,
+    layout: Literal["constrained"] | None = None,
+) -> tuple[Figure, np.ndarray]:
+    """A figure that no window and no other code knows of, and its axes (rows, columns), whose ranges may be shared."""
+    figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
 
 
 @_own_style()
@@ -184,7 +190,7 @@ def cell(influence: Influence, image: Any, path: Path, made_by: MadeBy | None = 
     height, width = view[2] - view[0], view[3] - view[1]
     scale = 5 / max(height, width)
     size = (2 * width * scale + 1.7, height * scale + 1.6)
-    figure, (axes,) = _subplots(1, 2, size, sharex=True, sharey=True, layout="constrained")
+    figure, (axes,) = _subplots(1, 2, size, shared=True, layout="constrained")
     axes[0].imshow(grey, cmap="gray", vmin=0, vmax=255, extent=_extent(shown))
     axes[0].imshow(share, alpha=0.7 * np.sqrt(share), **heat)
     bar = figure.colorbar(axes[1].imshow(share, **heat), ax=axes[1], ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])

@@ -31,7 +31,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
 
-def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
     """Hand on `items` under a bar on the standard error stream that vanishes at the end."""
     from rich.console import Console
     from rich.progress import track

@@ -164,7 +164,8 @@ def key_and_text(error: ValidationError, data: Any) -> tuple[str, str]:
     keys: list[str] = []
     node = data
     for part in first["loc"]:
-        if isinstance(node, Mapping) and part in node or isinstance(node, list | tuple) and isinstance(part, int):
+        in_list = isinstance(node, list | tuple) and isinstance(part, int)
+        if in_list or isinstance(node, Mapping) and part in node:
             keys.append(str(part))
             node = node[part]
         elif part == first["loc"][-1] and first["type"] == "missing":

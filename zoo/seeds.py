@@ -53,7 +53,10 @@ def run_seeds(
     reports = {}
     for seed in seeds:
         say(f"seed {seed} of {', '.join(map(str, seeds))}")
-        reports[seed] = run(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}").evaluation
+        finished = run(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}")
+        if finished is None:
+            raise RuntimeError("a training of one process gave no result")
+        reports[seed] = finished.evaluation
         keras.backend.clear_session()
     keys = ("accuracy", "loss", *(["canvas_accuracy"] if "canvas_accuracy" in reports[seeds[0]] else []))
     result = {"config": config.name, "seeds": list(seeds), "n": len(seeds)}

@@ -28,10 +28,13 @@ def _catalogue(patterns: Sequence[str]) -> list[tuple[str, ...]]:
     from zoo.config import shipped_configs
 
     trainable = shipped_configs()
-    table = [("name", "image", "classes", "params (M)", "GMACs", "field", "stride", "zoo train", "paper")]
+    table: list[tuple[str, ...]] = [
+        ("name", "image", "classes", "params (M)", "GMACs", "field", "stride", "zoo train", "paper")
+    ]
     for name in matching(patterns, list(entries())):
         entry, model = entries()[name], resolve(name)
-        size = f"{model.image_size[0]}x{model.image_size[1]}x{model.channels}"
+        height, width = model.training_size
+        size = f"{height}x{width}x{model.channels}"
         numbers = (f"{entry.params / 1e6:.3f}", f"{entry.gmacs:.4f}", str(entry.receptive_field))
         known = "yes" if name in trainable else ""
         table.append((name, size, str(model.num_classes), *numbers, str(model.total_stride), known, entry.paper))
@@ -42,13 +45,14 @@ def _comparison(patterns: Sequence[str]) -> list[tuple[str, ...]]:
     from zoo.catalogue import entries, matching
 
     rows = entries()
-    table = [
+    twins = {name: row.twin for name, row in rows.items() if row.twin}
+    table: list[tuple[str, ...]] = [
         ("control", "params (M)", "GMACs", "bottleneck twin", "params (M)", "GMACs", "params ratio", "GMACs ratio")
     ]
-    for name in matching(patterns, [name for name, row in rows.items() if row.twin]):
-        control, twin = rows[name], rows[rows[name].twin]
-        columns = []
-        for each, row in ((name, control), (control.twin, twin)):
+    for name in matching(patterns, list(twins)):
+        control, twin = rows[name], rows[twins[name]]
+        columns: list[str] = []
+        for each, row in ((name, control), (twins[name], twin)):
             columns += [each, f"{row.params / 1e6:.3f}", f"{row.gmacs:.4f}"]
         ratios = (control.params / twin.params, control.gmacs / twin.gmacs)
         table.append((*columns, *(f"{ratio:.2f}" for ratio in ratios)))

@@ -139,7 +139,7 @@ def _data_of(run: Path) -> list[Path]:
 @contextlib.contextmanager
 def _report(
     output: Path | None, models: Sequence[Path], data: Sequence[Path], options: dict[str, Any], overwrite: bool
-) -> Iterator[Callable[[dict[str, Any]], None]]:
+) -> Iterator[Callable[[dict[str, Any]], object]]:
     """What writes the numbers of an evaluation to `output`, which is checked before; nothing where there is none."""
     from zoo import model_files
 

@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
     except InputError as error:
         code, text = 2, str(error)
     except click.ClickException as error:
-        where = f"{error.ctx.command_path}: " if getattr(error, "ctx", None) else ""
+        where = f"{error.ctx.command_path}: " if isinstance(error, click.UsageError) and error.ctx else ""
         code, text = 2, f"{where}{error.format_message()}; see --help"
     except Interrupted as error:
         code, text = 130, str(error)

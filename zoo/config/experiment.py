@@ -5,7 +5,7 @@ import math
 import re
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
@@ -14,7 +14,7 @@ from zoo.models.architecture import LARGEST_MAP
 from zoo.models.families import ModelConfig
 from zoo.schema import FIRST_FORM, LARGEST, Added, Positive, Rate, Renamed, Schema, Size, in_bytes, problem
 
-CONFIG_VERSION = 1
+CONFIG_VERSION: Final = 1
 # Samples of the canvas that a run is tried on.
 _LARGEST_CANVAS = 2**31
 
@@ -57,13 +57,19 @@ class DataConfig(Schema):
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
-        if self.name in ("npz", "image_folder") and self.dir is None:
-            what = "the .npz file" if self.name == "npz" else "the folder with one folder a class"
-            raise problem(f"received null; {self.name} needs {what}", "dir")
+        if self.name in ("npz", "image_folder"):
+            self.given_dir()
         if self.validation >= 1 and self.validation != int(self.validation):
             text = f"received {self.validation}; accepted: a share below 1, or a whole number of images"
             raise problem(text, "validation")
         return self
+
+    def given_dir(self) -> Path:
+        """`dir`, for the sources that lie there; null is refused."""
+        if self.dir is None:
+            what = "the .npz file" if self.name == "npz" else "the folder with one folder a class"
+            raise problem(f"received null; {self.name} needs {what}", "dir")
+        return self.dir
 
 
 class SGD(Schema):

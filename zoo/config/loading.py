@@ -115,22 +115,24 @@ def _override(data: dict, override: str) -> None:
     schema: Any = Config
     for done, part in enumerate(parts):
         where = ".".join(parts[:done])
+        place: int | str
         if isinstance(node, list):
             if not (part.isascii() and part.isdigit() and len(part) < 10 and int(part) < len(node)):
                 there = f"has the items 0 to {len(node) - 1}" if node else "is an empty list"
                 raise InputError(f"{shown}: {where} {there}")
-            part = int(part)
+            place = int(part)
         elif not isinstance(node, dict):
             raise InputError(f"{shown}: {where} has no keys")
         else:
             part, schema = _todays(part, schema)
+            place = part
         if done == len(parents):
             if parents == ["model"] and isinstance(node, dict):
                 data["model"] = changed(node, {part: value})
             else:
-                node[part] = value
+                node[place] = value
         else:
-            node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
+            node = node.setdefault(place, {}) if isinstance(node, dict) else node[place]
 
 
 def _todays(key: str, schema: type[Schema] | None) -> tuple[str, type[Schema] | None]:

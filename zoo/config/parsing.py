@@ -19,7 +19,7 @@ _LONGEST_NUMBER = 100
 class _Loader(yaml.SafeLoader):
     """YAML in which a key given twice is an error, 1e-3 is a number, and an alias is a copy."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         # An override of one of the places must not reach the other.
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)
         return made
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         if node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and len(value) > _LONGEST_NUMBER:
             text = f"a number of {len(value)} characters; accepted: at most {_LONGEST_NUMBER}"

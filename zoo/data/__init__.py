@@ -58,11 +58,11 @@ def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Data
     for part, split in parts.items():
         _check_part(name, part, split, len(source.class_names))
     faults = [*source.faults, *audit(parts, form.size, form.resize)]
-    if source.validation is not None:
-        train, validation = source.train, source.validation
+    train, validation = source.train, source.validation
+    if validation is not None:
         held_out = f"{len(validation):,} images of the set's own validation part (data.validation is not used)"
     else:
-        train, validation = hold_out(source.train, data.validation, seed)
+        train, validation = hold_out(train, data.validation, seed)
         held_out = "trained on all training images"
         if validation:
             faults += leaks("training", train, "validation", validation)

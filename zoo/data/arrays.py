@@ -9,7 +9,7 @@ from zoo.classes import class_list
 from zoo.config.experiment import DataConfig
 from zoo.data.faults import Fault, fault
 from zoo.data.form import ImageForm
-from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
+from zoo.data.splits import Fingerprint, RecordedSplit, Records, Source, check_classes, pixel_digest
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.pictures import to_channels
 
@@ -40,7 +40,7 @@ def read_npz(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
     numbers from 0. Without class_names there are `num_classes` of them, named by their numbers. Other arrays are
     reported as a fault.
     """
-    path = data.dir
+    path = data.given_dir()
     arrays, unused = _read_arrays(path)
     names = arrays["class_names"] if "class_names" in arrays else np.arange(num_classes)
     class_names = class_list((_as_text(name) for name in names.ravel().tolist()), f"{path}: class_names")
@@ -51,11 +51,14 @@ def read_npz(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
         if len(images) != len(labels):
             raise InputError(f"{path}: x_{part} holds {len(images)} images, but y_{part} {len(labels)} labels")
         splits.append((images, labels))
-    if (train := splits[0][0].dtype) != (test := splits[1][0].dtype):
-        raise InputError(f"{path}: x_train is {train}, but x_test {test}; accepted: one type for both")
+    train, test = splits
+    if train[0].dtype != test[0].dtype:
+        raise InputError(
+            f"{path}: x_train is {train[0].dtype}, but x_test {test[0].dtype}; accepted: one type for both"
+        )
     faults = fault("left out", "arrays", f"are not used, being none of {', '.join(_KEYS)}", unused)
     check_classes(data.name, class_names, num_classes)
-    return _source(str(path), form, class_names, *splits, tuple(faults))
+    return _source(str(path), form, class_names, train, test, tuple(faults))
 
 
 def _source(
@@ -68,17 +71,26 @@ def _source(
 ) -> Source:
     fingerprint, test_fingerprint = Fingerprint(class_names), Fingerprint(class_names)
     test_fingerprint.add(*test)
-    splits = []
-    for part, (images, labels) in (("train", train), ("test", test)):
-        fingerprint.add(images, labels)
-        records = Records(
-            np.array([f"x_{part}[{index}]" for index in range(len(images))], object),
-            np.fromiter(map(pixel_digest, images), np.uint64, len(images)),
-            np.full((len(images), 2), images.shape[1:3]),
-        )
-        images = _fitted(to_channels(images, form.channels, name), form)
-        splits.append(Split(images, labels.astype(np.int32), records))
-    return Source(class_names, *splits, fingerprint.hexdigest(), test_fingerprint.hexdigest(), faults=faults)
+    for part in (train, test):
+        fingerprint.add(*part)
+    return Source(
+        class_names,
+        _split("train", *train, form, name),
+        _split("test", *test, form, name),
+        fingerprint.hexdigest(),
+        test_fingerprint.hexdigest(),
+        faults=faults,
+    )
+
+
+def _split(part: str, images: np.ndarray, labels: np.ndarray, form: ImageForm, name: str) -> RecordedSplit:
+    records = Records(
+        np.array([f"x_{part}[{index}]" for index in range(len(images))], object),
+        np.fromiter(map(pixel_digest, images), np.uint64, len(images)),
+        np.full((len(images), 2), images.shape[1:3]),
+    )
+    fitted = _fitted(to_channels(images, form.channels, name), form)
+    return RecordedSplit(fitted, labels.astype(np.int32), records)
 
 
 def _fitted(images: np.ndarray, form: ImageForm) -> np.ndarray:

@@ -6,14 +6,14 @@ from itertools import combinations
 import numpy as np
 
 from zoo.data.faults import Fault, fault
-from zoo.data.splits import Split
+from zoo.data.splits import RecordedSplit
 
 
-def audit(parts: Mapping[str, Split], size: tuple[int, int], resize: bool) -> list[Fault]:
+def audit(parts: Mapping[str, RecordedSplit], size: tuple[int, int], resize: bool) -> list[Fault]:
     """What is at fault within and between the parts of a data set, as it comes.
 
     Args:
-        parts: splits with records, by what their images are called: training, test and so on.
+        parts: splits, by what their images are called: training, test and so on.
         size: height and width of the model's images.
         resize: whether images of another size are scaled.
     """
@@ -26,24 +26,24 @@ def audit(parts: Mapping[str, Split], size: tuple[int, int], resize: bool) -> li
     return faults
 
 
-def empty_classes(parts: Mapping[str, Split], class_names: Sequence[str]) -> list[Fault]:
+def empty_classes(parts: Mapping[str, RecordedSplit], class_names: Sequence[str]) -> list[Fault]:
     """The classes of which a part holds no image, a fault for each such part."""
-    faults = []
+    faults: list[Fault] = []
     for name, part in parts.items():
         counts = np.bincount(part.labels, minlength=len(class_names))
-        empty = [class_names[label] for label in np.flatnonzero(counts == 0)]
+        empty = [class_names[label] for label in np.flatnonzero(counts == 0).tolist()]
         faults += fault("class", "classes", f"have no {name} images", empty, len(class_names))
     return faults
 
 
-def leaks(earlier: str, one: Split, later: str, other: Split) -> list[Fault]:
+def leaks(earlier: str, one: RecordedSplit, later: str, other: RecordedSplit) -> list[Fault]:
     """The images of a later part that are also images of an earlier one."""
     common = np.isin(other.records.digests, one.records.digests)
     verb = f"are also among the {earlier} images"
     return fault("leak", f"{later} images", verb, other.records.names[common], len(other))
 
 
-def _copies(name: str, part: Split) -> list[Fault]:
+def _copies(name: str, part: RecordedSplit) -> list[Fault]:
     """The images of a part that are copies of other images of the same part and class."""
     pairs = np.stack([part.records.digests, part.labels.astype(np.uint64)], axis=1)
     first = np.unique(pairs, axis=0, return_index=True)[1]
@@ -51,7 +51,7 @@ def _copies(name: str, part: Split) -> list[Fault]:
     return fault("copy", f"{name} images", f"are a copy of another {name} image", part.records.names[copies], len(part))
 
 
-def _labels(parts: Sequence[Split]) -> list[Fault]:
+def _labels(parts: Sequence[RecordedSplit]) -> list[Fault]:
     """The images that are in two classes or more, counted once each."""
     digests = np.concatenate([part.records.digests for part in parts])
     labels = np.concatenate([part.labels for part in parts])
@@ -65,7 +65,7 @@ def _labels(parts: Sequence[Split]) -> list[Fault]:
     return fault("label", "images", "are in two classes or more", pairs)
 
 
-def _sizes(parts: Mapping[str, Split], size: tuple[int, int], resize: bool) -> list[Fault]:
+def _sizes(parts: Mapping[str, RecordedSplit], size: tuple[int, int], resize: bool) -> list[Fault]:
     """The images of another size than the model's, and what is done to them."""
     sizes = np.concatenate([part.records.sizes for part in parts.values()])
     names = np.concatenate([part.records.names for part in parts.values()])
@@ -89,9 +89,9 @@ def _way(received: np.ndarray, size: tuple[int, int], resize: bool) -> str:
     return "cropped and padded" if cropped and padded else "cropped" if cropped else "padded"
 
 
-def _specimens(earlier: str, one: Split, later: str, other: Split) -> list[Fault]:
+def _specimens(earlier: str, one: RecordedSplit, later: str, other: RecordedSplit) -> list[Fault]:
     """The specimens of a later part that are also in an earlier one."""
-    if one.records.specimens is None:
+    if one.records.specimens is None or other.records.specimens is None:
         return []
     theirs = np.unique(other.records.specimens)
     common = theirs[np.isin(theirs, np.unique(one.records.specimens))]

@@ -51,10 +51,10 @@ def make_canvas(
         refuse("canvas.count", count, f"1 to {len(images)} images")
     height, width, channels = images.shape[1:]
     rows, columns = canvas_grid(count)
-    size = (2 * height * rows, 2 * width * columns) if size is None else tuple(size)
-    if size[0] < height * rows or size[1] < width * columns:
+    sides = (2 * height * rows, 2 * width * columns) if size is None else size
+    if sides[0] < height * rows or sides[1] < width * columns:
         least = f"at least [{height * rows}, {width * columns}], for {count} images of {height} x {width}"
-        refuse("canvas.size", list(size), least)
+        refuse("canvas.size", list(sides), least)
     pixel = as_pixel(background, images.dtype)
     if len(pixel) not in (1, channels):
         refuse("background", f"{len(pixel)} values", f"1, or one for each of {channels} channels")
@@ -62,13 +62,13 @@ def make_canvas(
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(images), count, replace=False))
     places = rng.permutation(rows * columns)[:count]
-    picture = np.empty((*size, channels), images.dtype)
+    picture = np.empty((*sides, channels), images.dtype)
     picture[...] = pixel
     boxes = np.empty((count, 4), np.int64)
     for box, image, place in zip(boxes, images[chosen], places, strict=True):
         row, column = divmod(int(place), columns)
-        top = rng.integers(size[0] * row // rows, size[0] * (row + 1) // rows - height, endpoint=True)
-        left = rng.integers(size[1] * column // columns, size[1] * (column + 1) // columns - width, endpoint=True)
+        top = rng.integers(sides[0] * row // rows, sides[0] * (row + 1) // rows - height, endpoint=True)
+        left = rng.integers(sides[1] * column // columns, sides[1] * (column + 1) // columns - width, endpoint=True)
         box[:] = top, left, top + height, left + width
         picture[top : top + height, left : left + width] = image
     return Canvas(picture, boxes, np.asarray(labels)[chosen])

@@ -1,7 +1,7 @@
 """Faults of a data set: what its user may not mean, counted and named; the images are used as they are."""
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ class Fault:
         return {**asdict(self), "names": list(self.names)}
 
 
-def fault(kind: Kind, noun: str, verb: str, names: Sequence[str], total: int | None = None) -> list[Fault]:
+def fault(kind: Kind, noun: str, verb: str, names: Collection[str], total: int | None = None) -> list[Fault]:
     """A fault of as many things as there are names; none, where there are none.
 
     Args:

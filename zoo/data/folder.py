@@ -15,7 +15,7 @@ from zoo.config.experiment import DataConfig
 from zoo.data.class_folders import ImageFile, read_class_folders
 from zoo.data.faults import Fault, noted
 from zoo.data.form import ImageForm
-from zoo.data.splits import IN_MEMORY, Records, Source, Split, check_classes, draw, pixel_digest
+from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, Source, check_classes, draw, pixel_digest
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.pictures import Wanted, decoders, read_picture, stored_form
 from zoo.progress import track
@@ -115,7 +115,7 @@ def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
     Raises:
         InputError: naming the folder or file; for a `data.test` beside test/.
     """
-    root, share, skip = data.dir, data.test, data.unreadable == "skip"
+    root, share, skip = data.given_dir(), data.test, data.unreadable == "skip"
     folders = read_class_folders(root, data.group)
     check_classes(data.name, folders.class_names, num_classes)
     if folders.parts.keys() != {""} and share != (usual := DataConfig.model_fields["test"].default):
@@ -133,9 +133,10 @@ def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
         note = f"test images ({share:.0%}) chosen by {chosen}, used once"
     _check_dtypes([file for files in parts.values() for file in files])
     by_pixels = all(_fit_in_memory(FolderImages(files, form)) for files in parts.values())
-    splits, broken, notes = {}, [], {}
-    for part, files in parts.items():
-        splits[part], some = _split(files, form, by_pixels, notes)
+    splits, broken = {}, []
+    notes: dict[str, set[str]] = {}
+    for part, opened in parts.items():
+        splits[part], some = _split(opened, form, by_pixels, notes)
         broken += some
     if broken or problems and not skip:
         raise _refusal(problems + broken)
@@ -148,7 +149,7 @@ def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
         _fingerprint(folders.stored_names, parts["test"]),
         note,
         skipped,
-        splits.get(folders.validation),
+        splits.get(folders.validation) if folders.validation else None,
         (*folders.faults, *_unreadable(skipped), *noted(notes)),
     )
 
@@ -162,7 +163,7 @@ def _unreadable(names: Sequence[str]) -> list[Fault]:
 
 def _draw_test(files: list[OpenedFile], share: float) -> tuple[list[OpenedFile], list[OpenedFile]]:
     """The training and the test images among files, by a number drawn from each file's content, or its specimen."""
-    specimens = {opened.file.specimen for opened in files} - {None}
+    specimens = {opened.file.specimen for opened in files if opened.file.specimen is not None}
     draws = {name: draw(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()) for name in specimens}
     if len(specimens) == 1:
         raise InputError(f"data.group: finds the single specimen {quoted(specimens.pop())}; accepted: two or more")
@@ -171,7 +172,7 @@ def _draw_test(files: list[OpenedFile], share: float) -> tuple[list[OpenedFile],
         if share <= low:
             refuse("data.test", f"{received} none is for testing", f"above {math.ceil(low * 1e4) / 1e4:g}")
         refuse("data.test", f"{received} none is left to train on", f"at most {math.floor(high * 1e4) / 1e4:g}")
-    drawn = [draws.get(opened.file.specimen, draw(opened.digest)) for opened in files]
+    drawn = [draw(opened.digest) if opened.file.specimen is None else draws[opened.file.specimen] for opened in files]
     train = [file for file, number in zip(files, drawn, strict=True) if number >= share]
     return train, [file for file, number in zip(files, drawn, strict=True) if number < share]
 
@@ -182,36 +183,36 @@ def _fingerprint(class_names: tuple[str, ...], *parts: list[OpenedFile]) -> str:
 
 
 def _fit_in_memory(images: FolderImages) -> bool:
-    return np.prod(images.shape, dtype=np.int64) * images.dtype.itemsize <= IN_MEMORY
+    return math.prod(images.shape) * images.dtype.itemsize <= IN_MEMORY
 
 
 def _split(
     files: list[OpenedFile], form: ImageForm, by_pixels: bool, notes: dict[str, set[str]]
-) -> tuple[Split, list[Unreadable]]:
+) -> tuple[RecordedSplit, list[Unreadable]]:
     """The images of files, in memory where they are few, and those that are found to be broken on the way.
 
     What the reader notes of images, and of which, goes into `notes`.
     """
-    images, problems = FolderImages(files, form), []
+    stored, problems = FolderImages(files, form), []
 
     def described(image: np.ndarray) -> tuple[np.ndarray, int, tuple[int, int]]:
         fitted = form.fit(image)
         # Two images that are one when the model sees them are copies.
         return fitted, pixel_digest(fitted), image.shape[:2]
 
+    images: np.ndarray | FolderImages = stored
     digests = np.zeros(len(files), np.uint64)
     sizes = np.array([file.size for file in files], np.int64).reshape(-1, 2)
-    if _fit_in_memory(images):
-        held = np.empty(images.shape, images.dtype)
+    if _fit_in_memory(stored):
+        images = held = np.empty(stored.shape, stored.dtype)
         for start in track(range(0, len(files), _CHUNK), "decoding images"):
-            for number, image in enumerate(images.decoded(slice(start, start + _CHUNK), described), start):
+            for number, image in enumerate(stored.decoded(slice(start, start + _CHUNK), described), start):
                 if isinstance(image, Unreadable):
                     problems.append(image)
                 else:
                     held[number], digests[number], sizes[number] = image
-        for text, names in images.notes.items():
-            notes.setdefault(text, set()).update(names)
-        images = held
+        for text, of in stored.notes.items():
+            notes.setdefault(text, set()).update(of)
     if not by_pixels:
         digests = np.array([int(file.digest[:16], 16) for file in files], np.uint64)
     names = np.array([opened.file.name for opened in files], object)
@@ -219,14 +220,14 @@ def _split(
     if any(opened.file.specimen is not None for opened in files):
         specimens = np.array([opened.file.specimen for opened in files], object)
     labels = np.array([file.label for file in files], np.int32)
-    return Split(images, labels, Records(names, digests, sizes, specimens)), problems
+    return RecordedSplit(images, labels, Records(names, digests, sizes, specimens)), problems
 
 
 def _open(files: Sequence[ImageFile], whole: bool) -> tuple[list[OpenedFile], list[Unreadable]]:
     """Open image files: those that can be read, in the order of their content's hashes, and the others."""
     with decoders(), ThreadPoolExecutor(_THREADS) as pool:
-        results = pool.map(partial(_opened, whole=whole), files)
-        results = list(track(results, "reading image files", len(files)))
+        reading = pool.map(partial(_opened, whole=whole), files)
+        results = list(track(reading, "reading image files", len(files)))
     problems = sorted((each for each in results if isinstance(each, Unreadable)), key=lambda each: each.path)
     opened = [each for each in results if isinstance(each, OpenedFile)]
     if missing := {file.label for file in files} - {each.label for each in opened}:

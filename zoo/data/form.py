@@ -25,7 +25,7 @@ class ImageForm:
     def of(cls, config: Config) -> "ImageForm":
         """The form of an experiment's model and data."""
         model = config.model
-        return cls(model.image_size, model.channels, model.preprocess.mean, config.data.resize)
+        return cls(model.training_size, model.channels, model.preprocess.mean, config.data.resize)
 
     def fit(self, image: np.ndarray) -> np.ndarray:
         """Bring an image to the size: (H, W, C) -> (h, w, C); see `fit_image`."""

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -40,16 +40,35 @@ class Split:
     """Images with their labels.
 
     `images`: (N, H, W, C), an array or anything with `len`, `shape`, `dtype` and `images[slice or indices]` -> array.
-    `labels`: (N,) int32. `records`: what else is known of each image; None in a split that no reader made.
+    `labels`: (N,) int32.
     """
 
     images: Any
     labels: np.ndarray
-    records: Records | None = None
 
     def __len__(self) -> int:
         """How many images."""
         return len(self.labels)
+
+    def at(self, indices: np.ndarray) -> Self:
+        """The images at `indices`; of an array that is large they are looked up when they are asked for."""
+        small = isinstance(self.images, np.ndarray) and self.images.nbytes <= IN_MEMORY
+        images = self.images[indices] if small else Subset(self.images, indices)
+        return replace(self, images=images, labels=self.labels[indices])
+
+
+@dataclass(frozen=True)
+class RecordedSplit(Split):
+    """A split as readers make it, with what else is known of each image."""
+
+    records: Records
+
+    def at(self, indices: np.ndarray) -> Self:
+        """The images at `indices`, with their records."""
+        return replace(super().at(indices), records=self.records.at(indices))
+
+
+AnySplit = TypeVar("AnySplit", bound=Split)
 
 
 @dataclass(frozen=True)
@@ -75,24 +94,24 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader returns; its splits have records.
+    """What a reader returns.
 
     `validation`: None where it is to be carved from `train`. `note`: how `test` came about. `faults`: what was left
     out.
     """
 
     class_names: tuple[str, ...]
-    train: Split
-    test: Split
+    train: RecordedSplit
+    test: RecordedSplit
     fingerprint: str
     test_fingerprint: str
     note: str = "test split used once"
     unreadable: tuple[str, ...] = ()
-    validation: Split | None = None
+    validation: RecordedSplit | None = None
     faults: tuple[Fault, ...] = ()
 
     @property
-    def parts(self) -> dict[str, Split]:
+    def parts(self) -> dict[str, RecordedSplit]:
         """The splits, by what their images are called."""
         given = {} if self.validation is None else {"validation": self.validation}
         return {"training": self.train, **given, "test": self.test}
@@ -168,7 +187,7 @@ def check_classes(name: str, class_names: Sequence[str], num_classes: int) -> No
         )
 
 
-def hold_out(train: Split, validation: float, seed: int) -> tuple[Split, Split | None]:
+def hold_out(train: AnySplit, validation: float, seed: int) -> tuple[AnySplit, AnySplit | None]:
     """Carve validation images from the training images, stratified by class.
 
     Where the images' specimens are known, each stays whole: the number of images and the classes' shares are then met
@@ -191,11 +210,12 @@ def hold_out(train: Split, validation: float, seed: int) -> tuple[Split, Split |
     if count >= len(train):
         refuse("data.validation", f"{validation:g}", f"fewer than {len(train):,} images")
     rng = np.random.default_rng(seed)
-    if train.records is None or train.records.specimens is None:
+    specimens = train.records.specimens if isinstance(train, RecordedSplit) else None
+    if specimens is None:
         held_out = _choose_images(train.labels, count, rng)
     else:
-        held_out = _choose_specimens(train.labels, train.records.specimens, count, rng)
-    return _subset(train, np.flatnonzero(~held_out)), _subset(train, np.flatnonzero(held_out))
+        held_out = _choose_specimens(train.labels, specimens, count, rng)
+    return train.at(np.flatnonzero(~held_out)), train.at(np.flatnonzero(held_out))
 
 
 def _choose_images(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -240,9 +260,3 @@ def _choose_specimens(labels: np.ndarray, specimens: np.ndarray, count: int, rng
     if not held_out.any():
         held_out[np.square(missing - shares).sum(1).argmin()] = True
     return held_out[owner]
-
-
-def _subset(split: Split, indices: np.ndarray) -> Split:
-    small = isinstance(split.images, np.ndarray) and split.images.nbytes <= IN_MEMORY
-    images = split.images[indices] if small else Subset(split.images, indices)
-    return Split(images, split.labels[indices], split.records and split.records.at(indices))

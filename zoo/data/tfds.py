@@ -16,7 +16,7 @@ import numpy as np
 from zoo.config.experiment import DataConfig
 from zoo.data.faults import fault
 from zoo.data.form import ImageForm
-from zoo.data.splits import Fingerprint, Records, Source, Split, check_classes, pixel_digest
+from zoo.data.splits import Fingerprint, RecordedSplit, Records, Source, check_classes, pixel_digest
 from zoo.errors import InputError
 from zoo.pictures import to_channels
 from zoo.progress import track
@@ -70,13 +70,14 @@ def read_tfds(data: DataConfig, form: ImageForm, num_classes: int, others: Seque
                     labels[start] = label
                     start += 1
             names = np.array([f"{split}[{index}]" for index in range(len(images))], object)
-            filled.append(Split(images, labels, Records(names, digests, stored)))
+            filled.append(RecordedSplit(images, labels, Records(names, digests, stored)))
     note = "test split used once"
     if test_name != "test":
         note = "the set has no test split, so its validation split is the test split, used once"
     unused = sorted({*splits} - {"train", test_name})
     faults = tuple(fault("left out", "splits", "are not used", unused))
-    return Source(class_names, *filled, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note, faults=faults)
+    train, test = filled
+    return Source(class_names, train, test, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note, faults=faults)
 
 
 def _builder(name: str, folder: Path | str | None, others: Sequence[str]) -> Any:
@@ -178,7 +179,7 @@ def _allocate(sizes: list[int], shape: tuple[int, int, int], dtype: np.dtype) ->
             f"model.image_size: the decoded images need {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB "
             "free; accepted: a smaller size, or another folder in TMPDIR"
         )
-    arrays = []
+    arrays: list[np.ndarray] = []
     for each in shapes:
         with tempfile.TemporaryFile(prefix="zoo-") as file:
             arrays.append(np.memmap(file, dtype, "w+", shape=each))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, model_validator
 
 from zoo.card import Preprocess
+from zoo.errors import refuse
 from zoo.models.heads import Head, PooledHead
 from zoo.models.layers import Tensor
 from zoo.schema import LARGEST, Positive, Schema, Size, in_bytes, problem
@@ -117,6 +118,17 @@ class ArchitectureConfig(Schema, ABC):
         return None
 
     @property
+    def training_size(self) -> tuple[int, int]:
+        """`image_size`, for what needs one.
+
+        Raises:
+            InputError: where it is left open.
+        """
+        if self.image_size is None:
+            refuse("model.image_size", "null", "[height, width]")
+        return self.image_size
+
+    @property
     def smallest_image(self) -> int:
         """The least height and width that leave a feature map, and not less than one total stride."""
         sizes = range(min(self.total_stride, LARGEST), LARGEST)
@@ -131,12 +143,12 @@ class ArchitectureConfig(Schema, ABC):
         """The section that each map comes from, and its numbers."""
         if self.image_size is None:
             return
-        size = self.image_size
-        yield "image_size", math.prod(size) * self.channels
+        height, width = self.image_size
+        yield "image_size", height * width * self.channels
         for layer in self.layer_sizes():
             if layer.window:
-                size = tuple(max(layer.window.output_size(side), 1) for side in size)
-            yield layer.key, math.prod(size) * layer.channels
+                height, width = (max(layer.window.output_size(side), 1) for side in (height, width))
+            yield layer.key, height * width * layer.channels
 
     def _check_extent(self) -> None:
         """Check that the model can be built, by arithmetic alone."""
@@ -145,8 +157,8 @@ class ArchitectureConfig(Schema, ABC):
             raise problem(f"received more than {_MOST_LAYERS:,} layers; accepted: at most so many", layers[-1].key)
         total = 0
         channels = layers[-1].channels if layers else self.channels
-        size = tuple(max(self.feature_map_size(side), 1) for side in self.image_size or (1, 1))
-        last = LayerSize("head", self.head.weights(channels, size, self.num_classes), self.num_classes)
+        rows, columns = (max(self.feature_map_size(side), 1) for side in self.image_size or (1, 1))
+        last = LayerSize("head", self.head.weights(channels, (rows, columns), self.num_classes), self.num_classes)
         for layer in (*layers, *([last] if layers else [])):
             total += layer.weights
             if total > MOST_WEIGHTS:

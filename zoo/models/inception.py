@@ -211,7 +211,7 @@ class InceptionConfig(ArchitectureConfig):
             for branch in branches:
                 width = channels
                 for tier in branch:
-                    areas = sum(math.prod(layer.kernel) * layer.filters for layer in tier if layer.kind == "conv")
+                    areas = sum(math.prod(layer.kernel) * (layer.filters or 0) for layer in tier)
                     weights = areas * width
                     width = sum(layer.filters or width for layer in tier)
                     yield LayerSize(key, weights, width, None)
@@ -291,7 +291,7 @@ def _layer_names(branch: str, index: int, tier: Tier) -> list[str]:
 def layer(x: Tensor, row: Layer, config: InceptionConfig, name: str) -> Tensor:
     """One layer of a branch: (B, H, W, C) -> (B, H', W', filters), or C channels after a pooling."""
     padding = "valid" if config.padding == "valid" else row.padding
-    if row.kind != "conv":
+    if row.filters is None:
         return pooling(x, row.kind, row.kernel, row.stride, padding, name)
     return conv(
         x,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import count
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypedDict
 
 from pydantic import Field
 
@@ -34,6 +34,11 @@ class ResNetStage(Schema):
     width: Positive | None = None
     filters: Positive
     stride: Positive = 1
+
+    @property
+    def inner(self) -> int:
+        """Channels inside a block: those that it gives, where it has no width of its own."""
+        return self.filters if self.width is None else self.width
 
 
 # Blocks of each stage by depth. Four stages: table 1 of He et al. 2015. Three, for CIFAR: its section 4.2 (6n + 2
@@ -174,11 +179,11 @@ class ResNetConfig(PathConfig):
             return
         # The stride is in the first 1x1 in v1, and in the 3x3 in all others.
         first = self.variant == "v1"
-        yield channels * row.width, row.width, self._window(1, plan.stride if first else 1)
+        yield channels * row.inner, row.inner, self._window(1, plan.stride if first else 1)
         stride, dilation = (1, plan.dilation_after) if first else (plan.stride, plan.dilation_before)
         window = self._window(3, stride, dilation)
-        yield 9 * row.width**2 // self.groups, row.width, window
-        yield row.width * row.filters, row.filters, Window(1)
+        yield 9 * row.inner**2 // self.groups, row.inner, window
+        yield row.inner * row.filters, row.filters, Window(1)
 
     def keras_names(self, kinds: Mapping[str, str]) -> dict[str, str]:
         """Our names for the layers of ResNet50 and its like in keras.applications."""
@@ -302,17 +307,25 @@ def stem(x: Tensor, config: ResNetConfig) -> Tensor:
     in v2 it does not, as in the authors' and in Keras's nets a zero may then win a maximum at the border.
     """
     row = config.stem
-    window = {"stride": row.stride, "padding": config.padding}
     if config.variant in ("v2", "v2_keras"):
-        use_bias = config.variant == "v2_keras"
-        x = convolution(x, row.filters, row.kernel, "stem_conv", use_bias=use_bias, **window)
+        make = partial(convolution, use_bias=config.variant == "v2_keras")
     else:
-        x = conv(x, row.filters, row.kernel, "stem_conv", normalization="batch", **window)
+        make = partial(conv, normalization="batch")
+    x = make(x, row.filters, row.kernel, "stem_conv", stride=row.stride, padding=config.padding)
     if row.pool:
         if config.padding == "same":
             x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     return x
+
+
+class _Common(TypedDict):
+    """What blocks of all kinds take."""
+
+    stride: int
+    project: bool
+    padding: Padding
+    drop: float
 
 
 def stage(x: Tensor, row: ResNetStage, number: int, config: ResNetConfig, plans: list[BlockPlan]) -> Tensor:
@@ -321,18 +334,17 @@ def stage(x: Tensor, row: ResNetStage, number: int, config: ResNetConfig, plans:
     for index, plan in enumerate(plans, start=1):
         project = index == 1 and (x.shape[-1] != row.filters or (strided == 1 and row.stride != 1))
         block = _block_name(number, index)
-        common = {"stride": plan.stride, "project": project, "padding": config.padding, "drop": plan.drop}
+        common: _Common = {"stride": plan.stride, "project": project, "padding": config.padding, "drop": plan.drop}
         if config.block == "basic":
             x = basic(x, row.filters, block, dilations=(plan.dilation_before, plan.dilation_after), **common)
-            continue
-        common["groups"] = config.groups
-        if config.variant in ("v2", "v2_keras"):
-            common |= {"dilation": plan.dilation_before, "use_bias": config.variant == "v2_keras"}
-            x = bottleneck_v2(x, row.width, row.filters, block, **common)
+        elif config.variant in ("v2", "v2_keras"):
+            make = partial(bottleneck_v2, dilation=plan.dilation_before, use_bias=config.variant == "v2_keras")
+            x = make(x, row.inner, row.filters, block, groups=config.groups, **common)
         else:
             in_3x3 = config.variant == "v1_5"
             dilation = plan.dilation_before if in_3x3 else plan.dilation_after
-            x = bottleneck(x, row.width, row.filters, block, dilation=dilation, stride_in_3x3=in_3x3, **common)
+            make = partial(bottleneck, dilation=dilation, stride_in_3x3=in_3x3)
+            x = make(x, row.inner, row.filters, block, groups=config.groups, **common)
     return x
 
 

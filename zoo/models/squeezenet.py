@@ -67,9 +67,9 @@ def fire(x: Tensor, squeeze: int, expand: int, name: str, *, padding: Padding = 
 
 def feature_map(x: Tensor, config: SqueezeNetConfig) -> Tensor:
     """Stem and fire modules, numbered from 2 as in the paper: (B, H, W, C) -> (B, H', W', 2 expand of the last)."""
-    row = config.stem
-    x = conv(x, row.filters, row.kernel, "stem_conv", stride=row.stride, padding="valid")
-    x = row.pool.layer(x, config.padding, "stem_pool")
+    stem = config.stem
+    x = conv(x, stem.filters, stem.kernel, "stem_conv", stride=stem.stride, padding="valid")
+    x = stem.pool.layer(x, config.padding, "stem_pool")
     for index, row in enumerate(config.fires, start=2):
         x = fire(x, row.squeeze, row.expand, f"fire{index}", padding=config.padding)
         if row.pool:

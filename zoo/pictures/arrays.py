@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import refuse
-from zoo.pictures.stored import Stored, check_samples, check_shape
+from zoo.pictures.stored import Colour, Stored, check_samples, check_shape
 from zoo.pictures.wanted import Choice, Wanted, choose
 
 MAGIC = b"\x93NUMPY"
@@ -38,15 +38,15 @@ def open_npy(path: Path, wanted: Wanted, choice: Choice) -> Stored:
     return Stored(shape, dtype, read, colour_of(shape[2]), levels=(shape[:2],))
 
 
-def colour_of(channels: int) -> str:
+def colour_of(channels: int) -> Colour:
     """What the channels of an array are: one is grey, three are red, green and blue, as documented."""
-    return {1: "grey", 3: "rgb"}.get(channels, "bands")
+    return "grey" if channels == 1 else "rgb" if channels == 3 else "bands"
 
 
 def release(array: Any) -> None:
     """Give back the memory that holds what was read of a mapped file; other arrays stay as they are."""
     if isinstance(array, np.memmap) and array.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
-        array._mmap.madvise(mmap.MADV_DONTNEED)
+        array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # NumPy's own, not in its stubs
 
 
 def form_of(array: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:

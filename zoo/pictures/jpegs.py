@@ -1,4 +1,4 @@
-"""JPEG frames that are cut short: decoders fill them up with grey, without a word."""
+"""JPEG and JPEG 2000 frames that are cut short: decoders fill them up with grey, without a word."""
 
 import re
 from collections.abc import Callable
@@ -66,3 +66,20 @@ def _sent(scan: bytes, progressive: bool) -> set[tuple[int, int]]:
     first, last, bits = scan[-3:]
     numbers = range(64) if not progressive else range(first, last + 1) if not bits & 15 else ()
     return {(component, number) for component in scan[1:-3:2] for number in numbers}
+
+
+def check_tile_parts(content: bytes, start: int) -> None:
+    """Check that a JPEG 2000 codestream, which begins at `start`, ends where the lengths of its tile-parts say.
+
+    Raises:
+        ValueError: where it does not.
+    """
+    place = start + 2
+    # Segments of the main header, up to the first marker SOT, whose length is that of a tile-part, 0 up to the end.
+    while 0 <= place < len(content) and content[place : place + 2] != b"\xff\x90":
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    while content[place : place + 2] == b"\xff\x90":
+        length = int.from_bytes(content[place + 6 : place + 10], "big")
+        place = place + length if length else content.rfind(b"\xff\xd9")
+    if content[place : place + 2] != b"\xff\xd9" or place < start:
+        raise ValueError("a frame without its end")

@@ -24,15 +24,13 @@ def other_files(path: str | Path) -> dict[str, Path]:
         import tifffile
 
         with tifffile.TiffFile(path) as tiff:
-            if not tiff.is_ome:
+            if tiff.ome_metadata is None:
                 return {}
             root = ElementTree.fromstring(tiff.ome_metadata)
         # Links are followed, as tifffile does.
         folder, own = os.path.split(os.path.realpath(path))
-        names = {
-            each.get("FileName")
-            for each in root.iter()
-            if each.tag.endswith("UUID") and (root.get("UUID") is None or each.text != root.get("UUID"))
-        }
-        files = {name: Path(folder, name) for name in sorted(names - {None, own})}
+        parts = [each for each in root.iter() if each.tag.endswith("UUID")]
+        others = [each for each in parts if root.get("UUID") is None or each.text != root.get("UUID")]
+        names = {name for each in others if (name := each.get("FileName")) is not None}
+        files = {name: Path(folder, name) for name in sorted(names - {own})}
         return {name: file for name, file in files.items() if file.is_file()}

@@ -83,7 +83,7 @@ class _Filter:
         """Make the `wanted` pixels of those that `reads` names: float32; added up in float64, in a fixed order."""
         if self.made == self.side:
             return pixels.astype(np.float32, copy=False)
-        begin, total = self.reads(wanted).start, 0
+        begin, total = self.reads(wanted).start, np.zeros(())
         for sources, weights in self._taps(wanted):
             taken = pixels.take(sources - begin, axis).astype(np.float64)
             total = total + taken * weights.reshape([-1 if each == axis else 1 for each in range(taken.ndim)])

@@ -20,6 +20,8 @@ _UNITS = {
 }
 # Dots an inch that printers and screens have: they say nothing about what is seen.
 _PRINT = (72, 75, 90, 96, 100, 120, 144, 150, 180, 200, 240, 250, 300, 350, 360, 400, 600, 720, 1200, 2400)
+# The TIFF tags that say how many rows, and how many columns, go into a unit.
+_RESOLUTION = (283, 282)
 
 Size = tuple[float, float]
 
@@ -49,18 +51,18 @@ def tiff_pixel_size(
         page: the page that is read, of any level.
     """
     first = full.keyframe
-    if file.is_ome:
+    if (ome := file.ome_metadata) is not None:
         number = next(index for index, series in enumerate(file.series) if series is full)
-        size = _ome(file.ome_metadata, number)
+        size = _ome(ome, number)
     elif file.is_imagej:
         unit = (file.imagej_metadata or {}).get("unit")
-        size = both(*(in_micrometres(each, unit) for each in _distances(first)))
+        size = both(*(in_micrometres(_distance(first, code), unit) for code in _RESOLUTION))
     elif match := re.search(r"\bMPP\s*=\s*([0-9.]+)", first.description or ""):
         # Aperio repeats it in its thumbnail's description, of which it is not true.
         size = both(*[in_micrometres(match[1], "um")] * 2) if full is file.series[0] else None
     else:
         unit = {2: "inch", 3: "cm", 4: "mm", 5: "um"}.get(first.tags.valueof(296, default=2))
-        size = both(*(in_micrometres(each, unit) for each in _distances(first)))
+        size = both(*(in_micrometres(_distance(first, code), unit) for code in _RESOLUTION))
         if size is not None and any(_is_print(each) for each in size):
             size = None
     if size is None:
@@ -68,14 +70,11 @@ def tiff_pixel_size(
     return size[0] * first.imagelength / page.imagelength, size[1] * first.imagewidth / page.imagewidth
 
 
-def _distances(page: "tifffile.TiffPage") -> tuple[float | None, float | None]:
-    """Units between rows and between columns, from the resolution tags; None where there is none."""
-    distances = []
-    for code in (283, 282):
-        value = page.tags.valueof(code, default=None)
-        ratio = isinstance(value, tuple) and len(value) == 2 and value[0] and value[1]
-        distances.append(value[1] / value[0] if ratio else None)
-    return tuple(distances)
+def _distance(page: "tifffile.TiffPage", code: int) -> float | None:
+    """Units between rows, or between columns, from a resolution tag; None where there is none."""
+    value = page.tags.valueof(code, default=None)
+    ratio = isinstance(value, tuple) and len(value) == 2 and value[0] and value[1]
+    return value[1] / value[0] if ratio else None
 
 
 def _is_print(size: float) -> bool:

@@ -5,12 +5,12 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.errors import listing, refuse
-from zoo.pictures.jpegs import check_scans, ends_of
+from zoo.pictures.jpegs import check_scans, check_tile_parts, ends_of
 from zoo.pictures.scale import tiff_pixel_size
 from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
 from zoo.pictures.wanted import Choice, Wanted, choose
@@ -53,13 +53,14 @@ def open_tiff(path: Path, wanted: Wanted, choice: Choice, cache: float, stack: E
     full, series = series, series.levels[choose(name, "level", choice.level, len(levels))]
     keyframe = series.keyframe
     colour, alpha, multiplied = _check_meaning(keyframe, name)
-    samples = 3 + keyframe.samplesperpixel - 1 if keyframe.photometric.name == "PALETTE" else keyframe.samplesperpixel
+    palette = _photometric(keyframe) == "PALETTE"
+    samples = 3 + keyframe.samplesperpixel - 1 if palette else keyframe.samplesperpixel
     if len(planes) > 1:
         if samples > 1:
             refuse(name, f"{len(planes)} channels of {samples} samples each", "either")
         colour, samples = "bands", len(planes)
     shape = (keyframe.imagelength, keyframe.imagewidth, samples)
-    dtype = np.dtype(np.uint8) if keyframe.photometric.name == "PALETTE" else _dtype(keyframe, name, wanted)
+    dtype = np.dtype(np.uint8) if palette else _dtype(keyframe, name, wanted)
     readers = [
         _plane_reader(series, plane, name, path, (*shape[:2], samples // len(planes)), dtype, cache) for plane in planes
     ]
@@ -83,10 +84,10 @@ def _together(readers: Sequence[Read]) -> Read:
 
 def _check_claims(file: "tifffile.TiffFile", name: str) -> None:
     """Check that descriptions claim no more planes than a file can hold, before anything is listed by them."""
-    if file.is_ome:
+    if (ome := file.ome_metadata) is not None:
         from xml.etree import ElementTree
 
-        for pixels in ElementTree.fromstring(file.ome_metadata).iter():
+        for pixels in ElementTree.fromstring(ome).iter():
             if pixels.tag.endswith("Pixels"):
                 sizes = [abs(int(pixels.get(f"Size{axis}", 1))) for axis in "TZC"]
                 _check_planes(name, math.prod(sizes))
@@ -180,7 +181,7 @@ def _channels(
 
 def _check_meaning(keyframe: "tifffile.TiffPage", name: str) -> tuple[Colour, int | None, bool]:
     """What the samples are: their colour, which is alpha, and whether colours are multiplied by it."""
-    kind, compression = getattr(keyframe.photometric, "name", str(keyframe.photometric)[:40]), int(keyframe.compression)
+    kind, compression = _photometric(keyframe), int(keyframe.compression)
     if compression in (_J2K_YCBCR, _J2K_RGB) and keyframe.samplesperpixel >= 3:
         kind = "RGB"
     if keyframe.axes not in ("YX", "YXS", "SYX") or kind not in _COLOURS:
@@ -198,20 +199,32 @@ def _check_meaning(keyframe: "tifffile.TiffPage", name: str) -> tuple[Colour, in
     alphas = [index for index, tag in enumerate(tags) if tag in (1, 2)]
     alpha = first + alphas[0] if alphas else None
     plain = extra == (0 if alpha is None else 1)
-    colour = ("grey" if _COLOURS[kind] == 1 and kind != "PALETTE" else "rgb") if plain else "bands"
+    colour: Colour = ("grey" if _COLOURS[kind] == 1 and kind != "PALETTE" else "rgb") if plain else "bands"
     return colour, alpha, bool(alphas) and tags[alphas[0]] == 1
+
+
+def _photometric(keyframe: "tifffile.TiffPage") -> str:
+    """The name of what the samples mean, or the number of a meaning without one."""
+    return getattr(keyframe.photometric, "name", str(keyframe.photometric)[:40])
+
+
+def _own_dtype(keyframe: "tifffile.TiffPage", name: str) -> np.dtype:
+    """The type that the samples have in the file."""
+    if keyframe.dtype is None:
+        refuse(name, f"{keyframe.bitspersample} bits a sample", "8 or 16")
+    return keyframe.dtype
 
 
 def _dtype(keyframe: "tifffile.TiffPage", name: str, wanted: Wanted) -> np.dtype:
     """The type that the samples are read as; 1-bit ones become 0 and 255."""
-    bits, dtype = keyframe.bitspersample, keyframe.dtype
-    if dtype is None or bits not in (1, 8, 16, 32, 64) or bits != 1 and bits != 8 * np.dtype(dtype).itemsize:
+    bits, dtype = keyframe.bitspersample, _own_dtype(keyframe, name)
+    if bits not in (1, 8, 16, 32, 64) or bits != 1 and bits != 8 * dtype.itemsize:
         refuse(name, f"{bits} bits a sample", "8 or 16")
     if bits == 1:
         return np.dtype(np.uint8)
     if dtype.kind != "f" and bits > 16 and not wanted.mask:
         refuse(name, f"{bits} bits a sample", "8 or 16 bits, or floats")
-    if keyframe.photometric.name == "MINISWHITE" and dtype.kind != "u":
+    if _photometric(keyframe) == "MINISWHITE" and dtype.kind != "u":
         refuse(name, f"{dtype} samples whose white is zero", "8 or 16 bits")
     if dtype.kind == "i" and not wanted.mask:
         refuse(name, f"{dtype} samples", "8 or 16 bits without sign, or floats")
@@ -233,24 +246,26 @@ def _plane_reader(
     cache: float,
 ) -> Read:
     """What reads one plane, (h, w, C): from a map of the file where its samples lie there as an array."""
-    keyframe, file = series.keyframe, series.keyframe.parent
+    keyframe, own = series.keyframe, _own_dtype(series.keyframe, name)
     planar = keyframe.axes == "SYX"
+    page: tifffile.TiffPage | tifffile.TiffFrame
+    offset: int | None
     if series.dataoffset is not None and keyframe.is_final:
         # All planes lie one after the other, in ImageJ's large files with a page for the first one alone.
         page, offset = keyframe, series.dataoffset + plane * keyframe.nbytes
     else:
-        page = series.pages[plane]
-        if page is None:
+        found = series.pages[plane]
+        if found is None:
             refuse(f"{name}: page", plane, "another one, as it is not in the file")
-        file = page.parent
+        page = found
         offset = page.dataoffsets[0] if keyframe.is_final and page.is_contiguous else None
-        path = Path(file.filehandle.path)
+        path = Path(page.parent.filehandle.path)
     if offset is not None:
 
         def read(rows: slice, columns: slice) -> np.ndarray:
-            stored = np.memmap(path, keyframe.dtype.newbyteorder(file.byteorder), "r", offset, keyframe.shape)
+            stored = np.memmap(path, own.newbyteorder(page.parent.byteorder), "r", offset, keyframe.shape)
             samples = np.moveaxis(stored[:, rows, columns], 0, -1) if planar else stored[rows, columns]
-            return np.ascontiguousarray(_pixels(samples.astype(keyframe.dtype), keyframe), dtype)
+            return np.ascontiguousarray(_pixels(samples.astype(own), keyframe), dtype)
 
         read(slice(0, 1), slice(0, 1))
         return read
@@ -269,7 +284,7 @@ def _plane_reader(
 
     what, held = (
         "tile" if keyframe.is_tiled else "strip",
-        math.prod(side) * keyframe.samplesperpixel * keyframe.dtype.itemsize,
+        math.prod(side) * keyframe.samplesperpixel * own.itemsize,
     )
     return Parts(name, what, shape, dtype, side, decode, held if keyframe.is_tiled else 0).reader(cache)
 
@@ -283,7 +298,7 @@ def _side(keyframe: "tifffile.TiffPage") -> tuple[int, int]:
 
 def _check_extent(page: "tifffile.TiffPage | tifffile.TiffFrame") -> None:
     """Check that every strip or tile lies in the file, before hours of work find out."""
-    missing = math.prod(page.keyframe.chunked) - min(len(page.dataoffsets), len(page.databytecounts))
+    missing = math.prod(_keyframe(page).chunked) - min(len(page.dataoffsets), len(page.databytecounts))
     if missing > 0:
         raise ValueError(f"{missing} strips or tiles are missing")
     places = zip(page.dataoffsets, page.databytecounts, strict=False)
@@ -293,9 +308,16 @@ def _check_extent(page: "tifffile.TiffPage | tifffile.TiffFrame") -> None:
         raise ValueError(f"strips or tiles end at byte {end:,}, the file at {size:,}")
 
 
+def _keyframe(page: "tifffile.TiffPage | tifffile.TiffFrame") -> "tifffile.TiffPage":
+    """The page that has what one page of a series shares with others."""
+    if page.keyframe is None:
+        raise ValueError("a page whose form is not known")
+    return page.keyframe
+
+
 def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.ndarray:
     """Decode one strip or tile: (h, w, S); one that the file leaves out holds the value for no data."""
-    keyframe, file = page.keyframe, page.parent.filehandle
+    keyframe, file = _keyframe(page), page.parent.filehandle
     content = None
     if page.databytecounts[index]:
         with file.lock:
@@ -310,7 +332,7 @@ def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.n
     if samples is None:
         return np.full(shape[1:], keyframe.nodata, keyframe.dtype)
     # The parts of Hamamatsu's one large frame have a header made up for them, and no end of their own.
-    if int(keyframe.compression) in _JPEG and keyframe.jpegheader is None:
+    if content is not None and int(keyframe.compression) in _JPEG and keyframe.jpegheader is None:
         check_scans(content, lambda padded: np.array_equal(decode(padded)[0], samples))
     return _from_luma(samples[0]) if int(keyframe.compression) == _J2K_YCBCR and samples.shape[-1] >= 3 else samples[0]
 
@@ -327,35 +349,22 @@ def _check_frame(keyframe: "tifffile.TiffPage", content: bytes) -> None:
         ends_of(content)
     elif int(keyframe.compression) in _DENSEST:
         samples = 1 if keyframe.axes == "SYX" else keyframe.samplesperpixel
-        size = math.prod(_side(keyframe)) * samples * keyframe.bitspersample // 8
+        held = math.prod(_side(keyframe)) * samples * keyframe.bitspersample // 8
         # The last strip has fewer rows.
-        if keyframe.is_tiled and size > _DENSEST[int(keyframe.compression)] * len(content) + 4096:
-            raise ValueError(f"{len(content):,} bytes for {size:,}")
+        if keyframe.is_tiled and held > _DENSEST[int(keyframe.compression)] * len(content) + 4096:
+            raise ValueError(f"{len(content):,} bytes for {held:,}")
         return
     elif int(keyframe.compression) in _J2K and (start := content.find(b"\xff\x4f\xff\x51")) >= 0:
         # The marker SIZ: its length and capabilities, then width and height of the reference grid.
         width, height = (int.from_bytes(content[start + at : start + at + 4], "big") for at in (8, 12))
         size = (height, width)
-        _check_tile_parts(content, start)
+        check_tile_parts(content, start)
     else:
         return
     most = _side(keyframe)
     # Encoders fill their last blocks up.
     if any(side > 2 * limit + 64 for side, limit in zip(size, most, strict=True)):
         raise ValueError(f"a frame of {size[0]} x {size[1]} pixels for {most[0]} x {most[1]}")
-
-
-def _check_tile_parts(content: bytes, start: int) -> None:
-    """Check that a JPEG 2000 codestream ends where the lengths of its tile-parts say: decoders fill up what is cut."""
-    place = start + 2
-    # Segments of the main header, up to the first marker SOT, whose length is that of a tile-part, 0 up to the end.
-    while 0 <= place < len(content) and content[place : place + 2] != b"\xff\x90":
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    while content[place : place + 2] == b"\xff\x90":
-        length = int.from_bytes(content[place + 6 : place + 10], "big")
-        place = place + length if length else content.rfind(b"\xff\xd9")
-    if content[place : place + 2] != b"\xff\xd9" or place < start:
-        raise ValueError("a frame without its end")
 
 
 def _from_luma(pixels: np.ndarray) -> np.ndarray:
@@ -368,14 +377,16 @@ def _from_luma(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(colours), pixels[..., 3:]], axis=-1)
 
 
-def _pixels(samples: np.ndarray, keyframe: Any) -> np.ndarray:
+def _pixels(samples: np.ndarray, keyframe: "tifffile.TiffPage") -> np.ndarray:
     """Samples as pixels: (h, w) or (h, w, S) -> (h, w, C).
 
     Palettes become RGB, 1-bit samples 0 and 255, and white is the largest number.
     """
     samples = samples if samples.ndim == 3 else samples[..., None]
-    kind = keyframe.photometric.name
+    kind = _photometric(keyframe)
     if kind == "PALETTE":
+        if keyframe.colormap is None:
+            raise ValueError("a palette without colours")
         # Colours have 16 bits; some writers fill in 8.
         shift = 8 if keyframe.colormap.max() > 255 else 0
         colours = (np.moveaxis(keyframe.colormap[:, samples[..., 0]], 0, -1) >> shift).astype(np.uint8)

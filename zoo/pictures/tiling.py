@@ -58,8 +58,9 @@ def write_tiled(
             bigtiff=True,
             **_tags(picture),
         )
-    for note in picture.notes if say else ():
-        say(note)
+    if say is not None:
+        for note in picture.notes:
+            say(note)
     return output
 
 

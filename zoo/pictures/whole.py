@@ -9,11 +9,11 @@ import numpy as np
 
 from zoo.errors import InputError, refuse
 from zoo.pictures.jpegs import check_scans
-from zoo.pictures.stored import Stored
+from zoo.pictures.stored import Colour, Stored
 from zoo.pictures.wanted import Choice, choose
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
@@ -23,7 +23,7 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 _DENSEST = 1100
 _ORIENTATION = 0x0112
 # Modes of Pillow that are read, and what they become.
-_MODES = {
+_MODES: dict[str, tuple[Colour, str]] = {
     **{mode: ("grey", "L") for mode in ("1", "L")},
     "LA": ("grey", "LA"),
     **{mode: ("rgb", "RGB") for mode in ("RGB", "P")},
@@ -60,8 +60,7 @@ def open_whole(path: Path, choice: Choice, most: float) -> Stored:
         if deep and page:
             refuse(f"{name}: page", page, "0 with 16 bits a sample")
         if deep:
-            pixels = _deep(path)
-            colour, has_alpha = "grey" if pixels.shape[2] < 3 else "rgb", pixels.shape[2] in (2, 4)
+            pixels, colour, has_alpha = _deep(path)
         else:
             begin = file.tile[0].offset if file.tile else 0
             pixels, colour, has_alpha = _decoded(file, name)
@@ -79,7 +78,7 @@ def open_whole(path: Path, choice: Choice, most: float) -> Stored:
     )
 
 
-def _opened(path: Path) -> "Image.Image":
+def _opened(path: Path) -> "ImageFile.ImageFile":
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -127,15 +126,16 @@ def _check_size(path: Path, name: str, file: "Image.Image", most: float) -> None
         raise InputError(f"{name}: broken or truncated (no file of this size holds {height} x {width} pixels)")
 
 
-def _deep(path: Path) -> np.ndarray:
-    """Pillow reduces 16-bit RGB to 8 bits without a word, hence libpng: (H, W, C) uint16."""
+def _deep(path: Path) -> tuple[np.ndarray, Colour, bool]:
+    """As `_decoded`, uint16: Pillow reduces 16-bit RGB to 8 bits without a word, hence libpng."""
     import imagecodecs
 
     pixels = imagecodecs.png_decode(path.read_bytes())
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    return pixels, "grey" if pixels.shape[2] < 3 else "rgb", pixels.shape[2] in (2, 4)
 
 
-def _decoded(file: "Image.Image", name: str) -> tuple[np.ndarray, str, bool]:
+def _decoded(file: "Image.Image", name: str) -> tuple[np.ndarray, Colour, bool]:
     """Pixels (H, W, C) uint8, their colour, and whether the last channel is alpha."""
     if file.mode not in _MODES:
         refuse(name, f"{file.mode}", "grey, RGB or a palette of 8 bits, or 16 bits in PNG")

@@ -11,7 +11,7 @@ import numpy as np
 from zoo.errors import refuse
 from zoo.pictures.arrays import colour_of
 from zoo.pictures.scale import Size, zarr_pixel_size
-from zoo.pictures.stored import Parts, Stored, check_samples, check_shape
+from zoo.pictures.stored import Colour, Parts, Stored, check_samples, check_shape
 from zoo.pictures.wanted import Choice, Wanted, choose
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -38,13 +38,13 @@ def open_zarr(path: Path, wanted: Wanted, choice: Choice, cache: float) -> Store
         refuse(name, "a folder", "an image file, or the folder of a Zarr array")
     node, scales, notes = _one_series(node, name, choice)
     array, levels, axes, pixel_size = _levels(node, scales, name, choice.level)
+    colour: Colour | None = None
     if axes is None:
         check_shape(name, array.shape, wanted.channels)
         axes = list("yxc"[: array.ndim])
         colour = colour_of(array.shape[2] if array.ndim == 3 else 1)
     else:
         axes = [_NAMES.get(str(axis).lower(), str(axis).lower()) for axis in axes]
-        colour = None
     at = _plane(array, axes, name, choice)
     stored = dict(zip(axes, array.shape, strict=True))
     shape = (stored["y"], stored["x"], stored.get("c", 1))
@@ -85,16 +85,17 @@ def _one_series(node: Any, name: str, choice: Choice) -> tuple[Any, dict | None,
         if not groups:
             accepted = "groups 0, 1 and so on"
             refuse(name, "bioformats2raw's layout without an image", accepted)
-    every = [(group, scales) for group in groups for scales in _multiscales(group) or [None]]
+    every = [(group, scales) for group in groups for scales in _multiscales(group)]
     several = f"holds {len(every)} images, of which series 0 is read; --series 0 to {len(every) - 1} chooses one"
     notes = [several] if len(every) > 1 and choice.series is None else []
     return *every[choose(name, "series", choice.series or 0, len(every))], notes
 
 
-def _multiscales(node: Any) -> list[dict]:
+def _multiscales(node: Any) -> list[dict | None]:
+    """The entries of a group's multiscales; a single None where there are none."""
     import zarr
 
-    return list(_attributes(node).get("multiscales") or ()) if isinstance(node, zarr.Group) else []
+    return list(_attributes(node).get("multiscales") or [None]) if isinstance(node, zarr.Group) else [None]
 
 
 def _attributes(node: Any) -> dict:
@@ -118,14 +119,14 @@ def _levels(
         names = [axis["name"] if isinstance(axis, dict) else axis for axis in axes]
         return chosen, arrays, names, zarr_pixel_size(scales, datasets[level], axes)
     if isinstance(node, zarr.Group):
-        arrays = dict(node.arrays())
-        if len(arrays) != 1:
-            received = ", ".join(sorted(arrays)[:5]) or "none"
+        inside = dict(node.arrays())
+        if len(inside) != 1:
+            received = ", ".join(sorted(inside)[:5]) or "none"
             refuse(name, f"a Zarr group of arrays: {received}", "the path of one array")
-        (node,) = arrays.values()
+        (node,) = inside.values()
     choose(name, "level", level, 1)
-    names = node.attrs.get("_ARRAY_DIMENSIONS") or getattr(node.metadata, "dimension_names", None)
-    return node, [node], list(names) if names and all(names) else None, None
+    stated = node.attrs.get("_ARRAY_DIMENSIONS") or getattr(node.metadata, "dimension_names", None)
+    return node, [node], list(stated) if stated and all(stated) else None, None
 
 
 def _plane(array: Any, axes: list[str], name: str, choice: Choice) -> dict[str, int]:

@@ -134,7 +134,7 @@ def _leave(process: int, processes: int, error: BaseException) -> None:
 def environment() -> tuple[str | None, int, int]:
     """The address of process 0, the number of processes, and this one's number."""
     names = [f"KERAS_DISTRIBUTION_{name}" for name in _VARIABLES]
-    values = [os.environ.get(name) for name in names]
+    values = [os.environ.get(name, "") for name in names]
     if not any(values):
         return None, 1, 0
     for name, value in zip(names, values, strict=True):
