@@ -170,7 +170,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
 
 
 @_own_style()
-def cell(influence: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None = None) -> Path:
+def cell(influence: Influence, image: Any, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
     The influence lies over the image at the left, the more opaque the larger it is, and alone at the right.

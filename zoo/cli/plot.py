@@ -1,7 +1,7 @@
 """`zoo plot`: the pictures of a run, and what one cell of a score map looks at."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -73,7 +73,13 @@ def plot(
     receptive field, the pixels that can influence it, and how much each of them does. MODEL may then be any model; a
     classifier is converted first. Of a scan with --stride, --border or --scales, give the same ones here.
     """
-    asked = {"stride": stride, "border": border, "scales": scales, "merge": merge, "output_name": output_name}
+    asked: dict[str, Any] = {
+        "stride": stride,
+        "border": border,
+        "scales": scales,
+        "merge": merge,
+        "output_name": output_name,
+    }
     asked = {name: value for name, value in asked.items() if value is not None}
     if cell is not None and image is not None:
         from zoo.scanning.options import Options
@@ -83,7 +89,7 @@ def plot(
         options = Options(choice=choice, **asked)
         _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"), overwrite, options)
         return
-    names = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
+    names: dict[str, Any] = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
     names |= {f"--{name.replace('_', '-')}": value for name, value in (asked | choice.given).items()}
     given = [name for name, value in names.items() if value is not None]
     if given:

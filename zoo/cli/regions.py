@@ -10,6 +10,7 @@ from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
+    from zoo.scanning.regions import Way
 
 
 @zoo.command(
@@ -34,7 +35,7 @@ def regions(
     image: Path,
     boxes: Path,
     output: Path,
-    way: str,
+    way: "Way",
     output_name: str | None,
     overwrite: bool,
     choice: "Choice",

@@ -80,13 +80,17 @@ class PixelGradients:
         """
         if self._shifted is None:
             return (slice(None), slice(None)), cell
-        parts, places = [], []
-        for axis, (side, index) in enumerate(zip(pixels.shape, cell, strict=False)):
-            place, phase = divmod(index, self._shifted.phases[axis])
-            first, length = list(self._shifted.shifts(side, axis))[phase]
-            parts.append(slice(first, first + length))
-            places.append(place)
-        return tuple(parts), tuple(places)
+        (rows, row), (columns, column) = (
+            _along(self._shifted, axis, pixels.shape[axis], index) for axis, index in enumerate(cell)
+        )
+        return (rows, columns), (row, column)
+
+
+def _along(geometry: FinerGeometry, axis: int, side: int, index: int) -> tuple[slice, int]:
+    """The part along an axis of the image's shift that has a cell, and the cell's place there."""
+    place, phase = divmod(index, geometry.phases[axis])
+    first, length = list(geometry.shifts(side, axis))[phase]
+    return slice(first, first + length), place
 
 
 def _tensorflow_gradient(score: Callable[[Any], Any], images: np.ndarray) -> np.ndarray:

@@ -48,7 +48,8 @@ class Regions:
         self.window = training_size(network)
         self._collapses, self.map = _split(self.network, self.window)
         self._trained = self._spans(self.window)
-        *self.map_size, self._channels = self.network.shapes(self.window)[self.map]
+        self.map_size = _sides(network, self.window, self.map)
+        self._channels = network.shapes(self.window)[self.map][-1]
 
     def feature_map(self, images: Any) -> Any:
         """The body's map of images of any size: (B, H, W, C) -> (B, rows, cols, channels)."""
@@ -68,14 +69,15 @@ class Regions:
             InputError: where the image is too small for the body's layers.
         """
         here = self._spans(image_size)
-        if min(span.size for span in here) < 1:
+        sizes = [span.size or 0 for span in here]
+        if min(sizes) < 1:
             refuse(
                 "image",
                 f"{image_size[0]} x {image_size[1]} pixels, of which the layers leave no map",
                 f"a larger one, the model was trained at {self.window[0]} x {self.window[1]}",
             )
         cells = np.empty(np.shape(boxes), np.int32)
-        for axis, (span, trained) in enumerate(zip(here, self._trained, strict=True)):
+        for axis, (span, trained, size) in enumerate(zip(here, self._trained, sizes, strict=True)):
             start, end = (np.asarray(boxes, np.float64)[:, axis + corner] for corner in (0, 2))
             offset = span.start - trained.start
             first = (start - offset) / span.stride
@@ -83,9 +85,9 @@ class Regions:
             centre = np.floor((first + last) / 2)
             first, last = np.floor(first + 0.5), np.floor(last + 0.5)
             none = last <= first
-            first = np.clip(np.where(none, centre, first), 0, span.size - 1)
+            first = np.clip(np.where(none, centre, first), 0, size - 1)
             cells[:, axis] = first
-            cells[:, axis + 2] = np.clip(np.where(none, centre + 1, last), first + 1, span.size)
+            cells[:, axis + 2] = np.clip(np.where(none, centre + 1, last), first + 1, size)
         return cells
 
     def scores(self, maps: Any, regions: Any) -> Any:
@@ -116,7 +118,10 @@ class Regions:
         return max(_AT_ONCE // int(gathered * self._channels), 1)
 
     def _spans(self, size: tuple[int, int]) -> tuple[Span, Span]:
-        return self.network.spans(tuple(size))[self.map]
+        spans = self.network.spans(size)[self.map]
+        assert spans is not None  # which `_split` has seen to
+        rows, columns = spans
+        return rows, columns
 
 
 def _split(network: Network, window: tuple[int, int]) -> tuple[list[_Collapse], int]:
@@ -124,18 +129,18 @@ def _split(network: Network, window: tuple[int, int]) -> tuple[list[_Collapse], 
     graph = network.graph
     steps = [graph.steps[index] for index in sorted(network.head.collapses)]
     makers = {key: step for step in graph.steps for key in step.outputs}
-    shapes = network.shapes(window)
-    collapses, sources = [], set()
+    collapses: list[_Collapse] = []
+    sources: set[int] = set()
     for step in steps:
-        (source,), size, pool = step.inputs, None, "max"
+        (source,) = step.inputs
+        size, pool = _sides(network, window, source), global_pooling(step, graph.axes)
         before = makers.get(source)
-        kind = global_pooling(step, graph.axes)
-        if kind is not None:
-            size, pool = (1, 1), kind
+        if pool is not None:
+            size = (1, 1)
         elif before is not None and isinstance(before.layer, _ADAPTIVE):
-            size, (source,) = shapes[source][:2], before.inputs
+            (source,) = before.inputs
             pool = "average" if isinstance(before.layer, layers.AdaptiveAveragePooling2D) else "max"
-        collapses.append(_Collapse(step, size or shapes[source][:2], pool))
+        collapses.append(_Collapse(step, size, pool or "max"))
         sources.add(source)
     name = graph.model.name
     if len(sources) > 1:
@@ -152,6 +157,12 @@ def _split(network: Network, window: tuple[int, int]) -> tuple[list[_Collapse], 
     return collapses, source
 
 
+def _sides(network: Network, window: tuple[int, int], key: int) -> tuple[int, int]:
+    """Height and width of a map at the training size."""
+    height, width = network.shapes(window)[key][:2]
+    return height or 0, width or 0
+
+
 def training_size(network: Network) -> tuple[int, int]:
     """The training size of a classifier.
 
@@ -166,4 +177,5 @@ def training_size(network: Network) -> tuple[int, int]:
             f"model {network.name!r}: its training size is not known; accepted: a model of fixed size, or one that was "
             "saved with it"
         )
-    return size
+    height, width = size
+    return height, width

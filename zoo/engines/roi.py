@@ -84,7 +84,7 @@ class RoIPooling(layers.Layer):
             refuse("RoIPooling", f"size={size}, levels={levels}", "size=(height, width) or levels=(4, 2, 1)")
         if pool not in get_args(Reduction):
             raise InputError(unknown("pool", pool, get_args(Reduction)))
-        self.size = None if size is None else tuple(size)
+        self.size = None if size is None else (size[0], size[1])
         self.levels = None if levels is None else tuple(levels)
         self.pool = pool
 
@@ -93,18 +93,18 @@ class RoIPooling(layers.Layer):
         maps, regions = inputs
         if self.size is not None:
             return roi_pool(maps, regions, self.size, self.pool)
-        pooled = (roi_pool(maps, regions, (level, level), self.pool) for level in self.levels)
+        pooled = (roi_pool(maps, regions, (level, level), self.pool) for level in self.levels or ())
         shape = ops.shape(regions)
         flat = [
             ops.reshape(bins, (shape[0], shape[1], level**2, maps.shape[-1]))
-            for level, bins in zip(self.levels, pooled, strict=True)
+            for level, bins in zip(self.levels or (), pooled, strict=True)
         ]
         return ops.concatenate(flat, axis=2)
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """The shape of what `call` gives."""
         maps, regions = input_shape
-        bins = self.size or (sum(level**2 for level in self.levels),)
+        bins: tuple[int, ...] = self.size or (sum(level**2 for level in self.levels or ()),)
         return (maps[0], regions[1], *bins, maps[-1])
 
     def get_config(self) -> dict[str, Any]:

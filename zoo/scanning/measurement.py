@@ -76,20 +76,24 @@ def measure(
     starts, window = (
         (grid.starts, grid.geometry.window) if options.scales is None else widest_windows(grid, options.scales)
     )
-    top, left = (int(first[index]) for first, index in zip(starts, cell, strict=True))
-    is_whole = not np.isfinite(window).all()
+    row, column = cell
+    top, left = int(starts[0][row]), int(starts[1][column])
+    box = (0, 0, *grid.image_size)  # of a window that is the whole image
+    if np.isfinite(window).all():
+        box = (top, left, top + int(window[0]), left + int(window[1]))
     fields = [view.receptive_field for view in views]
+    finite = [each for each in fields if each is not None]
     return Influence(
-        cell=tuple(cell),
+        cell=(row, column),
         class_index=chosen,
         values=np.abs(values).sum(-1),
         part=part,
         scores=scores,
-        window=(0, 0, *grid.image_size) if is_whole else (top, left, top + window[0], left + window[1]),
+        window=box,
         field=_around(view.field for view in views),
-        receptive_field=None if None in fields else _around(fields),
+        receptive_field=_around(finite) if len(finite) == len(fields) else None,
         grid_shape=grid.shape,
-        stride=grid.geometry.stride,
+        stride=(grid.geometry.stride[0], grid.geometry.stride[1]),
         class_names=names,
         outputs=outputs,
     )
@@ -140,25 +144,25 @@ class _View:
         region = slice(int(top), int(bottom)), slice(int(left), int(right))
         if self.resized is not None:
             folded, region = self.resized.spread(folded, region)
-        rows, columns = region
-        return folded, (rows.start, columns.start, rows.stop, columns.stop)
+        down, across = region
+        return folded, (down.start, across.start, down.stop, across.stop)
 
     @cached_property
     def _own(self) -> tuple[Geometry, tuple[int, int], tuple[int, int]]:
         """The geometry that the cell is part of, its place there, and how many pixels come before."""
-        cut = tuple(self.grid.cut(axis, index) for axis, index in enumerate(self.cell))
+        row, column = self.cell
+        cut = self.grid.cut(0, row), self.grid.cut(1, column)
         if not any(cut):
             return self.grid.geometry, self.cell, cut
-        size = tuple(side - first for side, first in zip(self.grid.image_size, cut, strict=True))
+        size = self.grid.image_size[0] - cut[0], self.grid.image_size[1] - cut[1]
         geometry = self._geometry_at(size)
-        last = [cells - 1 for cells in geometry.grid_shape(*size)]
-        cell = tuple(end if first else index for end, first, index in zip(last, cut, self.cell, strict=True))
-        return geometry, cell, cut
+        rows, columns = geometry.grid_shape(*size)
+        return geometry, (rows - 1 if cut[0] else row, columns - 1 if cut[1] else column), cut
 
     def _geometry_at(self, size: tuple[int, int]) -> Geometry:
         geometry = self.grid.geometry
         if isinstance(geometry, FinerGeometry):
-            return finer_geometry(self.network, geometry.stride, size)
+            return finer_geometry(self.network, (geometry.stride[0], geometry.stride[1]), size)
         return self.network.geometry(size)
 
     @property
@@ -184,25 +188,26 @@ class _View:
         if not geometry.bounded:
             return None
         plain = self.network.geometry(geometry.image_size)
-        first = []
-        for axis, corner in enumerate(geometry.cell_box(*cell)[:2]):
-            before = plain.first_pixel()[axis] - plain.offset[axis]  # where the field begins, from the window on
-            first.append(corner + before + cut[axis] - self.grid.mirrored[axis][0])
-        box = (*first, *(start + int(side) for start, side in zip(first, geometry.receptive_field, strict=True)))
+        # Where the field begins, from the window on.
+        before = np.subtract(plain.first_pixel(), plain.cell_box(0, 0)[:2])
+        added = [first for first, _ in self.grid.mirrored]
+        top, left = (np.add(geometry.cell_box(*cell)[:2], before) + cut - added).tolist()
+        height, width = map(int, geometry.receptive_field)
+        box = (top, left, top + height, left + width)
         return box if self.resized is None else self.resized.reach(box)
 
 
 def _views(network: "Network", grid: Grid, source: Pixels, cell: tuple[int, int], options: Options) -> Sequence[_View]:
     """The cell's view at every scale that counts for it."""
     if options.scales is None:
-        return [_View(network, grid, tuple(cell), source)]
+        return [_View(network, grid, cell, source)]
     views = []
     for scale, size in zip(options.scales, scaled_sizes(grid, options.scales), strict=True):
         with at_scale(scale):
             scaled = Grid.that_fits(network, size, options.border, options.stride)
         match = Match.of(grid, scaled)
         if match.covers[*cell]:
-            own = tuple(int(nearest[index]) for nearest, index in zip(match.nearest, cell, strict=True))
+            own = int(match.nearest[0][cell[0]]), int(match.nearest[1][cell[1]])
             resized = None if size == source.shape[:2] else Resized(source, size)
             views.append(_View(network, scaled, own, Pixels(resized) if resized else source, resized))
     if not views:

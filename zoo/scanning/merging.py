@@ -1,6 +1,6 @@
 """Several scores to one: those of a cell at several scales, or those of all cells of a map."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -71,7 +71,9 @@ def merge_weights(before: np.ndarray, outputs: Outputs, how: Merge, class_index:
 
 def merged_outputs(outputs: Outputs, how: Merge) -> Outputs:
     """What merged scores are, of a model that gives `outputs`."""
-    return "sigmoid" if outputs == "sigmoid" else how.partition("-")[2]
+    if outputs == "sigmoid":
+        return "sigmoid"
+    return "logits" if how.endswith("-logits") else "probabilities"
 
 
 class Merged:
@@ -86,7 +88,8 @@ class Merged:
         check_merge(how)
         self._outputs = outputs
         self._combine, _, self._of = how.partition("-")
-        self._values, self._count = None, 0
+        self._values: Any = None
+        self._count: Any = 0
 
     def add(self, scores: np.ndarray, known: np.ndarray) -> None:
         """Merge the `known` ones of some more scores: (n, ..., K), (n, ...)."""

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from zoo.engines.engine import EngineName, Precision
 from zoo.errors import quoted, refuse
 from zoo.pictures import Choice
 from zoo.scanning.merging import Merge, check_merge
@@ -29,8 +30,8 @@ class Options:
     scales: Sequence[float] | None = None
     merge: Merge = "average-probabilities"
     border: BorderRule = "none"
-    engine: str = "keras"
-    precision: str | None = None
+    engine: EngineName = "keras"
+    precision: Precision | None = None
     choice: Choice = Choice()
     output_name: str | None = None
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class BoxScorer(Protocol):
         """Score boxes."""
 
 
-def score(network: "Network", image: np.ndarray | str | Path, boxes: Sequence | Boxes, scorer: BoxScorer) -> BoxScores:
+def score(network: "Network", image: Any, boxes: Sequence | Boxes, scorer: BoxScorer) -> BoxScores:
     """Score boxes in an image one of the ways; see `zoo.score_boxes`."""
     with open_pixels(network, image) as source:
         further = boxes.further if isinstance(boxes, Boxes) else ()

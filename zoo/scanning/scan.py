@@ -53,7 +53,7 @@ class Scanner:
 
     def __call__(
         self,
-        image: np.ndarray | str | Path,
+        image: np.ndarray | str | Path | Pixels,
         mask: np.ndarray | str | Path | None = None,
         output: str | Path | None = None,
         overwrite: bool = False,
