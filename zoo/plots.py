@@ -21,6 +21,7 @@ from zoo.files import replacing
 from zoo.made_by import MadeBy
 from zoo.scanning.influence import Box, Influence
 from zoo.scanning.overlay import palette
+from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
 from zoo.scanning.thumbnails import grey_view
@@ -170,7 +171,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
 
 
 @_own_style()
-def cell(influence: Influence, image: np.ndarray, path: Path, made_by: MadeBy | None = None) -> Path:
+def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
     The influence lies over the image at the left, the more opaque the larger it is, and alone at the right.

@@ -104,8 +104,7 @@ def scan(
         from zoo.network.network import Network
         from zoo.scanning.merging import check_merge
     check_output(output, folder=True)
-    if how is not None:
-        check_merge(how)
+    merge = None if how is None else check_merge(how)
     loaded = model_files.load(model)
     names = Network.of(loaded).output(options.output_name).class_names
     class_name = None if class_name is None else normal(class_name)
@@ -119,7 +118,7 @@ def scan(
             refuse("--workers", f"{workers} for one image", "several images, or a folder")
         if mask is not None and _is_folder(mask):
             mask = mask_of(images[0], mask)
-        scans = ImageScans(options, mask, format_, class_name, how, read, overwrite)
+        scans = ImageScans(options, mask, format_, class_name, merge, read, overwrite)
         scans.scan_image(scanner_of(loaded, options, progress=True), images[0], mask, output)
         return
     if mask is not None and not _is_folder(mask):
@@ -127,7 +126,7 @@ def scan(
     tasks = _folders(images, output)
     others = [each.absolute() for each in (*read, *(image for image, _ in tasks))]
     mask = None if mask is None else mask.absolute()
-    scans = ImageScans(options, mask, format_, class_name, how, others, overwrite)
+    scans = ImageScans(options, mask, format_, class_name, merge, others, overwrite)
     failed = []
     if workers is not None:
         import keras
@@ -146,8 +145,8 @@ def scan(
                 scan_image(image, folder)
             except InputError as error:
                 failed.append((image, error))
-    for image, error in failed:
-        click.echo(str(error) if str(image) in str(error) else f"{image}: {error}", err=True)
+    for image, reason in failed:
+        click.echo(str(reason) if str(image) in str(reason) else f"{image}: {reason}", err=True)
     if failed:
         raise InputError(f"{len(failed)} of {len(tasks)} images could not be scanned; the lines above say why")
 
