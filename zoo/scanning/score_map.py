@@ -103,15 +103,17 @@ class ScoreMap:
             _check_known(self.scores, scanned)
 
     def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """The crop that a cell stands for, (top, left, bottom, right), half-open, not clipped at the image.
-
-        It is the whole image where the window is infinite.
-        """
-        if math.inf in self.window:
-            return (0, 0, *self.image_size)
-        top, left = int(self.starts[0][row]), int(self.starts[1][column])
-        height, width = map(int, self.window)
+        """The crop that a cell stands for, (top, left, bottom, right), half-open, not clipped at the image."""
+        (tops, lefts), (height, width) = self.crops
+        top, left = int(tops[row]), int(lefts[column])
         return top, left, top + height, left + width
+
+    @property
+    def crops(self) -> tuple[tuple[np.ndarray, np.ndarray], Pair]:
+        """`starts` and `window` in whole pixels: those of the image itself where the window is infinite."""
+        if math.inf in self.window:
+            return pair(0 * starts for starts in self.starts), self.image_size
+        return self.starts, pair(map(int, self.window))
 
     @property
     def windows(self) -> dict[float, tuple[float, float]]:
@@ -270,9 +272,15 @@ class ScoreMap:
         """Where each row's and each column's own pixels begin, and where the last one's end: (rows + 1,), (cols + 1,).
 
         A cell's own pixels are the stride x stride ones in the middle of its crop, fewer where the next is nearer.
+        Where the window is infinite, they lie side by side about the image's middle.
         """
         edges = []
-        for starts, stride, window in zip(self.starts, self.geometry.stride, self.window, strict=True):
+        axes = zip(self.starts, self.geometry.stride, self.window, self.image_size, strict=True)
+        for starts, stride, window, side in axes:
+            if math.isinf(window):
+                cells = len(starts)
+                edges.append((side - cells * stride) // 2 + stride * np.arange(cells + 1))
+                continue
             gaps = np.diff(starts, prepend=starts[0] - stride)
             end = starts[-1] + (window - stride) // 2 + stride
             edges.append(np.append(starts + (window - gaps) // 2, end))

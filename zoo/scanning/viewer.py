@@ -72,15 +72,15 @@ def write_viewer(
         cells = Cells(score_map)
         score_map.read_by(cells)
     picture, shrunk = _picture(view)
-    classes = len(score_map.class_names)
+    classes, (first_pixels, window) = len(score_map.class_names), score_map.crops
     content = {
         "picture": picture,
         "factor": factor * shrunk,
         "imageSize": score_map.image_size,
         "gridShape": score_map.scores.shape[:2],
-        "window": score_map.window,
+        "window": window,
         "sentence": score_map.sentence(),
-        "crops": [starts.tolist() for starts in score_map.starts],
+        "crops": [starts.tolist() for starts in first_pixels],
         "own": [edges.tolist() for edges in score_map.own_pixels],
         "classNames": score_map.class_names,
         "colours": np.round(255 * palette(classes), 3).tolist(),
