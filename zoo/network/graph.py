@@ -302,6 +302,18 @@ def check_size(size: Any, axes: int) -> tuple[int, ...]:
     return sides
 
 
+def known_shape(shape: Shape) -> tuple[int, ...]:
+    """A shape of whole numbers alone.
+
+    Raises:
+        ValueError: where a side is open.
+    """
+    known = tuple(side for side in shape if side is not None)
+    if len(known) < len(shape):
+        raise ValueError(f"shape: received {shape}; accepted: one without open sides")
+    return known
+
+
 def shapes_at(graph: Graph, size: Shape | None) -> dict[int, Shape]:
     """The shape of every tensor without the batch, for an image of `size`; None where that leaves it open.
 
