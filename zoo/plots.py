@@ -159,7 +159,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     title = "winner" if class_index is None else "probability"
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
     geometry = score_map.geometry
-    window = f"window {' x '.join(map(str, score_map.crops[1]))}"
+    window = f"window {' x '.join(map(str, score_map.crop_places[1]))}"
     if score_map.scales:
         window += f" at scale {min(score_map.scales):g}"
     axis.set_title(

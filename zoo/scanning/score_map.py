@@ -106,12 +106,12 @@ class ScoreMap:
 
     def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """The crop that a cell stands for, (top, left, bottom, right), half-open, not clipped at the image."""
-        (tops, lefts), (height, width) = self.crops
+        (tops, lefts), (height, width) = self.crop_places
         top, left = int(tops[row]), int(lefts[column])
         return top, left, top + height, left + width
 
     @property
-    def crops(self) -> tuple[tuple[np.ndarray, np.ndarray], Pair]:
+    def crop_places(self) -> tuple[tuple[np.ndarray, np.ndarray], Pair]:
         """`starts` and `window` in whole pixels: those of the image itself where the window is infinite."""
         if math.inf in self.window:
             return pair(0 * starts for starts in self.starts), self.image_size

@@ -72,7 +72,7 @@ def write_viewer(
         cells = Cells(score_map)
         score_map.read_by(cells)
     picture, shrunk = _picture(view)
-    classes, (first_pixels, window) = len(score_map.class_names), score_map.crops
+    classes, (first_pixels, window) = len(score_map.class_names), score_map.crop_places
     content = {
         "picture": picture,
         "factor": factor * shrunk,
