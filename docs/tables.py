@@ -76,6 +76,7 @@ def speed() -> list[dict]:
 TABLES = {
     "crops": rows_of("crops_nin_mnist_valid", "crops_nin_mnist", "crops_nin_cifar10_wide", "crops_vgg16"),
     "twins": rows_of("twins"),
+    "agreement": rows_of("agreement"),
     "speed": speed,
     "results": trained(
         "nin_digits",

@@ -11,7 +11,7 @@ from conftest import command, train_digits
 import zoo
 from zoo.config import load_config
 from zoo.data import Split
-from zoo.errors import InputError
+from zoo.errors import Diverged, InputError
 from zoo.evaluation import evaluate
 
 
@@ -138,7 +138,7 @@ def test_a_validation_loss_alone_that_is_no_number_has_diverged_too(tmp_path, mo
     item = EvaluationBatches.__getitem__
     monkeypatch.setattr(EvaluationBatches, "__getitem__", lambda *at: (item(*at)[0], item(*at)[1] * np.nan))
     config = load_config("nin_digits", ["train.epochs=1", "canvas=null"])
-    with pytest.raises(InputError, match="training diverged: the validation loss is nan by step .*, before the first"):
+    with pytest.raises(InputError, match="epoch 1: the validation loss is nan by step .*, before the first"):
         zoo.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -233,3 +233,45 @@ def test_mnist_in_minutes(tfds_dir, tmp_path):
     report = zoo.run(load_config("nin_mnist_bn"), tmp_path / "mnist").evaluation
     assert report["n"] == 10_000 and report["accuracy"] >= 0.992
     assert report["canvas_accuracy"] >= 0.95 and report["canvas"]["crops_accuracy"] >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("losses", "named"),
+    [
+        ({"val_loss": float("nan")}, r"in epoch 2: the validation loss is nan by step 6; "),
+        ({"val_loss": float("inf")}, r"in epoch 2: the validation loss is inf by step 6; "),
+        ({"loss": 3e22}, r"in epoch 2: the loss is 3e\+22 by step 6; "),
+        ({"val_loss": 3e22}, r"in epoch 2: the validation loss is 3e\+22 by step 6; "),
+    ],
+)
+def test_a_validation_loss_that_blew_up_is_diverged_and_goes_back_to_the_checkpoint(
+    tmp_path, monkeypatch, losses, named
+):
+    from zoo.training import loop
+
+    overrides = ["train.epochs=2", "train.batch_size=431", "data.validation=60", "canvas=null"]
+    ends = []
+
+    def explode(keeper, epoch, logs=None):
+        end(keeper, epoch, {**logs, **(losses if epoch else {})})
+        ends.append([np.array(weight) for weight in keeper.learner.weights])
+
+    end = loop._Keeper.on_epoch_end
+    monkeypatch.setattr(loop._Keeper, "on_epoch_end", explode)
+    with pytest.raises(Diverged, match=named + r".*run keeps the checkpoint and model.keras of step 3; try a lower"):
+        zoo.run(load_config("nin_digits", overrides), tmp_path / "run")
+    for kept, wanted in zip(zoo.load(tmp_path / "run").weights, *ends, strict=True):
+        np.testing.assert_array_equal(np.asarray(kept), wanted)
+    with (tmp_path / "run" / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+
+
+def test_a_huge_loss_is_no_end_before_the_last_epoch(tmp_path, monkeypatch):
+    from zoo.training import loop
+
+    def large(keeper, epoch, logs=None):
+        end(keeper, epoch, {**logs, "loss": 1e7 if epoch == 0 else logs["loss"]})
+
+    end = loop._Keeper.on_epoch_end
+    monkeypatch.setattr(loop._Keeper, "on_epoch_end", large)
+    assert zoo.run(load_config("nin_digits", ["train.epochs=2", "canvas=null"]), tmp_path / "run").evaluation

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import keras
 from keras import layers
 
-from zoo import model_files
+from zoo import hdf5_models, model_files
 from zoo.card import Card, Preprocess, attach
 from zoo.catalogue import list_models, resolve
 from zoo.errors import InputError, refuse, unknown
@@ -28,9 +28,9 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
 
     Args:
         spec: a catalogue name, the path of a config, or a model section.
-        weights: a .keras file, a run directory, or a model of the same architecture; "keras" for the pretrained ones of
-            keras.applications, one of its weights files (.h5) or models; or a torchvision-style state dict of arrays.
-            A head of another shape is left newly initialised, for fine-tuning; everything else has to fit.
+        weights: a .keras or .h5 file, a run directory, or a model of the same architecture; "keras" for the pretrained
+            ones of keras.applications, one of its weights files (.h5) or models; or a torchvision-style state dict of
+            arrays. A head of another shape is left newly initialised, for fine-tuning; everything else has to fit.
         **overrides: keys of the model section, such as `num_classes=5`. Weights of keras.applications bring their
             preprocessing with them; `preprocess="none"` leaves any preprocessing out.
 
@@ -38,6 +38,8 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
         InputError: for an unknown name or key, an impossible value, or weights that do not fit.
     """
     source = None
+    if isinstance(weights, str | Path) and hdf5_models.holds_model(Path(weights)):
+        weights = model_files.load(weights)
     if weights is not None and is_of_keras(weights):
         source, belonging = of_keras(spec, weights)
         flip_colours = "preprocess" not in overrides and belonging.mean[0] != belonging.mean[-1]
@@ -64,8 +66,8 @@ def find_model(spec: str | Path) -> keras.Model:
     """The model that `spec` names, for reading about it.
 
     Args:
-        spec: a catalogue name, the path of a config, a .keras file or a run directory, or "keras:" and the name of a
-            constructor in keras.applications, which is called with weights=None.
+        spec: a catalogue name, the path of a config, a .keras or .h5 file or a run directory, or "keras:" and the name
+            of a constructor in keras.applications, which is called with weights=None.
 
     Raises:
         InputError: where there is no such model; with the nearest name.
@@ -78,9 +80,9 @@ def find_model(spec: str | Path) -> keras.Model:
         return getattr(keras.applications, name.removeprefix(prefix))(weights=None)
     if name in list_models() or Path(name).suffix in (".yaml", ".yml"):
         return build(spec)
-    if Path(name).suffix == ".keras" or Path(name).is_dir():
+    if Path(name).suffix == ".keras" or hdf5_models.is_hdf5(Path(name)) or Path(name).is_dir():
         return model_files.load(name)
-    forms = "a path to a .yaml or .keras file, a run directory, or keras:NAME of keras.applications"
+    forms = "a path to a .yaml, .keras or .h5 file, a run directory, or keras:NAME of keras.applications"
     raise InputError(f"{unknown('model', name, list_models())}; or {forms}")
 
 

@@ -3,10 +3,14 @@
 import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+Value = TypeVar("Value")
 
 # The most characters of an error's line.
 LONGEST = 500
+# What to do about a training whose numbers ran away.
+ADVICE = "try a lower train.optimizer.learning_rate, longer train.warmup, or train.clip_norm"
 # Names beyond this length are not compared with the accepted ones: that takes their lengths' product.
 _LONGEST_NAME = 100
 
@@ -38,6 +42,10 @@ def refuse(what: str, received: object, accepted: str) -> NoReturn:
     raise InputError(
         f"{what}: received {received if isinstance(received, str) else quoted(received)}; accepted: {accepted}"
     ) from None
+
+
+class Diverged(InputError):
+    """A training's numbers ran away, so that its model's scores are none, or rounding alone."""
 
 
 class Interrupted(Exception):
@@ -88,3 +96,15 @@ def unknown(what: str, received: object, accepted: Iterable[object]) -> str:
     near = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_NAME else []
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown {what} {quoted(name)}{hint}; accepted: {', '.join(names)}"
+
+
+def chosen(what: str, received: object, accepted: Sequence[Value]) -> Value:
+    """The one of the `accepted` names that was `received`.
+
+    Raises:
+        InputError: where it is none of them, as `unknown` says it.
+    """
+    for each in accepted:
+        if each == received:
+            return each
+    raise InputError(unknown(what, received, accepted))

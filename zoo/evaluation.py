@@ -49,14 +49,16 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
     Raises:
         InputError: where the model has another number of outputs than there are classes, or scores that are not finite.
     """
-    if model.output_shape[-1] != len(class_names):
-        raise InputError(f"model: has {model.output_shape[-1]} outputs; accepted for this data: {len(class_names)}")
+    network = Network.of(model)
+    network.check_one_output()
+    if network.units() != len(class_names):
+        raise InputError(f"model: has {network.units()} outputs; accepted for this data: {len(class_names)}")
     logits = predict(model, split.images)
     if not np.isfinite(logits).all():
         received = "scores of the test images that are not finite, as of a training that diverged"
         refuse(f"model {model.name!r}", received, "a model whose training did not; a lower learning rate may help")
     labels = np.asarray(split.labels)
-    chosen = to_probabilities(logits, Network.of(model).outputs_are[0])[np.arange(len(labels)), labels]
+    chosen = to_probabilities(logits, network.outputs_are[0])[np.arange(len(labels)), labels]
     counts = confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
     totals, right = counts.sum(1), counts.diagonal()
     return Evaluation(
@@ -73,11 +75,17 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
 
 @own_settings()
 def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """What a classifier gives for raw images, logits as a rule, batch by batch: (n, H, W, C) -> (n, K) float32."""
+    """What a classifier gives for raw images, logits as a rule, batch by batch: (n, H, W, C) -> (n, K) float32.
+
+    Raises:
+        InputError: for a model with several outputs.
+    """
+    Network.of(model).check_one_output()
     answers = []
     for start in range(0, len(images), _BATCH):
         batch = np.asarray(images[start : start + _BATCH], np.float32)
-        answers.append(keras.ops.convert_to_numpy(model.predict_on_batch(batch)))
+        (answer,) = keras.tree.flatten(model.predict_on_batch(batch))  # of a dict of one too
+        answers.append(keras.ops.convert_to_numpy(answer))
     return np.concatenate(answers).reshape(len(images), -1)
 
 
@@ -111,9 +119,9 @@ def predict_files(
     network = Network.of(model)
     network.check_one_output()
     outputs, known = network.outputs_are[0], network.card
-    if len(model.output_shape) != 2 and known.pooling != "global":
+    if len(model.outputs[0].shape) != 2 and known.pooling != "global":
         raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
-    if model.output_shape[-1] == 1 and outputs == "logits":
+    if network.units() == 1 and outputs == "logits":
         raise InputError(f"model {model.name!r}: has a single output; accepted: one a class, or a single sigmoid")
     size = None if known.pooling == "global" else known.image_size or network.built_size
     fill = known.preprocess.mean if known.preprocess else 0

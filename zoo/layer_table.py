@@ -6,7 +6,7 @@ import json
 import math
 import operator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 
@@ -18,7 +18,7 @@ from zoo.network.positions import Span
 from zoo.settings import keras_defaults
 
 Format = Literal["table", "markdown", "csv", "json"]
-FORMATS = ("table", "markdown", "csv", "json")
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 _HEADINGS = ("layer", "type", "output", "kernel", "params", "MACs", "field", "stride")
 # Keras's own shorter names, so that a row fits a line of 100 characters.
@@ -76,8 +76,9 @@ class Description:
 
     `image_size`: of the image that shapes and multiply-adds belong to, None where it is open. `smallest_image`: the
     least (height, width) at which every layer's window fits, both equal; of a model that flattens its map the size it
-    was built for; None where it is not known. `last_map`: the row of the feature map that the head begins with, or of
-    the output where there is no head.
+    was built for; None where it is not known. `last_map`: the row of the feature map that the head begins with, of
+    several heads the last one, or of the output where there is no head. `outputs`: the names of the outputs, and how
+    many numbers each gives, None where that is open.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Description:
     trainable_params: int
     smallest_image: tuple[int, ...] | None
     last_map: Row | None
+    outputs: dict[str, int | None]
 
     @property
     def macs(self) -> int | None:
@@ -129,6 +131,7 @@ class Description:
         shares = ("pointwise_params_share", "pointwise_macs_share")
         totals = ("name", "image_size", "params", "trainable_params", "macs", *shares, "smallest_image")
         about = {name: getattr(self, name) for name in totals}
+        about["outputs"] = self.outputs
         about["last_map"] = None if self.last_map is None else self.last_map.name
         return about | {"rows": [_row_dict(row) for row in self.rows]}
 
@@ -137,6 +140,8 @@ class Description:
         size = ", open image size" if self._is_open else f", {_by(self.image_size)}" if self.image_size else ""
         lines = [f"{self.name}{size}: {self.params:,} parameters ({self.trainable_params:,} trainable)"]
         lines.append(f"multiply-adds (MACs): {self._macs_text()}")
+        if len(self.outputs) > 1:
+            lines.append("outputs: " + ", ".join(f"{name} ({units})" for name, units in self.outputs.items()))
         if self.last_map is not None:
             row = self.last_map
             reach = f"receptive field {row.field_text}, stride {row.stride_text}"
@@ -226,7 +231,7 @@ def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> D
     """
     network = Network.of(model)
     graph, count = network.graph, network.axes.count
-    size = network.usual_size if image_size is None else _checked_size(network, image_size)
+    size = network.own_size if image_size is None else _checked_size(network, image_size)
     shapes = network.shapes(size if count else None)
     one_image = len(graph.inputs) == 1 and count > 0
     reaches = network.spans(size) if one_image else {}
@@ -236,7 +241,9 @@ def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> D
         row = _row(step, shapes, reaches.get(step.outputs[0]) if count else (), seen)
         rows |= dict.fromkeys(step.outputs, row)
     collapses = network.head.collapses
-    last = graph.steps[max(collapses)].inputs[0] if collapses else graph.outputs[0]
+    made = [key for step in graph.steps for key in step.outputs]
+    heads = [graph.steps[index].inputs[0] for index in collapses]
+    last = max(heads, key=lambda key: made.index(key) if key in made else -1) if heads else graph.outputs[0]
     return Description(
         name=model.name,
         image_size=tuple(size) if size else None,
@@ -245,7 +252,17 @@ def describe(model: keras.Model, image_size: tuple[int, ...] | None = None) -> D
         trainable_params=sum(math.prod(weight.shape) for weight in model.trainable_weights),
         smallest_image=network.smallest_image if one_image else None,
         last_map=rows.get(last) if one_image else None,
+        outputs={
+            name: _numbers(network, shapes[key]) for name, key in zip(network.output_names, graph.outputs, strict=True)
+        },
     )
+
+
+def _numbers(network: Network, shape: Shape) -> int | None:
+    """How many numbers an output of a shape without the batch gives, for an image or at a cell."""
+    if not shape:
+        return 1
+    return shape[network.axes.channel - 1 if len(shape) + 1 == network.axes.rank else -1]
 
 
 def _row(step: Step, shapes: dict[int, Shape], reach: tuple[Span, ...] | None, seen: set[int]) -> Row:

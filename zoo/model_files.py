@@ -1,28 +1,25 @@
 """Model files: what Keras saves, and beside it in the same archive a card of what else a user of the model needs.
 
 The card is the member `zoo.json` of the .keras archive. Keras ignores it, so the file loads with Keras alone, and the
-card stays with the file wherever it is moved.
+card stays with the file wherever it is moved. Older files of Keras, .h5 and .hdf5, are read too, and have no card.
 """
 
 import json
-import math
 import zipfile
-from collections import deque
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 from pydantic import ValidationError
 
-from zoo import archives
+from zoo import archives, hdf5_models
 from zoo.card import Card, attach, card
 from zoo.classes import class_list
-from zoo.errors import InputError, quoted
+from zoo.errors import InputError
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
 from zoo.schema import one_line
 from zoo.settings import own_settings
+from zoo.stored_layers import kernel_size, own_code, parts_of
 
 _MEMBER = "zoo.json"
 # The files of a run directory that commands read.
@@ -46,7 +43,7 @@ def save(model: keras.Model, path: str | Path, made_by: MadeBy | None = None) ->
 
 
 def file_of(path: str | Path) -> Path:
-    """The .keras file at `path`, or that of the run directory there.
+    """The model file at `path`, .keras or .h5, or that of the run directory there.
 
     Raises:
         InputError: where there is none.
@@ -59,34 +56,36 @@ def file_of(path: str | Path) -> Path:
         raise InputError(f"model {str(path)!r}: {error.strerror}") from None
     if not exists:
         what = f"{str(path)!r}: no such file" if file == path else f"run directory {str(path)!r}: has no model.keras"
-        raise InputError(f"model {what}; accepted: a .keras file or a run directory")
+        raise InputError(f"model {what}; accepted: a .keras or .h5 file, or a run directory")
     return file
 
 
 def files_of(model: Path) -> list[Path]:
-    """The files that a model is read from: the .keras file itself, or those of a run directory."""
+    """The files that a model is read from: the file itself, or those of a run directory."""
     return [model / name for name in _RUN_FILES if (model / name).exists()] if model.is_dir() else [model]
 
 
 @own_settings()
 def load(path: str | Path) -> keras.Model:
-    """Read a model and its card from a .keras file, or from a run directory.
+    """Read a model and its card from a .keras file, an .h5 file of Keras, or a run directory.
 
-    Code inside the file is never run (`safe_mode`). A file without a card gives an empty one.
+    Code inside the file is never run. A file without a card, as every .h5 is, gives an empty one.
 
     Raises:
         InputError: where there is no such file, or it is no model that Keras can read.
     """
     file = file_of(path)
     what = f"model {str(file)!r}"
+    if hdf5_models.is_hdf5(file):
+        return attach(hdf5_models.load(file, what, _LARGEST_CONFIG), Card())
     with archives.opened(file, what, ".keras archive, or a damaged one") as archive:
         archives.check_packing(archive)
         config = json.loads(archives.read(archive, "config.json", _LARGEST_CONFIG))
         there = _MEMBER in archive.namelist()
         text = archives.read(archive, _MEMBER, _LARGEST_CARD) if there else b"{}"
         weights = [member.file_size for member in archive.infolist() if member.filename.startswith("model.weights.")]
-        parts = list(_layers(config))
-        if (numbers := sum(map(_kernel_size, parts))) > sum(weights):
+        parts = list(parts_of(config))
+        if (numbers := sum(map(kernel_size, parts))) > sum(weights):
             raise InputError(f"config.json names {numbers:,} weights, for which {sum(weights):,} bytes are too few")
     try:
         member = Card.model_validate_json(text)
@@ -97,46 +96,7 @@ def load(path: str | Path) -> keras.Model:
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever its layers do with settings that are not theirs
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{what}: {_own_code(parts) or f'Keras cannot read it: {cause}'}") from None
+        raise InputError(f"{what}: {own_code(parts) or f'Keras cannot read it: {cause}'}") from None
     if member.class_names and len(model.outputs) == 1:
-        class_list(member.class_names, f"{what}: {_MEMBER}", max(int(model.output_shape[-1] or 0), 1))
+        class_list(member.class_names, f"{what}: {_MEMBER}", max(int(model.outputs[0].shape[-1] or 0), 1))
     return attach(model, member)
-
-
-def _layers(config: Any) -> Iterator[dict[str, Any]]:
-    """Every part of a model's configuration that makes an object of a class, nested ones too."""
-    parts = deque([config])
-    while parts:
-        part = parts.popleft()
-        if isinstance(part, dict):
-            if part.get("class_name") and isinstance(part.get("config"), dict):
-                yield part
-            parts += part.values()
-        elif isinstance(part, list):
-            parts += part
-
-
-def _kernel_size(part: dict[str, Any]) -> int:
-    """The least of numbers that a layer's kernel has by its settings; 0 where they are silent."""
-    settings, built = part["config"], part.get("build_config")
-    shape = built.get("input_shape") if isinstance(built, dict) else None
-    convolves = str(part["class_name"]).startswith("Conv")
-    filters = settings.get("filters" if convolves else "units")
-    sides = settings.get("kernel_size") if convolves else []
-    first = settings.get("data_format") == "channels_first"
-    channels = shape[1 if first else -1] if isinstance(shape, list) and len(shape) > 1 else 1
-    groups = settings.get("groups", 1) if convolves else 1
-    numbers = [filters, channels, *(sides if isinstance(sides, list) else [])]
-    if not all(isinstance(each, int) and each > 0 for each in (*numbers, groups)):
-        return 0
-    return math.prod(numbers) // groups
-
-
-def _own_code(parts: Iterable[dict[str, Any]]) -> str:
-    """Which layer holds code that is not Keras's own, in words; empty where none does."""
-    for part in parts:
-        kind, settings = part["class_name"], part["config"]
-        if "name" in settings and (kind == "Lambda" or not str(part.get("module")).startswith("keras")):
-            accepted = "accepted: layers of Keras, without a Lambda"
-            return f"layer {quoted(settings['name'])} ({kind}) runs code of its own, which is never loaded; {accepted}"
-    return ""

@@ -5,6 +5,9 @@ from typing import Literal
 import numpy as np
 
 Outputs = Literal["logits", "probabilities", "sigmoid"]
+# Shares of equal answers below this are those of another classifier, and what to do then.
+LOW_AGREEMENT = 0.95
+WAY_OUT = "train with `model.padding=valid`, and every cell is the classifier's own answer to its crop"
 
 
 def relative_error(given: np.ndarray, wanted: np.ndarray) -> float:
@@ -30,3 +33,21 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64: (..., K) -> (..., K)."""
     shifted = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
+
+
+def answers(scores: np.ndarray) -> np.ndarray:
+    """The class that each row of scores (n, K) is for; of a single score whether it is above 0."""
+    return scores.argmax(-1) if scores.shape[-1] > 1 else scores[:, 0] > 0
+
+
+def agreement(given: np.ndarray, expected: np.ndarray) -> float:
+    """The share of rows of scores (n, K) that are for one class in both."""
+    return float((answers(given) == answers(expected)).mean())
+
+
+def lost(given: np.ndarray, expected: np.ndarray) -> dict[int, int]:
+    """The classes, with how many rows each, that rows of the expected scores are for, and no row of the given ones."""
+    if expected.shape[-1] == 1:
+        return {}
+    here, there = answers(given), answers(expected)
+    return {int(index): int((there == index).sum()) for index in np.setdiff1d(there, here)}

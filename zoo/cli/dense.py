@@ -1,14 +1,24 @@
 """`zoo convert` and `export`: a trained model, made ready for images of any size and for other runtimes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, zoo
+from zoo.cli.start import FILE, OVERWRITE, quiet_start, which_picture, zoo
 from zoo.errors import InputError, refuse
 from zoo.files import Output, check_outputs, remove, write_json, writing
 from zoo.made_by import MadeBy, key_of, maker_of
 from zoo.progress import say
+
+if TYPE_CHECKING:
+    from zoo.convert.conversion import Padding
+    from zoo.convert.head import HeadPooling
+    from zoo.pictures import Choice
+
+
+# Channels that no sequence has, as a rule: they are the columns of an image.
+_COLUMNS = 16
 
 
 @zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
@@ -29,24 +39,32 @@ from zoo.progress import say
     show_default=True,
     help="valid: the padding-free twin, whose cells depend on pixels alone and equal their crops.",
 )
+@click.option(
+    "--image", "images", type=FILE, multiple=True, metavar="IMAGE", help="Compare on this image; may be given again."
+)
 @OVERWRITE
+@which_picture
 def convert(
     model: Path,
     output: Path,
-    image_size: tuple[int, int] | None,
+    image_size: tuple[int, ...] | None,
     length: int | None,
-    pooling: str,
-    padding: str,
+    pooling: "HeadPooling",
+    padding: "Padding",
+    images: tuple[Path, ...],
     overwrite: bool,
+    choice: "Choice",
 ) -> None:
     """Turn a classifier's Dense head into convolutions, so that it takes images of any size.
 
-    The result is compared with the source before it is written; the report lands beside it as JSON.
+    The result is compared with the source before it is written; the report lands beside it as JSON. How often a grid
+    cell answers as the classifier does on the cell's crop depends on the images: give some that you scan, with --image.
+    Without, those of a run are its canvas and test images, else noise.
     """
     with quiet_start():
         from rich.console import Console
 
-        from zoo import model_files
+        from zoo import model_files, trial_images
         from zoo.convert.conversion import convert as convert_network
         from zoo.convert.verification import verified
         from zoo.network.network import Network
@@ -57,11 +75,18 @@ def convert(
     report_file = output.with_suffix(".verification.json")
     outputs = [Output(output, "model file", ".keras"), Output(report_file, "report")]
     check_outputs(outputs)
-    options = {"image_size": image_size and list(image_size), "pooling": pooling, "padding": padding}
+    options: dict[str, Any] = {"image_size": image_size and list(image_size), "pooling": pooling, "padding": padding}
+    if images:
+        if pooling == "global":
+            refuse("--image", "an image with --pooling global", "images where there are windows to compare")
+        options["images"] = [key_of(image) if image.exists() else None for image in images]
     made_by = MadeBy("zoo convert", {"model": key_of(model_files.file_of(model)), **options})
-    with writing(outputs, made_by, model_files.files_of(model), overwrite):
+    with writing(outputs, made_by, [*model_files.files_of(model), *images], overwrite):
         source = Network.of(model_files.load(model), image_size)
         source.check_one_image((1, 2))
+        if source.axes.count == 1 and source.channels >= _COLUMNS:
+            sides = tuple(source.model.inputs[0].shape[1:])
+            say(f"note: {model} takes sequences, {sides}; of images without channels it would take {(*sides, 1)}")
         with Console(stderr=True).status("converting, and comparing with the source"):
             conversion = convert_network(source, pooling, padding)
         converted = conversion.network
@@ -75,7 +100,8 @@ def convert(
             equality = f"relative error {conversion.error_at_training_size:.1e} at training size"
             say(f"wrote {output}: one answer for an image of any size; {equality}")
             return
-        report = verified(source, conversion, progress=True)
+        with trial_images.opened(converted, images, model, choice) as trial:
+            report = verified(source, conversion, trial, progress=True)
         say(report.table())
         model_files.save(converted.model, output, made_by)
         write_json(report_file, report.to_dict(), made_by)

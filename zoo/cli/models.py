@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import click
 
 from zoo.cli.start import quiet_start, zoo
-from zoo.errors import InputError
 from zoo.progress import aligned, say
 
 
@@ -72,17 +71,16 @@ def _comparison(patterns: Sequence[str]) -> list[tuple[str, ...]]:
 def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> None:
     """Print every layer of SPEC: shape, kernel, parameters, multiply-adds, receptive field and total stride.
 
-    SPEC is a name from `zoo list`, a config, a .keras file, a run directory, or keras:NAME for a model of
+    SPEC is a name from `zoo list`, a config, a .keras or .h5 file, a run directory, or keras:NAME for a model of
     keras.applications. A receptive field is "all" after a global pooling, and "?" after a layer whose reach is unknown.
     """
     with quiet_start():
         from rich.console import Console
 
         from zoo.builder import find_model
-        from zoo.errors import unknown
+        from zoo.errors import chosen
         from zoo.layer_table import FORMATS, describe
-    if format_ not in FORMATS:
-        raise InputError(unknown("format", format_, FORMATS))
+    known_format = chosen("format", format_, FORMATS)
     with Console(stderr=True).status(f"describing {spec}"):
         description = describe(find_model(spec), image_size or None)
-    click.echo(description.format(format_, width=shutil.get_terminal_size((100, 0)).columns), nl=False)
+    click.echo(description.format(known_format, width=shutil.get_terminal_size((100, 0)).columns), nl=False)

@@ -73,6 +73,7 @@ def _scan_options(command: Callable) -> Callable:
     help="The scores' file; default: npz up to 64 MiB of scores, npy beyond.",
 )
 @click.option("--class", "class_name", help="Draw this class's probability instead of the winner.")
+@click.option("--no-check", is_flag=True, help="Do not compare cells of a padded net with their crops.")
 @click.option("--workers", type=int, help="Share several images out among this many processes.")
 @click.option("--gpus", is_flag=True, help="With --workers: a GPU for each.")
 @OVERWRITE
@@ -85,6 +86,7 @@ def scan(
     how: str | None,
     format_: str | None,
     class_name: str | None,
+    no_check: bool,
     workers: int | None,
     gpus: bool,
     overwrite: bool,
@@ -93,19 +95,20 @@ def scan(
 
     IMAGE is a file, or a folder of images. Several images have a folder each in the output folder, by their names; one
     that cannot be scanned is named at the end, and one that is there already is left as it is. A scan that was stopped
-    goes on where it was. A classifier is converted first. With --workers, Ray runs that many processes here, or on the
-    cluster that RAY_ADDRESS names, and --memory is what each may hold.
+    goes on where it was. A classifier is converted first. Of a padded net at most 100 grid cells, of all images
+    together, are compared with its answers to their crops, in a tenth of the time. With --workers, Ray runs that many
+    processes here, or on the cluster that RAY_ADDRESS names, and --memory is what each may hold.
     """
     with quiet_start():
         from zoo import model_files
         from zoo.classes import normal
-        from zoo.cli.scan_results import ImageScans, mask_of
+        from zoo.cli.scan_results import ImageScans, mask_of, say_crops
         from zoo.large_images import scanner_of
         from zoo.network.network import Network
+        from zoo.scanning.crop_check import shares
         from zoo.scanning.merging import check_merge
     check_output(output, folder=True)
-    if how is not None:
-        check_merge(how)
+    merge = None if how is None else check_merge(how)
     loaded = model_files.load(model)
     names = Network.of(loaded).output(options.output_name).class_names
     class_name = None if class_name is None else normal(class_name)
@@ -119,7 +122,8 @@ def scan(
             refuse("--workers", f"{workers} for one image", "several images, or a folder")
         if mask is not None and _is_folder(mask):
             mask = mask_of(images[0], mask)
-        scans = ImageScans(options, mask, format_, class_name, how, read, overwrite)
+        checked = {} if no_check else shares([images[0].absolute()])
+        scans = ImageScans(options, mask, format_, class_name, merge, read, overwrite, checked)
         scans.scan_image(scanner_of(loaded, options, progress=True), images[0], mask, output)
         return
     if mask is not None and not _is_folder(mask):
@@ -127,7 +131,8 @@ def scan(
     tasks = _folders(images, output)
     others = [each.absolute() for each in (*read, *(image for image, _ in tasks))]
     mask = None if mask is None else mask.absolute()
-    scans = ImageScans(options, mask, format_, class_name, how, others, overwrite)
+    checked = {} if no_check else shares([image.absolute() for image, _ in tasks])
+    scans = ImageScans(options, mask, format_, class_name, merge, others, overwrite, checked)
     failed = []
     if workers is not None:
         import keras
@@ -146,8 +151,9 @@ def scan(
                 scan_image(image, folder)
             except InputError as error:
                 failed.append((image, error))
-    for image, error in failed:
-        click.echo(str(error) if str(image) in str(error) else f"{image}: {error}", err=True)
+    say_crops(folder for _, folder in tasks)
+    for image, reason in failed:
+        click.echo(str(reason) if str(image) in str(reason) else f"{image}: {reason}", err=True)
     if failed:
         raise InputError(f"{len(failed)} of {len(tasks)} images could not be scanned; the lines above say why")
 

@@ -1,7 +1,8 @@
 """What `zoo scan` leaves in the folder of an image, and what it finds there."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from zoo.progress import say
 if TYPE_CHECKING:
     import keras
 
+    from zoo.scanning.merging import Merge
     from zoo.scanning.options import Options
     from zoo.scanning.scan import Scanner
     from zoo.scanning.score_map import ScoreMap
@@ -29,16 +31,18 @@ class ImageScans:
     """What scans images into folders: one command's options, for all of its images.
 
     `mask`: the image's own, or a folder of masks. `format`, `class_name` and `answer` are those of the command.
-    `others`: what it reads besides the image and its mask.
+    `others`: what it reads besides the image and its mask. `checked`: how many cells of each image, by its absolute
+    path, are compared with their crops.
     """
 
     options: "Options"
     mask: Path | None = None
     format: str | None = None
     class_name: str | None = None
-    answer: str | None = None
+    answer: "Merge | None" = None
     others: Sequence[Path] = field(default=())
     overwrite: bool = False
+    checked: Mapping[Path, int] = field(default_factory=dict)
 
     def prepare(self, model: "keras.Model") -> Callable[[Path, Path], None]:
         """What scans one image of many into its folder, unless its results are there."""
@@ -68,7 +72,7 @@ class ImageScans:
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.store import Store
         from zoo.scanning.summary import Summary
-        from zoo.scanning.viewer import write_viewer
+        from zoo.scanning.viewer import Page
 
         streamed = folder / f"scores.{'zarr' if self.format == 'zarr' else 'npy'}"
         with open_pixels(scanner.network, image, scanner.options.choice) as pixels:
@@ -79,18 +83,25 @@ class ImageScans:
             outputs += [Output(folder / name) for name in self._names]
             read = [image, *([] if mask is None else [mask]), *self.others]
             with writing(outputs, made_by, read, overwrite):
+                begin = time.monotonic()
                 scores = scanner(pixels, mask, streamed, overwrite, settle=False)
-                scores = replace(scores, made_from=dict(made_by.inputs))
+                count = self.checked.get(image.absolute(), 0)
+                check = scanner.check_crops(scores, pixels, count, time.monotonic() - begin)
+                crops = None if check is None else check.to_dict()
+                scores = replace(scores, made_from=dict(made_by.inputs), crops=crops)
                 shown = None if self.class_name is None else scores.class_names.index(self.class_name)
-                summary = Summary(scores, pixels, shown, self.answer, viewer=True)
+                page = Page.of(scores, pixels)
+                summary = Summary(scores, pixels, shown, self.answer, page)
                 plots.overlay(summary, folder / "overlay.png")
-                write_viewer(scores, summary.view, folder / "viewer.html", summary.view_factor, summary.cells)
+                page.write(scores, folder / "viewer.html")
                 answer = self._write_answer(summary, folder / "answer.json")
                 kept = _keep(scores, streamed, self.format)
                 _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
                 Store(streamed).settle()
         say_notes(image, scores.notes)
         _say_cells(summary, masked=mask is not None)
+        if check is not None and len(self.checked) == 1:
+            say(check.sentence())
         if answer:
             say(answer)
         *first, last = (folder / name for name in (kept.name, "geometry.json", "overlay.png", "viewer.html"))
@@ -138,6 +149,16 @@ def _say_cells(summary: "Summary", masked: bool) -> None:
     wins = zip(summary.wins, scores.class_names, strict=True)
     shares = sorted(((count / scanned, name) for count, name in wins), reverse=True)
     say("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
+
+
+def say_crops(folders: Iterable[Path]) -> None:
+    """Tell the user how many cells of several images answer as their crops do, of all images together."""
+    from zoo.scanning.crop_check import CropCheck
+
+    checks = [CropCheck.of(_record(folder).get("crops")) for folder in folders]
+    known = [check for check in checks if check is not None]
+    if known:
+        say(sum(known, CropCheck()).sentence())
 
 
 def mask_of(image: Path, masks: Path) -> Path:

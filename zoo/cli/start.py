@@ -43,7 +43,7 @@ class _Group(click.Group):
 def zoo() -> None:
     """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
 
-    MODEL is a .keras file or a run directory; CONFIG is a .yaml file or a name from `zoo list`.
+    MODEL is a .keras or .h5 file or a run directory; CONFIG is a .yaml file or a name from `zoo list`.
     """
 
 
@@ -74,9 +74,11 @@ def which_picture(command: Callable) -> Callable:
     return chosen
 
 
-def scales_of(text: str | None) -> list[str] | None:
+def scales_of(text: str | None) -> tuple[float, ...] | None:
     """The value of `--scales`, separated by commas."""
-    return None if text is None else text.split(",")
+    from zoo.scanning.options import check_scales
+
+    return None if text is None else check_scales(text.split(","))
 
 
 def say_notes(image: Path, notes: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 
 from zoo.convert.copy import Copy
-from zoo.convert.places import rearranged
+from zoo.convert.places import known, rearranged
 from zoo.errors import InputError, refuse
 from zoo.network.graph import Axes, Step
 from zoo.network.keras_internals import adds_bias_along_columns
@@ -62,7 +62,7 @@ class ChannelsLast(Copy):
 
     def _changes(self, step: Step, is_map: bool) -> dict[str, object]:
         """The settings of a layer that name an axis of a map, by its new place."""
-        layer, changes = step.layer, {}
+        layer, changes = step.layer, dict[str, object]()
         if is_map and getattr(layer, "data_format", None) == "channels_first":
             changes["data_format"] = "channels_last"
         for name in ("axis", "shared_axes"):
@@ -92,7 +92,8 @@ class ChannelsLast(Copy):
 
     def _vector(self, step: Step) -> None:
         """A vector (C,) as (C, 1, 1), or the other way round, or some of its numbers."""
-        form, source = step.output_shape[1:], self.tensors[step.inputs[0]]
+        source, own = self.tensors[step.inputs[0]], known(step.shapes[0][1:])
+        form = known(step.output_shape[1:])
         if len(form) == self.source.rank - 1:
             if math.prod(form) != max(form):
                 refuse(f"layer {step.path!r}", f"a vector to shape as {form}", "(C, 1, 1)")
@@ -100,8 +101,8 @@ class ChannelsLast(Copy):
                 form = (*form[1:], form[0])
             else:  # which is no form that a map of one position has
                 self._keep(step)
-        numbers = np.arange(math.prod(step.shapes[0][1:]), dtype=np.int32)
-        taken = rearranged(step, numbers.reshape(step.shapes[0][1:])).ravel()
+        numbers = np.arange(math.prod(own), dtype=np.int32)
+        taken = rearranged(step, numbers.reshape(own)).ravel()
         if not np.array_equal(taken, numbers):
             source = keras.ops.take(keras.ops.reshape(source, (-1, len(numbers))), taken, axis=-1)
         self.give(step, layers.Reshape(form, dtype=source.dtype, name=self.name(step))(source))

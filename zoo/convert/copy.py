@@ -9,6 +9,7 @@ from keras import layers
 
 from zoo.errors import InputError
 from zoo.network.graph import Step
+from zoo.network.keras_internals import outputs_of
 from zoo.network.layer_kinds import AUGMENTATIONS
 from zoo.network.marks import is_mark
 from zoo.network.network import Network
@@ -61,9 +62,13 @@ class Copy:
                 self._leave_out(step)
             else:
                 self.step(index, step)
-        outputs = [self.tensors[key] for key in self.graph.outputs]
-        name = f"{self.graph.model.name}{self.suffix}"
-        model = keras.Model(image, outputs[0] if len(outputs) == 1 else outputs, name=name)
+        outputs: Any = [self.tensors[key] for key in self.graph.outputs]
+        given, name = outputs_of(self.graph.model), f"{self.graph.model.name}{self.suffix}"
+        if len(outputs) == 1:
+            outputs = outputs[0]
+        elif isinstance(given, dict) and len(given) == len(outputs):  # which Keras lists in the order of their keys
+            outputs = dict(zip(sorted(given), outputs, strict=True))
+        model = keras.Model(image, outputs, name=name)
         self._place_weights(model)
         return model
 
@@ -159,7 +164,12 @@ def in_float32(network: Network) -> Network:
     low = {"float16", "bfloat16"}
     if not any(policy and {policy.compute_dtype, policy.variable_dtype} & low for policy in policies):
         return network
-    return Network.of(Copy(network, dtype="float32").run(network.graph.built_sides), network.training_size)
+    return in_dtype(network, "float32")
+
+
+def in_dtype(network: Network, dtype: str) -> Network:
+    """A copy that computes in another type of numbers."""
+    return Network.of(Copy(network, dtype=dtype).run(network.graph.built_sides), network.training_size)
 
 
 def _values(layer: layers.Layer) -> list[np.ndarray]:

@@ -6,8 +6,8 @@ from itertools import product
 import keras
 import numpy as np
 
-from zoo.convert.copy import in_float32
-from zoo.errors import InputError, refuse
+from zoo.convert.copy import in_dtype, in_float32
+from zoo.errors import ADVICE, Diverged, InputError, refuse
 from zoo.network.graph import run_steps
 from zoo.network.network import Network
 from zoo.network.outputs import as_taken, scores_before, without_activations
@@ -54,6 +54,7 @@ def check_graph(network: Network, size: Ints) -> None:
     error = max(relative_error(given, expected) for given, expected in zip(own, traced, strict=True))
     low = network.compute_dtypes & {"float16", "bfloat16"}
     if not error <= (_EXACT_16_BITS if low else EXACT):
+        _refuse_rounding(network, size)
         raise InputError(
             f"model {network.name!r}: computes something else than the graph of its layers (relative error "
             f"{error:.1e} on random images); accepted: a model that is what its graph says"
@@ -79,13 +80,13 @@ def error_at_training_size(source: Network, converted: Network, size: Ints) -> f
     """The largest relative error of the single cell against the source's outputs, on two random images.
 
     Raises:
-        InputError: where the source's scores are not finite, or `converted` gives something else than one cell for each
-            of its outputs.
+        Diverged: where the source's scores are not finite.
+        InputError: where `converted` gives something else than one cell for each of its outputs.
     """
     images = random_images(source, 2, size)
     outputs = _channels_last(source, scores_before(in_float32(source).graph, images))
     if not all(np.isfinite(scores).all() for scores in outputs):
-        raise _diverged(source, "the training size")
+        raise _diverged(source, "its scores are not finite at the training size, computed in float32")
     cells = _channels_last(converted, scores_before(in_float32(converted).graph, _for(converted, source, images)))
     if [expected.size for expected in outputs] != [given.size for given in cells]:
         shapes = [", ".join(str(scores.shape[1:]) for scores in each) for each in (cells, outputs)]
@@ -141,23 +142,39 @@ def demand_equality(source: Network, error: float, where: str) -> None:
     """Check that an error of a conversion is rounding.
 
     Raises:
-        InputError: where it is not finite, because the source's own scores are beyond all bounds.
-        RuntimeError: where it is larger.
+        Diverged: where the source's own scores are beyond all bounds, or rounding alone.
+        RuntimeError: where it is larger, and the source's scores are sound.
     """
     if not math.isfinite(error):
-        raise _diverged(source, where)
+        raise _diverged(source, f"its scores are not finite at {where}, computed in float32")
     if not error <= EXACT:
+        if source.training_size is not None:
+            _refuse_rounding(source, source.training_size)
         raise RuntimeError(
             f"conversion of {source.name!r} failed its check: relative error {error:.1e} at {where}; this is a "
             "fault of the converter, please report the model's layers"
         )
 
 
-def _diverged(source: Network, where: str) -> InputError:
-    return InputError(
-        f"model {source.name!r}: its scores are not finite at {where}, computed in float32; accepted: a model whose "
-        "training did not diverge"
-    )
+def _refuse_rounding(network: Network, size: Ints) -> None:
+    """Check that a model's scores in float32 are those in float64, so that a comparison of them means something.
+
+    Raises:
+        Diverged: where they are not: numbers beyond all bounds cancel each other in the model.
+    """
+    plain, exact = in_float32(network), in_dtype(network, "float64")
+    images = random_images(plain, 2, size)
+    pairs = zip(scores_before(plain.graph, images), scores_before(exact.graph, images), strict=True)
+    error, largest = 0.0, 0.0
+    for given, expected in pairs:
+        error, largest = max(error, relative_error(given, expected)), max(largest, float(np.abs(expected).max()))
+    if not error <= EXACT:
+        what = f"its scores in float32, up to {largest:.1e}, differ from those in float64 by {error:.1e} of that"
+        raise _diverged(network, what)
+
+
+def _diverged(source: Network, what: str) -> Diverged:
+    return Diverged(f"model {source.name!r}: {what}, so its training diverged; {ADVICE}")
 
 
 def _for(network: Network, other: Network, images: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from keras import layers
 
 from zoo.card import Card, attach
 from zoo.convert.copy import Copy, in_float32
-from zoo.convert.oracle import EXACT, random_images
+from zoo.convert.oracle import demand_equality, random_images
 from zoo.errors import InputError
 from zoo.network.geometry import Geometry
 from zoo.network.graph import Step
@@ -56,11 +56,7 @@ def padding_free_twin(padded: Network, training_size: Ints) -> tuple[Network, fl
     about = Card.model_validate(padded.card.model_dump() | twins)
     twin = Network.of(attach(_Twin(padded, plans, mark_name(about)).run(), about))
     error = error_of_inner_cells(padded, twin, training_size)
-    if not error <= EXACT:
-        raise RuntimeError(
-            f"twin of {padded.name!r} failed its check: relative error {error:.1e} at the cells whose field is not "
-            "cut; this is a fault of the converter, please report the model's layers"
-        )
+    demand_equality(padded, error, "the cells whose field is not cut")
     return twin, error
 
 

@@ -1,25 +1,21 @@
 """Is the converted model the same function, and where it is not, by how much."""
 
-from dataclasses import asdict, dataclass
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
 
+from zoo.convert.cells import NOISE, NamedImage, Pair, named_images, samples_of, window_of
 from zoo.convert.conversion import Conversion, convert
-from zoo.convert.copy import in_float32
-from zoo.convert.oracle import EXACT, error_at_training_size, random_images
+from zoo.convert.oracle import EXACT, error_at_training_size
 from zoo.convert.twin import error_of_inner_cells
-from zoo.errors import InputError, refuse
-from zoo.network.geometry import Geometry
+from zoo.errors import InputError, listing
 from zoo.network.network import Network
-from zoo.network.outputs import scores_before
-from zoo.progress import track
-from zoo.scores import relative_error
+from zoo.network.program import Ints
+from zoo.scores import LOW_AGREEMENT, WAY_OUT, agreement, lost, relative_error
 from zoo.settings import own_settings
-
-# Cells that are compared with their crops, along each axis of an image; as many in all along a sequence.
-_SIDE = 6
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,12 @@ class Verification:
     larger image, each against the source model on the cell's own crop; of a twin, against the twin itself on that
     crop. `padding_free`: whether crops must agree, unless layers repeat rows (`upsampling`) or look at the whole image
     (`global_blocks`). A padded net sees zeros beyond a crop's border where the large image has pixels, so there the
-    difference is reported, not judged. The mean error is mean|a - b| / max|b|. Of a model with several outputs each
-    number is that of the worst.
+    difference is reported, not judged. The mean error is mean|a - b| / max|b|. `classes_lost`: classes that some crops
+    are answered with, and no cell, with the number of crops; of one output. `measured_on`: the images that the cells
+    are of, by their names, or "noise"; `too_small`: those given that no window fits into. `classifier_crops`,
+    `classifier_argmax_agreement`: of a twin, how many crops of the training size, in the middle of its windows, the
+    source was given, and how often it answers as the cell does; None where none lies in an image. Of a model with
+    several outputs each number is that of the worst.
     """
 
     max_error_at_training_size: float | None
@@ -46,6 +46,11 @@ class Verification:
     crops_mean_error: float
     crops_argmax_agreement: float
     geometry: dict[str, list | None]
+    classes_lost: dict[str, int] = field(default_factory=dict)
+    measured_on: tuple[str, ...] = (NOISE,)
+    too_small: tuple[str, ...] = ()
+    classifier_crops: int = 0
+    classifier_argmax_agreement: float | None = None
 
     @property
     def bounded(self) -> bool:
@@ -57,7 +62,7 @@ class Verification:
         """Whether the model is the source's function at the training size; of a twin, at the cells not cut."""
         twin = self.max_error_inner_cells is not None
         error = self.max_error_inner_cells if twin else self.max_error_at_training_size
-        return error <= EXACT
+        return error is not None and error <= EXACT
 
     @property
     def same_as_crops(self) -> bool:
@@ -85,17 +90,50 @@ class Verification:
             first = ("at the training size", f"relative error {self.max_error_at_training_size:.1e}: {verdict}")
         else:
             first = ("cells not cut by a border", f"relative error {self.max_error_inner_cells:.1e}: {verdict}")
+        # Where no layer pads, it is so on every image.
+        where = "" if self.padding_free and self.same_as_crops else f", {self._where}"
         errors = f"relative error {self.crops_max_error:.1e} at most, {self.crops_mean_error:.1e} on average"
-        window, stride, field = (self.geometry[key] for key in ("window", "stride", "receptive_field"))
+        window, stride, field = (self.geometry[key] or [] for key in ("window", "stride", "receptive_field"))
         rows = [
             first,
             ("against crops", f"{self.crops} cells, {errors}: {crops}"),
-            ("same answer as the crop", f"{self.crops_argmax_agreement:.0%} of the cells"),
+            ("same answer as the crop", f"{self.crops_argmax_agreement:.0%} of the cells{where}"),
+            *self._classes_row(),
             ("because", self.cause),
+            *self._classifier_row(),
             ("window, stride", f"{_by(window)}, {_by(stride)} pixels"),
             ("receptive field", "the whole image" if None in field else f"{_by(field)} pixels"),
         ]
-        return "\n".join(f"{name:<27} {text}" for name, text in rows)
+        rows += [("left out, too small", listing(self.too_small, 3))] if self.too_small else []
+        rows += [("note", self.advice)] if self.advice else []
+        return "\n".join(f"{name:<29} {text}" for name, text in rows)
+
+    def _classes_row(self) -> list[tuple[str, str]]:
+        most = sorted(self.classes_lost.items(), key=lambda each: -each[1])
+        lines = [f"{name} ({count} of {self.crops} crops)" for name, count in most]
+        return [("never the answer of a cell", listing(lines, 3))] if lines else []
+
+    def _classifier_row(self) -> list[tuple[str, str]]:
+        if self.classifier_argmax_agreement is None:
+            return []
+        share = f"{self.classifier_argmax_agreement:.0%} of {self.classifier_crops} crops of the training size"
+        return [("same answer as the classifier", f"{share}, {self._where}")]
+
+    @property
+    def _where(self) -> str:
+        """What the cells are of, in words."""
+        if self.measured_on == (NOISE,):
+            return "on noise, which says little of your images; give some of them"
+        return f"on {listing(self.measured_on, 3)}"
+
+    @property
+    def advice(self) -> str:
+        """What to do where the cells answer otherwise than the classifier does; else empty."""
+        if self.classifier_argmax_agreement is not None and self.classifier_argmax_agreement < LOW_AGREEMENT:
+            return f"the twin is another classifier here; {WAY_OUT}"
+        if self.crops_argmax_agreement < LOW_AGREEMENT and not self.padding_free and self.bounded:
+            return f"a scan answers otherwise than the classifier here; {WAY_OUT}"
+        return ""
 
     def to_dict(self) -> dict:
         """The report as JSON holds it."""
@@ -104,50 +142,64 @@ class Verification:
 
 @own_settings()
 def verify(
-    model: keras.Model, fcn: keras.Model, image: np.ndarray | None = None, progress: bool = False
+    model: keras.Model, fcn: keras.Model, image: Any | Sequence[Any] | None = None, progress: bool = False
 ) -> Verification:
     """Compare a converted model with its source at the training size, and cell by cell with crops.
 
-    A padding-free twin is compared with the padded net's cells whose field is not cut, and with itself on crops. Both
-    models compute in float32 at least, whatever their dtype policy is. Every output is compared.
+    A padding-free twin is compared with the padded net's cells whose field is not cut, with itself on crops, and with
+    the classifier on crops of its own size. Both models compute in float32 at least, whatever their dtype policy is.
+    Every output is compared. The share of equal answers is that of the images it is measured on: give those that you
+    scan.
 
     Args:
         model: the source, a classifier; of a twin also the padded net's conversion.
         fcn: its conversion, with pooling over windows.
-        image: (h, w, C), at least one window in size; default: noise that gives 6 x 6 cells (36 of a sequence).
+        image: (h, w, C), an array or what is read by slices like one, at least one window in size; or a list of such
+            images. Default: noise that gives 6 x 6 cells (36 of a sequence).
         progress: show a bar over the crops, on a terminal.
 
     Raises:
         InputError: where `fcn` is no conversion of `model` with windows, a model takes something else than one image,
-            or the image is smaller than the window.
+            or no image is as large as the window.
     """
     source, converted = Network.of(model), Network.of(fcn)
+    trained = _trained_size_of_twin(converted)
+    if trained and source.built_size is None:
+        source = Network.of(source, trained)
     for each in (source, converted):
         each.check_one_image((1, 2))
     if converted.card.pooling == "global":
         raise InputError(f"model {fcn.name!r}: was converted with pooling='global'; accepted: pooling over windows")
     _check_conversion(source, converted)
-    if converted.card.padding == "valid":
-        trained = converted.card.image_size
-        padded = convert(Network.of(source, trained if source.built_size is None else None)).network
-        checked = Conversion(converted, error_of_inner_cells=error_of_inner_cells(padded, converted, trained))
+    if trained:
+        error = error_of_inner_cells(convert(source).network, converted, trained)
+        checked = Conversion(converted, error_of_inner_cells=error)
     else:
-        checked = Conversion(converted, error_at_training_size(source, converted, converted.geometry().window))
-    return verified(source, checked, image, progress)
+        checked = Conversion(converted, error_at_training_size(source, converted, window_of(converted.geometry())))
+    return verified(source, checked, None if image is None else named_images(image), progress)
 
 
 def verified(
-    source: Network, conversion: Conversion, image: np.ndarray | None = None, progress: bool = False
+    source: Network, conversion: Conversion, images: Sequence[NamedImage] | None = None, progress: bool = False
 ) -> Verification:
     """`verify` for a conversion that was checked as it was made: it is compared with crops.
 
+    `images`: with their names.
+
     Raises:
-        InputError: where the image is smaller than the window.
+        InputError: where no image is as large as the window.
     """
     converted = conversion.network
-    shape, is_twin = converted.geometry(), converted.card.padding == "valid"
-    pairs = _cells_and_crops(converted if is_twin else source, converted, shape, image, progress)
-    least = np.finfo(np.float32).tiny
+    shape, trained = converted.geometry(), _trained_size_of_twin(converted)
+    samples = samples_of(converted, images, progress)
+    pairs = samples.against(converted if trained else source, (0,) * converted.axes.count, window_of(shape))
+    classifier: list[Pair] = []
+    if trained:
+        # The crop that the padded net's cell stands for, in the middle of the twin's window.
+        spans = source.program.spans(trained)
+        classifier = samples.against(source, tuple(-span.start for span in spans), trained)
+    least, names = np.finfo(np.float32).tiny, converted.card.class_names
+    gone = lost(*pairs[0]) if len(pairs) == 1 else {}
     return Verification(
         max_error_at_training_size=conversion.error_at_training_size,
         max_error_inner_cells=conversion.error_of_inner_cells,
@@ -159,11 +211,19 @@ def verified(
         crops_mean_error=max(
             float(np.abs(given - expected).mean() / max(np.abs(expected).max(), least)) for given, expected in pairs
         ),
-        crops_argmax_agreement=min(
-            float((given.argmax(-1) == expected.argmax(-1)).mean()) for given, expected in pairs
-        ),
+        crops_argmax_agreement=min(agreement(*pair) for pair in pairs),
         geometry=shape.to_dict(),
+        classes_lost={names[index] if names else str(index): count for index, count in gone.items()},
+        measured_on=samples.names,
+        too_small=samples.too_small,
+        classifier_crops=len(classifier[0][0]) if classifier else 0,
+        classifier_argmax_agreement=min(agreement(*pair) for pair in classifier) if classifier else None,
     )
+
+
+def _trained_size_of_twin(converted: Network) -> Ints | None:
+    """The size that a padding-free twin's source was trained at; None of what is no twin."""
+    return converted.card.image_size if converted.card.padding == "valid" else None
 
 
 def _check_conversion(source: Network, converted: Network) -> None:
@@ -179,39 +239,6 @@ def _check_conversion(source: Network, converted: Network) -> None:
         raise InputError(
             f"model {converted.name!r}: is no conversion of {source.name!r}; accepted: what convolutionalize gave"
         )
-
-
-def _cells_and_crops(
-    source: Network, converted: Network, shape: Geometry, image: np.ndarray | None, progress: bool
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each output: scores of cells of a large image, and of `source` on each cell's crop, (cells, classes) both."""
-    axes = converted.axes
-    if image is None:
-        cells = _SIDE if axes.count == 2 else _SIDE**2
-        size = [side + (cells - 1) * step for side, step in zip(shape.window, shape.stride, strict=True)]
-        image = random_images(converted, 1, shape.fitting(*size))
-    else:
-        image = image[None]
-    size = axes.sides(image.shape)
-    if any(side < least for side, least in zip(size, shape.window, strict=True)):
-        refuse("image", f"{size}", f"at least the window {shape.window}")
-    grid = converted.geometry(size)
-    given = [scores[0] for scores in scores_before(in_float32(converted).graph, image)]
-    whole = in_float32(source)
-    boxes = [(cell, grid.cell_box(*cell)) for cell in product(*map(range, given[0].shape[:-1]))]
-    inside = [
-        (cell, box)
-        for cell, box in boxes
-        if all(box[axis] >= 0 and box[axis + axes.count] <= size[axis] for axis in range(axes.count))
-    ]
-    order = np.random.default_rng(0).permutation(len(inside))[: _SIDE**2]
-    crops: list[list[np.ndarray]] = []
-    for index in track(order, "crops", len(order)) if progress else order:
-        _, box = inside[index]
-        crop = image[axes.at(*(slice(box[axis], box[axis + axes.count]) for axis in range(axes.count)))]
-        crops.append([scores.reshape(-1) for scores in scores_before(whole.graph, source.axes.own(crop))])
-    chosen = tuple(np.array([inside[index][0] for index in order]).T)
-    return [(scores[chosen], np.stack(each)) for scores, each in zip(given, zip(*crops, strict=True), strict=True)]
 
 
 def _by(sides: list[int]) -> str:

@@ -30,6 +30,11 @@ READERS: dict[str, Reader] = {
 }
 
 
+def is_at_hand(data: DataConfig) -> bool:
+    """Whether reading a data set downloads nothing."""
+    return data.name in READERS or tfds.is_prepared(data)
+
+
 def load(config: Config) -> Dataset:
     """Read the data set that an experiment names, in the form that its model takes; see `read`."""
     return read(config.data, ImageForm.of(config), config.model.num_classes, config.seed)

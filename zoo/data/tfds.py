@@ -26,6 +26,21 @@ _IN_MEMORY = 4 * 2**30
 _BATCH = 256
 
 
+def is_prepared(data: DataConfig) -> bool:
+    """Whether a set is at hand, so that reading it downloads nothing.
+
+    Raises:
+        InputError: where the set is unknown.
+    """
+    with _quiet():
+        return _builder(data.name, _folder(data), ()).is_prepared()
+
+
+def _folder(data: DataConfig) -> Path | str | None:
+    # tensorflow-datasets reads the variable when it is imported, which may be before it is set.
+    return data.dir or os.environ.get("TFDS_DATA_DIR")
+
+
 def read_tfds(data: DataConfig, form: ImageForm, num_classes: int, others: Sequence[str] = ()) -> Source:
     """An image classification set of tensorflow-datasets, from `data.dir` or the environment's TFDS_DATA_DIR.
 
@@ -37,8 +52,7 @@ def read_tfds(data: DataConfig, form: ImageForm, num_classes: int, others: Seque
     """
     name = data.name
     with _quiet():
-        # tensorflow-datasets reads the variable when it is imported, which may be before it is set.
-        builder = _builder(name, data.dir or os.environ.get("TFDS_DATA_DIR"), others)
+        builder = _builder(name, _folder(data), others)
         image_key, label_key = _keys(name, builder)
         if not builder.is_prepared():
             _download(name, builder)

@@ -11,7 +11,7 @@ from keras import ops
 from zoo.network.finer import FinerGeometry, too_small
 from zoo.network.moves import Border, Slide
 from zoo.network.network import Network
-from zoo.network.positions import Lattice
+from zoo.network.positions import Lattice, pair
 
 
 class Fragments:
@@ -53,7 +53,7 @@ class Fragments:
         lattices = {self._graph.inputs[0]: (Lattice(size[0]), Lattice(size[1]))}
         for index, (step, layer, step_moves) in enumerate(self._steps):
             before = [lattices[key] for key in step.inputs]
-            after = tuple(
+            after = pair(
                 move.lattice(along, stride)
                 for move, along, stride in zip(step_moves, zip(*before, strict=True), self.geometry.stride, strict=True)
             )
@@ -61,8 +61,8 @@ class Fragments:
                 raise too_small(self.geometry, size)
             if layer is None:
                 made = values[step.inputs[0]]
-            elif isinstance(step_moves[0], Slide):
-                made = _slide(layer, step_moves, values[step.inputs[0]], before[0], after, batch)
+            elif slides := [move for move in step_moves if isinstance(move, Slide)]:
+                made = _slide(layer, slides, values[step.inputs[0]], before[0], after, batch)
             elif isinstance(step_moves[0], Border):
                 made = layer(values[step.inputs[0]])
             else:

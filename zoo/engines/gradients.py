@@ -12,6 +12,7 @@ from zoo.errors import refuse
 from zoo.network.finer import FinerGeometry, finer_geometry
 from zoo.network.network import Network
 from zoo.network.outputs import before_activation, without_activations
+from zoo.network.positions import pair
 
 
 def check_backend() -> None:
@@ -86,7 +87,7 @@ class PixelGradients:
             first, length = list(self._shifted.shifts(side, axis))[phase]
             parts.append(slice(first, first + length))
             places.append(place)
-        return tuple(parts), tuple(places)
+        return pair(parts), pair(places)
 
 
 def _tensorflow_gradient(score: Callable[[Any], Any], images: np.ndarray) -> np.ndarray:

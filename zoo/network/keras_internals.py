@@ -16,6 +16,20 @@ def graph_holder(model: keras.Model) -> keras.Model | None:
     return inner if hasattr(inner, "_nodes_by_depth") else None
 
 
+def outputs_of(model: keras.Model) -> Any:
+    """The outputs of a model in its author's form: one tensor, a list, or a dict.
+
+    A Sequential that was never called has none of its own, but its inner model has.
+    """
+    return (graph_holder(model) or model).output
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """The names of a model's outputs: the keys of a dict, else the names of the layers that make them."""
+    given = outputs_of(model)
+    return sorted(given) if isinstance(given, dict) else list((graph_holder(model) or model).output_names)
+
+
 def nodes_in_order(model: keras.Model) -> Iterator[Any]:
     """The calls of a Functional model, each after those whose tensors it takes; inputs are none."""
     for depth in sorted(model._nodes_by_depth, reverse=True):

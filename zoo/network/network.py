@@ -15,6 +15,7 @@ from zoo.errors import InputError, listing, quoted, refuse, unknown
 from zoo.network.geometry import Geometry, place
 from zoo.network.graph import Axes, Graph, Shape, check_size, needed_steps, shapes_at, trace
 from zoo.network.head import Head
+from zoo.network.keras_internals import output_names
 from zoo.network.marks import marked
 from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Unknown
 from zoo.network.outputs import kinds_of_outputs
@@ -111,9 +112,9 @@ class Network:
         return self._given_size or self.built_size or self.card.image_size
 
     @property
-    def usual_size(self) -> Ints | None:
-        """The sides of an image that it takes: those that it was trained at, or of a padding-free twin its window."""
-        return self.card.window if self.card.padding == "valid" else self.training_size
+    def own_size(self) -> Ints | None:
+        """The sides at which its graph gives one answer: of a padding-free twin its window, else the training size."""
+        return self.window if self.card.padding == "valid" else self.training_size
 
     @property
     def window(self) -> Ints | None:
@@ -313,8 +314,7 @@ class Network:
     @property
     def output_names(self) -> tuple[str, ...]:
         """The names of its outputs: those of a dict, else of the layers that make them; repeated ones have a number."""
-        given = self.model.output
-        names = sorted(given) if isinstance(given, dict) else list(self.model.output_names)
+        names = output_names(self.model)
         before = [names[:index].count(name) for index, name in enumerate(names)]
         return tuple(f"{name}_{count + 1}" if count else name for name, count in zip(names, before, strict=True))
 

@@ -12,6 +12,7 @@ from zoo.engines.engine import check_scores
 from zoo.errors import quoted, refuse
 from zoo.network.finer import FinerGeometry, finer_geometry
 from zoo.network.geometry import Geometry
+from zoo.network.positions import Pair, pair
 from zoo.pictures import Resized, check_finite
 from zoo.scanning.grid import Grid
 from zoo.scanning.influence import Box, Influence
@@ -29,7 +30,7 @@ def measure(
     network: "Network",
     gradients: "PixelGradients",
     image: np.ndarray | str | Path | Pixels,
-    cell: tuple[int, int],
+    cell: Pair,
     class_index: int | None = None,
     options: Options = Options(),  # noqa: B008 - frozen
 ) -> Influence:
@@ -73,23 +74,25 @@ def measure(
         gradient = gradients.gradient(each, view.place, weight)
         parts.append(view.on_image(check_scores(gradient, f"{what}: influence", network)))
     values, part = _together(parts)
-    starts, window = (
-        (grid.starts, grid.geometry.window) if options.scales is None else widest_windows(grid, options.scales)
-    )
-    top, left = (int(first[index]) for first, index in zip(starts, cell, strict=True))
-    is_whole = not np.isfinite(window).all()
+    starts, window = (grid.starts, grid.window) if options.scales is None else widest_windows(grid, options.scales)
+    if np.isfinite(window).all():
+        first = [int(begins[index]) for begins, index in zip(starts, cell, strict=True)]
+        box = _box(first, [begin + int(side) for begin, side in zip(first, window, strict=True)])
+    else:
+        box = (0, 0, *grid.image_size)
     fields = [view.receptive_field for view in views]
+    known = [field for field in fields if field is not None]
     return Influence(
-        cell=tuple(cell),
+        cell=pair(cell),
         class_index=chosen,
         values=np.abs(values).sum(-1),
         part=part,
         scores=scores,
-        window=(0, 0, *grid.image_size) if is_whole else (top, left, top + window[0], left + window[1]),
+        window=box,
         field=_around(view.field for view in views),
-        receptive_field=None if None in fields else _around(fields),
+        receptive_field=_around(known) if len(known) == len(fields) else None,
         grid_shape=grid.shape,
-        stride=grid.geometry.stride,
+        stride=pair(grid.geometry.stride),
         class_names=names,
         outputs=outputs,
     )
@@ -104,7 +107,7 @@ class _View:
 
     network: "Network"
     grid: Grid
-    cell: tuple[int, int]
+    cell: Pair
     source: Pixels
     resized: Resized | None = None
 
@@ -113,7 +116,7 @@ class _View:
         return self.source.mirrored_by(self.grid.mirrored)
 
     @cached_property
-    def _tile(self) -> tuple[tuple[slice, slice], tuple[int, int]]:
+    def _tile(self) -> tuple[tuple[slice, slice], Pair]:
         tile = self.grid.tile_of(*self.cell)
         rows, columns = tile.inner
         return tile.pixels, (rows.start, columns.start)
@@ -124,7 +127,7 @@ class _View:
         return self._mirrored[self._tile[0]]
 
     @property
-    def place(self) -> tuple[int, int]:
+    def place(self) -> Pair:
         """The cell's place in the grid of `pixels`."""
         return self._tile[1]
 
@@ -140,22 +143,21 @@ class _View:
         region = slice(int(top), int(bottom)), slice(int(left), int(right))
         if self.resized is not None:
             folded, region = self.resized.spread(folded, region)
-        rows, columns = region
-        return folded, (rows.start, columns.start, rows.stop, columns.stop)
+        return folded, _box([part.start for part in region], [part.stop for part in region])
 
     @cached_property
-    def _own(self) -> tuple[Geometry, tuple[int, int], tuple[int, int]]:
+    def _own(self) -> tuple[Geometry, Pair, Pair]:
         """The geometry that the cell is part of, its place there, and how many pixels come before."""
-        cut = tuple(self.grid.cut(axis, index) for axis, index in enumerate(self.cell))
+        cut = pair(self.grid.cut(axis, index) for axis, index in enumerate(self.cell))
         if not any(cut):
             return self.grid.geometry, self.cell, cut
-        size = tuple(side - first for side, first in zip(self.grid.image_size, cut, strict=True))
+        size = pair(side - first for side, first in zip(self.grid.image_size, cut, strict=True))
         geometry = self._geometry_at(size)
         last = [cells - 1 for cells in geometry.grid_shape(*size)]
-        cell = tuple(end if first else index for end, first, index in zip(last, cut, self.cell, strict=True))
+        cell = pair(end if first else index for end, first, index in zip(last, cut, self.cell, strict=True))
         return geometry, cell, cut
 
-    def _geometry_at(self, size: tuple[int, int]) -> Geometry:
+    def _geometry_at(self, size: Pair) -> Geometry:
         geometry = self.grid.geometry
         if isinstance(geometry, FinerGeometry):
             return finer_geometry(self.network, geometry.stride, size)
@@ -175,7 +177,8 @@ class _View:
         if self.resized is None:
             return box
         height, width = self.resized.source.shape[:2]
-        return tuple(np.clip(self.resized.reach(box), 0, [height, width, height, width]).tolist())
+        corners = np.clip(self.resized.reach(box), 0, [height, width, height, width]).tolist()
+        return _box(corners[:2], corners[2:])
 
     @property
     def receptive_field(self) -> Box | None:
@@ -183,26 +186,26 @@ class _View:
         geometry, cell, cut = self._own
         if not geometry.bounded:
             return None
-        plain = self.network.geometry(geometry.image_size)
+        plain = self.network.geometry(geometry.known_size)
         first = []
         for axis, corner in enumerate(geometry.cell_box(*cell)[:2]):
-            before = plain.first_pixel()[axis] - plain.offset[axis]  # where the field begins, from the window on
+            before = plain.first_pixel()[axis] - plain.known_offset[axis]  # where the field begins, from the window on
             first.append(corner + before + cut[axis] - self.grid.mirrored[axis][0])
-        box = (*first, *(start + int(side) for start, side in zip(first, geometry.receptive_field, strict=True)))
+        box = _box(first, [start + side for start, side in zip(first, geometry.field_sides, strict=True)])
         return box if self.resized is None else self.resized.reach(box)
 
 
-def _views(network: "Network", grid: Grid, source: Pixels, cell: tuple[int, int], options: Options) -> Sequence[_View]:
+def _views(network: "Network", grid: Grid, source: Pixels, cell: Pair, options: Options) -> Sequence[_View]:
     """The cell's view at every scale that counts for it."""
     if options.scales is None:
-        return [_View(network, grid, tuple(cell), source)]
+        return [_View(network, grid, pair(cell), source)]
     views = []
     for scale, size in zip(options.scales, scaled_sizes(grid, options.scales), strict=True):
         with at_scale(scale):
             scaled = Grid.that_fits(network, size, options.border, options.stride)
         match = Match.of(grid, scaled)
         if match.covers[*cell]:
-            own = tuple(int(nearest[index]) for nearest, index in zip(match.nearest, cell, strict=True))
+            own = pair(int(nearest[index]) for nearest, index in zip(match.nearest, cell, strict=True))
             resized = None if size == source.shape[:2] else Resized(source, size)
             views.append(_View(network, scaled, own, Pixels(resized) if resized else source, resized))
     if not views:
@@ -224,10 +227,14 @@ def _around(boxes: Iterable[Box]) -> Box:
     corners = np.array([box for box in boxes if box[0] < box[2]])
     if not len(corners):
         return (0, 0, 0, 0)
-    return (*corners[:, :2].min(0).tolist(), *corners[:, 2:].max(0).tolist())
+    return _box(corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist())
 
 
-def _check_cell(grid: Grid, cell: tuple[int, int], options: Options) -> None:
+def _box(starts: Iterable[int], ends: Iterable[int]) -> Box:
+    return (*pair(starts), *pair(ends))
+
+
+def _check_cell(grid: Grid, cell: Pair, options: Options) -> None:
     """Check that the grid has the cell; else say from which size of image on it would."""
     if len(cell) != 2 or not all(isinstance(index, int | np.integer) for index in cell):
         refuse("cell", quoted(cell), "row and column, two whole numbers")

@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.engines.engine import Engine
 from zoo.pictures import open_mask
+from zoo.scanning.crop_check import CropCheck, check_crops, needs_check
 from zoo.scanning.finer import FinerRunner
 from zoo.scanning.grid import Grid
 from zoo.scanning.keys import RULE, image_key
@@ -52,7 +53,7 @@ class Scanner:
 
     def __call__(
         self,
-        image: np.ndarray | str | Path,
+        image: np.ndarray | str | Path | Pixels,
         mask: np.ndarray | str | Path | None = None,
         output: str | Path | None = None,
         overwrite: bool = False,
@@ -69,11 +70,11 @@ class Scanner:
             inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
             grid = self._grid(source.shape[:2])
             parts = self._scale_parts(grid, store)
-            starts, window = (grid.starts, grid.geometry.window) if scales is None else widest_windows(grid, scales)
+            starts, window = (grid.starts, grid.window) if scales is None else widest_windows(grid, scales)
             region = grid.all_cells if inside is None else cells_inside(inside, starts, window)
             scanned = region & np.logical_or.reduce([each.match.covers for each in parts]) if parts else region
-            check_some(scanned, region.any(), mask, scales)
-            if output is not None:
+            check_some(scanned, bool(region.any()), mask, scales)
+            if isinstance(store, Store):
                 files = [each for each in (source.file, mask) if isinstance(each, str | Path)]
                 opened.enter_context(store.held(self.made_from(source, mask), files))
             if parts:
@@ -90,13 +91,13 @@ class Scanner:
             grid.geometry,
             self.network.class_names,
             grid.image_size,
+            starts,
+            window,
+            scanned,
             merged_outputs(outputs, self.options.merge) if parts else outputs,
             self.options.border,
-            starts,
             made_from=store.made_from,
             other_function=grid.other_function,
-            scanned=scanned,
-            window=window,
             scales=scales,
             notes=(*source.notes, *(f"(the mask) {note}" for note in getattr(inside, "notes", ()))),
         )
@@ -115,10 +116,23 @@ class Scanner:
     def _model_key(self) -> str:
         return self.network.key()
 
+    def check_crops(self, scores: ScoreMap, pixels: Pixels, count: int, seconds: float) -> CropCheck | None:
+        """Compare at most `count` cells of a map with their crops; None where they are equal, or there are no crops.
+
+        `seconds`: how long the scan of `pixels` took; this takes a tenth of that.
+        """
+        if not count or self.options.scales is not None or not needs_check(scores.geometry):
+            return None
+        return check_crops(scores, pixels, lambda crop: self._engine(crop), self.network.dtype, count, seconds)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._make_engine()
+
     @cached_property
     def _scorer(self) -> Scorer:
         """What gives the scores of tiles."""
-        engine, stride = self._make_engine(), self.options.stride
+        engine, stride = self._engine, self.options.stride
         run = engine if stride is None else FinerRunner(engine, stride)
         return Scorer(run, self.network.units(), self.network.dtype, engine.check, self.progress)
 
@@ -138,7 +152,7 @@ class Scanner:
         if side is not None:
             return side
         held = int(np.prod(grid.shape)) * self._bytes_a_cell if store.path is None else 0
-        return choose_tile(self.network, grid, self.options.memory, held)
+        return choose_tile(self.network, grid, self.options.budget, held)
 
     def _scale_parts(self, grid: Grid, store: InMemory | Store) -> list[ScalePart]:
         """The parts of a scan at several scales, seen to be possible before anything is laid out or written."""
@@ -170,7 +184,7 @@ class Scanner:
         """
         if store.is_whole():
             return
-        stores = [store.beside(f"{part.scale:g}", self._part_made_from(store.made_from, part.scale)) for part in parts]
+        stores = [store.at_scale(part.scale) for part in parts]
         sides = []
         for part, own in zip(parts, stores, strict=True):
             with at_scale(part.scale):
@@ -189,11 +203,3 @@ class Scanner:
         store.finish()
         for own in stores:
             own.discard()
-
-    def _part_made_from(self, made_from: dict[str, Any] | None, scale: float) -> dict[str, Any] | None:
-        if made_from is None:
-            return None
-        if made_from["mask"] is None:
-            # All cells of every scale are scanned then, as version 1 did.
-            made_from = {name: value for name, value in made_from.items() if name not in RULE}
-        return {**made_from, "scale": scale}

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.config import Config
 from zoo.config.experiment import TrainConfig
 from zoo.data import Dataset
-from zoo.errors import InputError, Interrupted, refuse
+from zoo.errors import ADVICE, Diverged, InputError, Interrupted, refuse
 from zoo.files import replacing
 from zoo.signals import stop_signals
 from zoo.training import checkpoint
@@ -27,10 +27,8 @@ from zoo.training.recipe import trainer as make_trainer
 
 # Steps after which the loss is looked at, beside those that are saved.
 _CHECKED_EVERY = 50
-
-
-class Diverged(InputError):
-    """The loss became NaN or infinite; the model is back at its newest checkpoint."""
+# A loss in nats that no classifier has which learned anything: its scores are larger than that.
+_HOPELESS = 1e6
 
 
 def train(
@@ -48,7 +46,8 @@ def train(
         The logs of every epoch: loss, accuracy, learning_rate and, with a validation split, val_loss, val_accuracy.
 
     Raises:
-        InputError: where the data are fewer than a batch, or the loss becomes NaN or infinite.
+        InputError: where the data are fewer than a batch, or the loss, of the training or of the validation, becomes
+            NaN or infinite, or is absurd at the end.
         Diverged: in the second case, where there is a checkpoint, at which the model is then.
         Interrupted: after Ctrl-C or a termination signal, once the step at hand is done and saved.
     """
@@ -135,13 +134,15 @@ class _Keeper(keras.callbacks.Callback):
     ):
         super().__init__()
         self.folder, self.learner, self.progress, self.metrics, self.job = folder, learner, progress, metrics, job
-        self.every, self.patience = recipe.checkpoint_every_steps, recipe.patience
+        self.every, self.patience, self.epochs = recipe.checkpoint_every_steps, recipe.patience, recipe.epochs
         self.stop_asked = False
 
     def has_stalled(self) -> bool:
         """Whether as many epochs as the recipe's patience have passed since the lowest validation loss."""
-        losses = [row["val_loss"] for row in self.progress.history] if self.patience and self.job.first else []
-        return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= self.patience
+        losses = [row["val_loss"] for row in self.progress.history] if self.job.first else []
+        if self.patience is None or not losses:
+            return False
+        return len(losses) - 1 - losses.index(min(losses)) >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.metrics:
@@ -168,9 +169,12 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._count()
-        self._check("loss", float(logs["loss"]))
-        # Running averages of a normalisation may blow up while the batches' own statistics do not.
-        self._check("validation loss", float(logs.get("val_loss", 0)))
+        # Before anything of this epoch is saved. Running averages of a normalisation may blow up while the batches' own
+        # statistics do not. Where the best epoch's weights are kept, a bad last one takes nothing of them.
+        largest = _HOPELESS if epoch + 1 == self.epochs and not self.patience else math.inf
+        for key, name in (("loss", "loss"), ("val_loss", "validation loss")):
+            if key in logs:
+                self._check(name, float(logs[key]), largest)
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}, "learning_rate": rate}
         self.progress.history.append(row)
@@ -189,10 +193,15 @@ class _Keeper(keras.callbacks.Callback):
     def _count(self) -> None:
         self.progress.step += 1
 
-    def _check(self, what: str, loss: float) -> None:
-        """Check that a mean loss of the epoch so far is a number; a single one that is none makes the mean none."""
-        if not math.isfinite(loss):
-            raise Diverged(f"training diverged: the {what} is {loss} by step {self.progress.step}")
+    def _check(self, what: str, loss: float, largest: float = math.inf) -> None:
+        """Check that the mean loss of the epoch so far is a number; one that is none makes it none to the epoch's end.
+
+        Raises:
+            Diverged: where it is none, or larger than `largest`.
+        """
+        if not math.isfinite(loss) or loss > largest:
+            epoch, step = len(self.progress.history) + 1, self.progress.step
+            raise Diverged(f"training diverged in epoch {epoch}: the {what} is {loss:.4g} by step {step}")
 
     def _stop(self, stop: bool) -> None:
         if stop:
@@ -219,12 +228,11 @@ def _back_where_it_was(folder: Path, trainer: keras.Model, job: Job) -> Iterator
         yield
     except Diverged as error:
         restored = checkpoint.restore(folder / "checkpoints", trainer, job)
-        advice = "try a lower train.optimizer.learning_rate, longer train.warmup, or train.clip_norm"
         if restored is None:
-            raise InputError(f"{error}, before the first checkpoint; {advice}") from None
-        raise Diverged(
-            f"{error}; {folder} keeps the checkpoint and model.keras of step {restored[0].step}; {advice}"
-        ) from None
+            # There is no model to keep.
+            raise InputError(f"{error}, before the first checkpoint; {ADVICE}") from None
+        kept = f"{folder} keeps the checkpoint and model.keras of step {restored[0].step}"
+        raise Diverged(f"{error}; {kept}; {ADVICE}") from None
 
 
 @contextmanager
