@@ -147,7 +147,7 @@ class SlidingHead(Copy):
         if kind is None:
             self._reshaped(step)
         else:
-            own = step.layer.dtype_policy if isinstance(step.layer, layers.Layer) else made.dtype
+            own = step.layer.dtype_policy if isinstance(step.layer, layers.Layer) else step.made[0].dtype
             settings: dict[str, Any] = {"name": self.name(step), "dtype": own}
             pool = (self.axes.count, kind)
             if self.pooling == "global":
