@@ -35,7 +35,7 @@ _COLUMNS = 16
     type=click.Choice(["keep", "valid"]),
     default="keep",
     show_default=True,
-    help="valid: the padding-free twin, whose cells depend on pixels alone and equal their crops.",
+    help="valid: the padding-free twin, another classifier with the same weights; its report says how alike.",
 )
 @click.option(
     "--image", "images", type=FILE, multiple=True, metavar="IMAGE", help="Compare on this image; may be given again."
