@@ -79,13 +79,13 @@ def test_a_softmax_in_the_model_does_not_change_the_answer(score_map, how):
 def test_sigmoids():
     cells = np.array([[[0.0], [0.25], [0.5]], [[np.nan], [0.5], [1.0]]], np.float32)
     placed = zoo.scan(zoo.build("nin_digits"), noise(20, 20)).geometry
-    score_map = ScoreMap(cells[:, 1:], placed, ("1",), (20, 20), "sigmoid")
+    starts, known = (np.arange(2), np.arange(3)), np.array([[True] * 3, [False, True, True]])
+    part = ScoreMap(cells, placed, ("1",), (20, 20), starts, (8, 8), known, "sigmoid")
+    score_map = dataclasses.replace(part, scores=cells[:, 1:], scanned=known[:, 1:])
     assert answer(score_map, "average-probabilities") == pytest.approx([0.5625])
     assert answer(score_map, "maximum-probabilities") == pytest.approx([1.0])
     odds = dataclasses.replace(score_map, scores=np.array([[[0.2], [0.5]]]))
     assert answer(odds, "average-logits") == pytest.approx([1 / 3])  # odds 1/4 and 1, whose geometric mean is 1/2
-    known = np.array([[True] * 3, [False, True, True]])
-    part = dataclasses.replace(score_map, scores=cells, scanned=known, starts=None)
     assert np.isfinite(answer(part, "average-logits")).all()
 
 

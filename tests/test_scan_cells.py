@@ -60,7 +60,7 @@ def test_masks_decide_by_cell_alike_for_every_tile(model, border, stride):
         np.testing.assert_allclose(result.scores[result.scanned], whole[result.scanned], rtol=1e-4, atol=1e-4)
 
 
-def test_a_window_of_the_whole_image_sees_every_mask():
+def test_a_window_of_the_whole_image_sees_every_mask(tmp_path):
     image = keras.Input((None, None, 1))
     x = layers.Conv2D(2, 3, padding="same")(image)
     model = randomize(keras.Model(image, layers.Multiply()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])))
@@ -68,7 +68,13 @@ def test_a_window_of_the_whole_image_sees_every_mask():
     with pytest.raises(InputError, match="^mask: none of 12 x 15 cells has a pixel inside it; accepted"):
         zoo.scan(model, noise(12, 15), mask=mask)
     mask[2, 3] = True
-    assert zoo.scan(model, noise(12, 15), mask=mask).scanned.all()
+    found = zoo.scan(model, noise(12, 15), mask=mask)
+    assert found.scanned.all() and found.cell_box(3, 4) == (0, 0, 12, 15)
+    record = json.loads((found.save(tmp_path) / "geometry.json").read_text())
+    assert record["window"] == [None, None] and record["last_cell_box"] == [0, 0, 12, 15]
+    np.testing.assert_array_equal(found.cells_of_pixels()[1], np.arange(15))
+    viewer = write_viewer(found, view_of(noise(12, 15, 1))[0], tmp_path / "viewer.html").read_text()
+    assert '"window":[12,15]' in viewer and "Infinity" not in viewer.split("</script>")[0]
     with pytest.raises(InputError, match="scales: the cells of this model have no window"):
         zoo.scan(model, noise(12, 15), scales=[1, 2])
 

@@ -13,7 +13,7 @@ from zoo.scanning.options import Options
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
 from zoo.scanning.thumbnails import Thumbnail, grey_view, read_by
-from zoo.scanning.viewer import view_of, write_viewer
+from zoo.scanning.viewer import Page, view_of, write_viewer
 
 
 class Counted:
@@ -40,21 +40,18 @@ def scanned(model_file):
 def test_everything_is_what_each_gives_by_itself(scanned, tmp_path, monkeypatch, class_index):
     scores, image = scanned
     monkeypatch.setattr("zoo.scanning.summary._OVERLAY_PIXELS", 30)
-    monkeypatch.setattr("zoo.scanning.summary.MOST_PIXELS", 20)
-    summary = Summary(scores, image, class_index, "average-logits", viewer=True)
+    monkeypatch.setattr("zoo.scanning.viewer.MOST_PIXELS", 20)
+    page = Page.of(scores, image)
+    summary = Summary(scores, image, class_index, "average-logits", page)
     np.testing.assert_array_equal(summary.picture, scores.overlay(image, class_index, side=30))
-    assert summary.factor == 3 and summary.view_factor == 4
+    assert summary.factor == 3 and page.view.factor == 4
     np.testing.assert_array_equal(summary.wins, scores.wins()[0])
     np.testing.assert_allclose(summary.answer, zoo.answer(scores, "average-logits"), rtol=1e-12)
     view, factor = view_of(image, 20)
-    np.testing.assert_array_equal(summary.view, view)
-    pages = [
-        write_viewer(scores, view, tmp_path / f"{name}.html", factor, cells).read_text()
-        for name, cells in (("alone", None), ("summary", summary.cells))
-    ]
-    assert pages[0] == pages[1]
-    short = Summary(scores, image)
-    assert short.cells is short.view is short.answer is None
+    np.testing.assert_array_equal(page.view.rgb, view)
+    alone = write_viewer(scores, view, tmp_path / "alone.html", factor)
+    assert alone.read_text() == page.write(scores, tmp_path / "summary.html").read_text()
+    assert Summary(scores, image).answer is None
 
 
 @pytest.mark.parametrize("bands", [1, 9])
@@ -70,10 +67,12 @@ def test_scores_and_image_are_read_once(scanned, monkeypatch, bands):
     counted.standing_out(scores.scores[:1, :1])
     assert given.reads.max() == 1 and given.reads.sum() <= 40
     given.reads[:] = 0
-    summary = Summary(counted, pixels, None, "average-logits", viewer=True)
+    page = Page.of(counted, pixels)
+    summary = Summary(counted, pixels, None, "average-logits", page)
     assert (given.reads == 1).all() and (pixels.reads == 1).all()
-    whole = Summary(scores, image, None, "average-logits", viewer=True)
-    np.testing.assert_array_equal(summary.view, whole.view)
+    whole_page = Page.of(scores, image)
+    whole = Summary(scores, image, None, "average-logits", whole_page)
+    np.testing.assert_array_equal(page.view.rgb, whole_page.view.rgb)
     np.testing.assert_array_equal(summary.wins, whole.wins)
 
 
@@ -127,7 +126,7 @@ def test_options_are_checked_where_they_are_made(given, text):
 
 def test_options_are_kept_as_they_are_meant():
     options = Options(memory="2GiB", scales=["1", 2], stride=4)
-    assert options.memory == 2**31 and options.scales == (1.0, 2.0)
+    assert options.budget == 2**31 and options.scales == (1.0, 2.0)
     assert options.to_dict() == {
         "stride": [4, 4], "scales": [1.0, 2.0], "merge": "average-probabilities", "border": "none", "engine": "keras",
         "precision": None, "tile": None, "memory": 2**31,

@@ -28,7 +28,9 @@ def placed(height, width):
 
 def score_map(rows=19, columns=36, height=120, width=160, names=NAMES, outputs="logits", seed=0):
     scores = np.random.default_rng(seed).normal(0, 2, (rows, columns, len(names))).astype(np.float32)
-    return ScoreMap(scores, placed(height, width), names, (height, width), outputs)
+    starts = (-3 + 6 * np.arange(rows), 2 + 4 * np.arange(columns))
+    scanned = np.ones((rows, columns), bool)
+    return ScoreMap(scores, placed(height, width), names, (height, width), starts, (14, 11), scanned, outputs)
 
 
 def without(scores, cells, value=np.nan):

@@ -3,7 +3,9 @@
 import difflib
 import reprlib
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+Value = TypeVar("Value")
 
 # The most characters of an error's line.
 LONGEST = 500
@@ -94,3 +96,15 @@ def unknown(what: str, received: object, accepted: Iterable[object]) -> str:
     near = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_NAME else []
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"unknown {what} {quoted(name)}{hint}; accepted: {', '.join(names)}"
+
+
+def chosen(what: str, received: object, accepted: Sequence[Value]) -> Value:
+    """The one of the `accepted` names that was `received`.
+
+    Raises:
+        InputError: where it is none of them, as `unknown` says it.
+    """
+    for each in accepted:
+        if each == received:
+            return each
+    raise InputError(unknown(what, received, accepted))

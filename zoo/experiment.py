@@ -14,6 +14,7 @@ from zoo import data, model_files, plots
 from zoo.builder import build
 from zoo.card import PIXEL_TYPES, Card, attach, card
 from zoo.config import Config
+from zoo.config.experiment import CanvasConfig
 from zoo.convert.conversion import convolutionalize
 from zoo.data import Dataset, make_canvas
 from zoo.data.faults import noted_since
@@ -147,8 +148,8 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         "unreadable": {"n": len(dataset.unreadable), "files": list(dataset.unreadable)},
         "faults": [fault.to_dict() for fault in (*dataset.faults, *late)],
     }
-    if converted is not None:
-        canvas = _canvas(model, converted, dataset, config, folder)
+    if converted is not None and config.canvas is not None:
+        canvas = _canvas(model, converted, dataset, config, config.canvas, folder)
         report |= {"canvas_accuracy": canvas.accuracy, "canvas": canvas.to_dict()}
     # The last file: where it is there, the run is finished.
     write_json(folder / "evaluation.json", report)
@@ -218,13 +219,13 @@ def _describe_data(model: keras.Model, dataset: Dataset) -> None:
 
 
 def _canvas(
-    model: keras.Model, converted: keras.Model, dataset: Dataset, config: Config, folder: Path
+    model: keras.Model, converted: keras.Model, dataset: Dataset, config: Config, asked: CanvasConfig, folder: Path
 ) -> CanvasEvaluation:
     """Try the converted model on a large image made of test images, on the value that preprocessing maps to 0."""
-    count = min(config.canvas.count, len(dataset.test))
+    count = min(asked.count, len(dataset.test))
     chosen = np.random.default_rng(config.seed).choice(len(dataset.test), count, replace=False)
     images, labels = np.asarray(dataset.test.images[chosen]), dataset.test.labels[chosen]
-    canvas = make_canvas(images, labels, config.canvas.size, count, config.model.preprocess.mean, config.seed)
+    canvas = make_canvas(images, labels, asked.size, count, config.model.preprocess.mean, config.seed)
     result, score_map = evaluate_canvas(converted, model, canvas, images)
     plots.overlay(Summary(score_map, canvas.image), folder / "canvas.png", canvas)
     if canvas.image.dtype == np.uint8:

@@ -6,7 +6,7 @@ import json
 import math
 import operator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 
@@ -18,7 +18,7 @@ from zoo.network.positions import Span
 from zoo.settings import keras_defaults
 
 Format = Literal["table", "markdown", "csv", "json"]
-FORMATS = ("table", "markdown", "csv", "json")
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 _HEADINGS = ("layer", "type", "output", "kernel", "params", "MACs", "field", "stride")
 # Keras's own shorter names, so that a row fits a line of 100 characters.

@@ -21,6 +21,7 @@ from zoo.files import replacing
 from zoo.made_by import MadeBy
 from zoo.scanning.influence import Box, Influence
 from zoo.scanning.overlay import palette
+from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
 from zoo.scanning.thumbnails import grey_view
@@ -158,7 +159,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     title = "winner" if class_index is None else "probability"
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
     geometry = score_map.geometry
-    window = f"window {score_map.window[0]} x {score_map.window[1]}"
+    window = f"window {' x '.join(map(str, score_map.crop_places[1]))}"
     if score_map.scales:
         window += f" at scale {min(score_map.scales):g}"
     axis.set_title(
@@ -170,7 +171,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
 
 
 @_own_style()
-def cell(influence: Influence, image: Any, path: Path, made_by: MadeBy | None = None) -> Path:
+def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
     The influence lies over the image at the left, the more opaque the larger it is, and alone at the right.

@@ -12,6 +12,8 @@ from zoo.made_by import MadeBy, key_of, maker_of
 from zoo.progress import say
 
 if TYPE_CHECKING:
+    from zoo.convert.conversion import Padding
+    from zoo.convert.head import HeadPooling
     from zoo.pictures import Choice
 
 
@@ -45,10 +47,10 @@ _COLUMNS = 16
 def convert(
     model: Path,
     output: Path,
-    image_size: tuple[int, int] | None,
+    image_size: tuple[int, ...] | None,
     length: int | None,
-    pooling: str,
-    padding: str,
+    pooling: "HeadPooling",
+    padding: "Padding",
     images: tuple[Path, ...],
     overwrite: bool,
     choice: "Choice",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import click
 
 from zoo.cli.start import quiet_start, zoo
-from zoo.errors import InputError
 from zoo.progress import aligned, say
 
 
@@ -79,10 +78,9 @@ def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> Non
         from rich.console import Console
 
         from zoo.builder import find_model
-        from zoo.errors import unknown
+        from zoo.errors import chosen
         from zoo.layer_table import FORMATS, describe
-    if format_ not in FORMATS:
-        raise InputError(unknown("format", format_, FORMATS))
+    known_format = chosen("format", format_, FORMATS)
     with Console(stderr=True).status(f"describing {spec}"):
         description = describe(find_model(spec), image_size or None)
-    click.echo(description.format(format_, width=shutil.get_terminal_size((100, 0)).columns), nl=False)
+    click.echo(description.format(known_format, width=shutil.get_terminal_size((100, 0)).columns), nl=False)

@@ -73,25 +73,19 @@ def plot(
     receptive field, the pixels that can influence it, and how much each of them does. MODEL may then be any model; a
     classifier is converted first. Of a scan with --stride, --border or --scales, give the same ones here.
     """
-    asked: dict[str, Any] = {
-        "stride": stride,
-        "border": border,
-        "scales": scales,
-        "merge": merge,
-        "output_name": output_name,
-    }
-    asked = {name: value for name, value in asked.items() if value is not None}
+    options = {"stride": stride, "border": border, "scales": scales, "merge": merge, "output_name": output_name}
+    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if cell is not None and image is not None:
         from zoo.scanning.options import Options
 
         if scales is not None:
             asked["scales"] = scales_of(scales)
-        options = Options(choice=choice, **asked)
-        _plot_cell(model, image, cell, class_name, output or Path(f"cell_{cell[0]}_{cell[1]}.png"), overwrite, options)
+        file = output or Path(f"cell_{cell[0]}_{cell[1]}.png")
+        _plot_cell(model, image, cell, class_name, file, overwrite, Options(choice=choice, **asked))
         return
-    names: dict[str, Any] = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
-    names |= {f"--{name.replace('_', '-')}": value for name, value in (asked | choice.given).items()}
-    given = [name for name, value in names.items() if value is not None]
+    own = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
+    given = [name for name, value in own.items() if value is not None]
+    given += [f"--{name.replace('_', '-')}" for name in {**asked, **choice.given}]
     if given:
         raise InputError(f"{', '.join(given)}: accepted with both --cell ROW,COL and --image IMAGE")
     run_config(model)

@@ -10,7 +10,6 @@ from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
-    from zoo.scanning.regions import Way
 
 
 @zoo.command(
@@ -35,7 +34,7 @@ def regions(
     image: Path,
     boxes: Path,
     output: Path,
-    way: "Way",
+    way: str,
     output_name: str | None,
     overwrite: bool,
     choice: "Choice",
@@ -49,7 +48,7 @@ def regions(
     """
     with quiet_start():
         from zoo import model_files
-        from zoo.errors import InputError, unknown
+        from zoo.errors import chosen
         from zoo.files import Output, check_equal, writing
         from zoo.large_images import box_scores
         from zoo.made_by import MadeBy
@@ -57,15 +56,14 @@ def regions(
         from zoo.scanning.boxes import check_boxes_file, read_boxes
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.regions import WAYS
-    if way not in WAYS:
-        raise InputError(unknown("way", way, WAYS))
+    known_way = chosen("way", way, WAYS)
     check_boxes_file(output)
     made_by = MadeBy("zoo regions", {})
     with writing([Output(output, equal=True)], made_by, [*model_files.files_of(model), image, boxes], overwrite):
         wanted = read_boxes(boxes, image)
         loaded = model_files.load(model)
         with open_pixels(Network.of(loaded), image, choice) as pixels:
-            result = box_scores(loaded, pixels, wanted, way, progress=True, output_name=output_name)
+            result = box_scores(loaded, pixels, wanted, known_way, progress=True, output_name=output_name)
         say_notes(image, pixels.notes)
         check_equal(output, result.text(output), overwrite)
         result.save(output)

@@ -108,8 +108,7 @@ def scan(
         from zoo.scanning.crop_check import shares
         from zoo.scanning.merging import check_merge
     check_output(output, folder=True)
-    if how is not None:
-        check_merge(how)
+    merge = None if how is None else check_merge(how)
     loaded = model_files.load(model)
     names = Network.of(loaded).output(options.output_name).class_names
     class_name = None if class_name is None else normal(class_name)
@@ -124,7 +123,7 @@ def scan(
         if mask is not None and _is_folder(mask):
             mask = mask_of(images[0], mask)
         checked = {} if no_check else shares([images[0].absolute()])
-        scans = ImageScans(options, mask, format_, class_name, how, read, overwrite, checked)
+        scans = ImageScans(options, mask, format_, class_name, merge, read, overwrite, checked)
         scans.scan_image(scanner_of(loaded, options, progress=True), images[0], mask, output)
         return
     if mask is not None and not _is_folder(mask):
@@ -133,7 +132,7 @@ def scan(
     others = [each.absolute() for each in (*read, *(image for image, _ in tasks))]
     mask = None if mask is None else mask.absolute()
     checked = {} if no_check else shares([image.absolute() for image, _ in tasks])
-    scans = ImageScans(options, mask, format_, class_name, how, others, overwrite, checked)
+    scans = ImageScans(options, mask, format_, class_name, merge, others, overwrite, checked)
     failed = []
     if workers is not None:
         import keras
@@ -153,8 +152,8 @@ def scan(
             except InputError as error:
                 failed.append((image, error))
     say_crops(folder for _, folder in tasks)
-    for image, error in failed:
-        click.echo(str(error) if str(image) in str(error) else f"{image}: {error}", err=True)
+    for image, reason in failed:
+        click.echo(str(reason) if str(image) in str(reason) else f"{image}: {reason}", err=True)
     if failed:
         raise InputError(f"{len(failed)} of {len(tasks)} images could not be scanned; the lines above say why")
 

@@ -16,6 +16,7 @@ from zoo.progress import say
 if TYPE_CHECKING:
     import keras
 
+    from zoo.scanning.merging import Merge
     from zoo.scanning.options import Options
     from zoo.scanning.scan import Scanner
     from zoo.scanning.score_map import ScoreMap
@@ -38,7 +39,7 @@ class ImageScans:
     mask: Path | None = None
     format: str | None = None
     class_name: str | None = None
-    answer: str | None = None
+    answer: "Merge | None" = None
     others: Sequence[Path] = field(default=())
     overwrite: bool = False
     checked: Mapping[Path, int] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class ImageScans:
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.store import Store
         from zoo.scanning.summary import Summary
-        from zoo.scanning.viewer import write_viewer
+        from zoo.scanning.viewer import Page
 
         streamed = folder / f"scores.{'zarr' if self.format == 'zarr' else 'npy'}"
         with open_pixels(scanner.network, image, scanner.options.choice) as pixels:
@@ -89,9 +90,10 @@ class ImageScans:
                 crops = None if check is None else check.to_dict()
                 scores = replace(scores, made_from=dict(made_by.inputs), crops=crops)
                 shown = None if self.class_name is None else scores.class_names.index(self.class_name)
-                summary = Summary(scores, pixels, shown, self.answer, viewer=True)
+                page = Page.of(scores, pixels)
+                summary = Summary(scores, pixels, shown, self.answer, page)
                 plots.overlay(summary, folder / "overlay.png")
-                write_viewer(scores, summary.view, folder / "viewer.html", summary.view_factor, summary.cells)
+                page.write(scores, folder / "viewer.html")
                 answer = self._write_answer(summary, folder / "answer.json")
                 kept = _keep(scores, streamed, self.format)
                 _remove_others(folder, {kept, *(each.path for each in outputs[1:])})

@@ -74,9 +74,11 @@ def which_picture(command: Callable) -> Callable:
     return chosen
 
 
-def scales_of(text: str | None) -> list[str] | None:
+def scales_of(text: str | None) -> tuple[float, ...] | None:
     """The value of `--scales`, separated by commas."""
-    return None if text is None else text.split(",")
+    from zoo.scanning.options import check_scales
+
+    return None if text is None else check_scales(text.split(","))
 
 
 def say_notes(image: Path, notes: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ EngineName = Literal["keras", "openvino"]
 Precision = Literal["float32", "bfloat16"]
 Run = Callable[[np.ndarray], np.ndarray]
 
-ENGINES = ("keras", "openvino")
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 # From the smallest range to the largest.
 _RANGES = ("float16", "bfloat16", "float32", "float64")
 

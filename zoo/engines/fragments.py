@@ -11,7 +11,7 @@ from keras import ops
 from zoo.network.finer import FinerGeometry, too_small
 from zoo.network.moves import Border, Slide
 from zoo.network.network import Network
-from zoo.network.positions import Lattice
+from zoo.network.positions import Lattice, pair
 
 
 class Fragments:
@@ -53,11 +53,10 @@ class Fragments:
         lattices = {self._graph.inputs[0]: (Lattice(size[0]), Lattice(size[1]))}
         for index, (step, layer, step_moves) in enumerate(self._steps):
             before = [lattices[key] for key in step.inputs]
-            rows, columns = (
+            after = pair(
                 move.lattice(along, stride)
                 for move, along, stride in zip(step_moves, zip(*before, strict=True), self.geometry.stride, strict=True)
             )
-            after = rows, columns
             if 0 in (after[0].size, after[1].size):
                 raise too_small(self.geometry, size)
             if layer is None:

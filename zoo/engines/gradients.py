@@ -12,6 +12,7 @@ from zoo.errors import refuse
 from zoo.network.finer import FinerGeometry, finer_geometry
 from zoo.network.network import Network
 from zoo.network.outputs import before_activation, without_activations
+from zoo.network.positions import pair
 
 
 def check_backend() -> None:
@@ -80,17 +81,13 @@ class PixelGradients:
         """
         if self._shifted is None:
             return (slice(None), slice(None)), cell
-        (rows, row), (columns, column) = (
-            _along(self._shifted, axis, pixels.shape[axis], index) for axis, index in enumerate(cell)
-        )
-        return (rows, columns), (row, column)
-
-
-def _along(geometry: FinerGeometry, axis: int, side: int, index: int) -> tuple[slice, int]:
-    """The part along an axis of the image's shift that has a cell, and the cell's place there."""
-    place, phase = divmod(index, geometry.phases[axis])
-    first, length = list(geometry.shifts(side, axis))[phase]
-    return slice(first, first + length), place
+        parts, places = [], []
+        for axis, (side, index) in enumerate(zip(pixels.shape, cell, strict=False)):
+            place, phase = divmod(index, self._shifted.phases[axis])
+            first, length = list(self._shifted.shifts(side, axis))[phase]
+            parts.append(slice(first, first + length))
+            places.append(place)
+        return pair(parts), pair(places)
 
 
 def _tensorflow_gradient(score: Callable[[Any], Any], images: np.ndarray) -> np.ndarray:

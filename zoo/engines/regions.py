@@ -13,9 +13,9 @@ from keras import layers, ops
 
 from zoo.engines.roi import Reduction, roi_pool
 from zoo.errors import InputError, refuse
-from zoo.network.graph import Step, needed_steps, run_steps
+from zoo.network.graph import Step, known_shape, needed_steps, run_steps
 from zoo.network.network import Network
-from zoo.network.positions import Span
+from zoo.network.positions import Pair, Span, pair
 from zoo.network.rules import global_pooling
 
 _ADAPTIVE = (layers.AdaptiveAveragePooling2D, layers.AdaptiveMaxPooling2D)
@@ -28,7 +28,7 @@ class _Collapse:
     """A step of the head that makes a vector of the map, the bins that it is given, and how they are pooled."""
 
     step: Step
-    size: tuple[int, int]
+    size: Pair
     pool: Reduction
 
 
@@ -47,16 +47,15 @@ class Regions:
         self.network, self.graph = network, network.graph
         self.window = training_size(network)
         self._collapses, self.map = _split(self.network, self.window)
-        self._trained = self._spans(self.window)
-        self.map_size = _sides(network, self.window, self.map)
-        self._channels = network.shapes(self.window)[self.map][-1]
+        self._trained = _local_spans(network, self.window, self.map)
+        *self.map_size, self._channels = known_shape(network.shapes(self.window)[self.map])
 
     def feature_map(self, images: Any) -> Any:
         """The body's map of images of any size: (B, H, W, C) -> (B, rows, cols, channels)."""
         given = {self.graph.inputs[0]: ops.convert_to_tensor(images, dtype=self.network.model.inputs[0].dtype)}
         return run_steps(self.graph, given, [self.map])[self.map]
 
-    def cells(self, boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    def cells(self, boxes: np.ndarray, image_size: Pair) -> np.ndarray:
         """The regions of the feature map that boxes cover: pixels (n, 4) -> cells (n, 4), whole numbers.
 
         A box of the training size W covers as many cells as the training map has, h, and the first lies at its top
@@ -68,16 +67,15 @@ class Regions:
         Raises:
             InputError: where the image is too small for the body's layers.
         """
-        here = self._spans(image_size)
-        sizes = [span.size or 0 for span in here]
-        if min(sizes) < 1:
+        here = _local_spans(self.network, image_size, self.map)
+        if min(span.known_size for span in here) < 1:
             refuse(
                 "image",
                 f"{image_size[0]} x {image_size[1]} pixels, of which the layers leave no map",
                 f"a larger one, the model was trained at {self.window[0]} x {self.window[1]}",
             )
         cells = np.empty(np.shape(boxes), np.int32)
-        for axis, (span, trained, size) in enumerate(zip(here, self._trained, sizes, strict=True)):
+        for axis, (span, trained) in enumerate(zip(here, self._trained, strict=True)):
             start, end = (np.asarray(boxes, np.float64)[:, axis + corner] for corner in (0, 2))
             offset = span.start - trained.start
             first = (start - offset) / span.stride
@@ -85,9 +83,9 @@ class Regions:
             centre = np.floor((first + last) / 2)
             first, last = np.floor(first + 0.5), np.floor(last + 0.5)
             none = last <= first
-            first = np.clip(np.where(none, centre, first), 0, size - 1)
+            first = np.clip(np.where(none, centre, first), 0, span.known_size - 1)
             cells[:, axis] = first
-            cells[:, axis + 2] = np.clip(np.where(none, centre + 1, last), first + 1, size)
+            cells[:, axis + 2] = np.clip(np.where(none, centre + 1, last), first + 1, span.size)
         return cells
 
     def scores(self, maps: Any, regions: Any) -> Any:
@@ -117,24 +115,17 @@ class Regions:
         gathered = max((rows + 2 * each.size[0]) * (columns + 2 * each.size[1]) for each in self._collapses)
         return max(_AT_ONCE // int(gathered * self._channels), 1)
 
-    def _spans(self, size: tuple[int, int]) -> tuple[Span, Span]:
-        spans = self.network.spans(size)[self.map]
-        assert spans is not None  # which `_split` has seen to
-        rows, columns = spans
-        return rows, columns
 
-
-def _split(network: Network, window: tuple[int, int]) -> tuple[list[_Collapse], int]:
+def _split(network: Network, window: Pair) -> tuple[list[_Collapse], int]:
     """Where the map becomes a vector, and the key of that map."""
     graph = network.graph
     steps = [graph.steps[index] for index in sorted(network.head.collapses)]
     makers = {key: step for step in graph.steps for key in step.outputs}
-    collapses: list[_Collapse] = []
-    sources: set[int] = set()
+    shapes = network.shapes(window)
+    collapses, sources = [], set()
     for step in steps:
         (source,) = step.inputs
-        size, pool = _sides(network, window, source), global_pooling(step, graph.axes)
-        before = makers.get(source)
+        size, pool, before = pair(known_shape(shapes[source][:2])), global_pooling(step, graph.axes), makers.get(source)
         if pool is not None:
             size = (1, 1)
         elif before is not None and isinstance(before.layer, _ADAPTIVE):
@@ -146,10 +137,7 @@ def _split(network: Network, window: tuple[int, int]) -> tuple[list[_Collapse], 
     if len(sources) > 1:
         raise InputError(f"model {name!r}: its head begins at {len(sources)} maps; accepted: a head on the last one")
     (source,) = sources
-    reach = network.spans(window)[source]
-    if reach is None or any(np.isinf(span.extent) for span in reach):
-        cause = "a layer's reach is not known" if reach is None else "a block inside pools over the whole image"
-        raise InputError(f"model {name!r}: its last map is not local ({cause}); accepted for it: --way crops")
+    _local_spans(network, window, source)
     given = {key for each in collapses for key in each.step.outputs}
     head = needed_steps(graph.steps, given, graph.outputs)
     if any(graph.inputs[0] in graph.steps[index].inputs for index in head):
@@ -157,13 +145,20 @@ def _split(network: Network, window: tuple[int, int]) -> tuple[list[_Collapse], 
     return collapses, source
 
 
-def _sides(network: Network, window: tuple[int, int], key: int) -> tuple[int, int]:
-    """Height and width of a map at the training size."""
-    height, width = network.shapes(window)[key][:2]
-    return height or 0, width or 0
+def _local_spans(network: Network, size: Pair, key: int) -> tuple[Span, Span]:
+    """What the cells of a map look at along each axis of an image of `size`.
+
+    Raises:
+        InputError: where that is not known, or the whole image.
+    """
+    reach = network.spans(size)[key]
+    if reach is None or any(np.isinf(span.extent) for span in reach):
+        cause = "a layer's reach is not known" if reach is None else "a block inside pools over the whole image"
+        raise InputError(f"model {network.name!r}: its last map is not local ({cause}); accepted for it: --way crops")
+    return pair(reach)
 
 
-def training_size(network: Network) -> tuple[int, int]:
+def training_size(network: Network) -> Pair:
     """The training size of a classifier.
 
     Raises:
@@ -177,5 +172,4 @@ def training_size(network: Network) -> tuple[int, int]:
             f"model {network.name!r}: its training size is not known; accepted: a model of fixed size, or one that was "
             "saved with it"
         )
-    height, width = size
-    return height, width
+    return pair(size)

@@ -6,10 +6,12 @@ from typing import Any, Literal, get_args
 import keras
 from keras import layers, ops
 
-from zoo.errors import InputError, refuse, unknown
+from zoo.errors import chosen, refuse
+from zoo.network.positions import pair
 
 # How the cells of a bin become one.
 Reduction = Literal["max", "average"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 def roi_pool(maps: Any, regions: Any, size: tuple[int, int], pool: Reduction = "max") -> Any:
@@ -82,29 +84,29 @@ class RoIPooling(layers.Layer):
         sides = tuple(size or ()) + tuple(levels or ())
         if (size is None) == (levels is None) or not sides or min(sides) < 1 or (size and len(size) != 2):
             refuse("RoIPooling", f"size={size}, levels={levels}", "size=(height, width) or levels=(4, 2, 1)")
-        if pool not in get_args(Reduction):
-            raise InputError(unknown("pool", pool, get_args(Reduction)))
-        self.size = None if size is None else (size[0], size[1])
+        self.size = None if size is None else pair(size)
         self.levels = None if levels is None else tuple(levels)
-        self.pool = pool
+        # Rows and columns of bins, of the one size or of every level.
+        self._bins = tuple((level, level) for level in levels or ()) if size is None else (pair(size),)
+        self.pool = chosen("pool", pool, REDUCTIONS)
 
     def call(self, inputs: Sequence[Any]) -> Any:
         """Pool: [(B, H, W, C), (B, N, 4)] -> (B, N, h, w, C), or (B, N, bins, C) with levels."""
         maps, regions = inputs
-        if self.size is not None:
-            return roi_pool(maps, regions, self.size, self.pool)
-        pooled = (roi_pool(maps, regions, (level, level), self.pool) for level in self.levels or ())
+        pooled = [roi_pool(maps, regions, bins, self.pool) for bins in self._bins]
+        if self.levels is None:
+            return pooled[0]
         shape = ops.shape(regions)
         flat = [
-            ops.reshape(bins, (shape[0], shape[1], level**2, maps.shape[-1]))
-            for level, bins in zip(self.levels or (), pooled, strict=True)
+            ops.reshape(made, (shape[0], shape[1], rows * columns, maps.shape[-1]))
+            for (rows, columns), made in zip(self._bins, pooled, strict=True)
         ]
         return ops.concatenate(flat, axis=2)
 
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """The shape of what `call` gives."""
         maps, regions = input_shape
-        bins: tuple[int, ...] = self.size or (sum(level**2 for level in self.levels or ()),)
+        bins = self.size or (sum(rows * columns for rows, columns in self._bins),)
         return (maps[0], regions[1], *bins, maps[-1])
 
     def get_config(self) -> dict[str, Any]:

@@ -69,10 +69,10 @@ class FinerGeometry(Geometry):
         if self.padding_free:
             sides = zip(self.first_pixel(), cell, self.stride, strict=True)
             first = [start + index * step for start, index, step in sides]
-            return (*first, *(start + int(reach) for start, reach in zip(first, self.receptive_field, strict=True)))
+            return (*first, *(start + reach for start, reach in zip(first, self.field_sides, strict=True)))
         shifted = [
             list(self.shifts(side, axis))[index % count]
-            for axis, (side, index, count) in enumerate(zip(self.image_size, cell, self.phases, strict=True))
+            for axis, (side, index, count) in enumerate(zip(self.known_size, cell, self.phases, strict=True))
         ]
         plain = replace(self._plain(), image_size=tuple(length for _, length in shifted))
         field = plain.cell_field(*(index // count for index, count in zip(cell, self.phases, strict=True)))
@@ -88,7 +88,7 @@ class FinerGeometry(Geometry):
         for shift in range(0, total, stride):
             length = side - shift
             if stride < total and self.shifts_with_size:
-                length -= (length - self.window[axis]) % total
+                length -= (length - self.window_sides[axis]) % total
             if length > 0 and self.program.cells(axis, length) > 0:
                 yield shift, length
 
@@ -102,16 +102,14 @@ class FinerGeometry(Geometry):
         if not self.padding_free:
             return sum(self.program.cells(axis, length) for _, length in self.shifts(side, axis))
         positions = self.lattices(axis, side)[self.program.grid].size
-        inside = (side - self.offset[axis] - self.window[axis]) // self.stride[axis] + 1
+        inside = (side - self.known_offset[axis] - self.window_sides[axis]) // self.stride[axis] + 1
         return max(min(positions, inside), 0)
 
     def _plain(self) -> Geometry:
         return Geometry(**{each.name: getattr(self, each.name) for each in fields(Geometry)})
 
 
-def finer_geometry(
-    network: "Network", stride: int | tuple[int, int], image_size: tuple[int, int] | None = None
-) -> FinerGeometry:
+def finer_geometry(network: "Network", stride: int | Ints, image_size: Ints | None = None) -> FinerGeometry:
     """The geometry of a fully-convolutional network's scores at every `stride` pixels.
 
     Args:
@@ -136,23 +134,21 @@ def finer_geometry(
     offset = list(plain.offset or (0, 0))
     for axis, (step, total) in enumerate(zip(steps, plain.stride, strict=True)):
         if aligns and step < total:
-            offset[axis] = network.geometry(plain.window).offset[axis]
+            offset[axis] = network.geometry(plain.window_sides).known_offset[axis]
     known = plain.offset is not None or all(map(int.__lt__, steps, plain.stride))
     return replace(finer, offset=tuple(offset) if known else None)
 
 
-def _check_stride(stride: int | tuple[int, int], total: Ints) -> Ints:
-    is_number = isinstance(stride, int | np.integer) and not isinstance(stride, bool)
-    steps = (stride,) * len(total) if is_number else stride
-    whole = isinstance(steps, tuple | list) and all(
-        isinstance(step, int | np.integer) and not isinstance(step, bool) and step > 0 for step in steps
-    )
-    if not whole or len(steps) != len(total) or any(side % step for side, step in zip(total, steps, strict=True)):
+def _check_stride(stride: object, total: Ints) -> Ints:
+    steps = stride if isinstance(stride, tuple | list) else (stride,) * len(total)
+    whole = [int(step) for step in steps if isinstance(step, int | np.integer) and not isinstance(step, bool)]
+    fits = len(whole) == len(steps) == len(total) and min(whole) > 0
+    if not fits or any(side % step for side, step in zip(total, whole, strict=True)):
         common = math.gcd(*total)
         divisors = ", ".join(str(step) for step in range(1, common + 1) if common % step == 0)
         accepted = f"a divisor of the network's stride {' x '.join(map(str, total))}: {divisors}"
         refuse("stride", quoted(stride), f"{accepted}, or one for rows and one for columns")
-    return tuple(int(step) for step in steps)
+    return tuple(whole)
 
 
 def _refuse_no_grid(network: "Network", plain: Geometry) -> None:

@@ -112,14 +112,13 @@ class Geometry:
     def cell_box(self, *cell: int) -> Ints:
         """The crop that a cell stands for, as (top, left, bottom, right), half-open, not clipped at the image."""
         self._check_axes("cell", cell)
-        if self.offset is None:
-            raise InputError("geometry: the offset depends on the image's size here; give image_size=(height, width)")
+        offsets = self.known_offset
         if math.inf in self.window:
             if self.image_size is None:
                 raise InputError("geometry: the one cell stands for the whole image; give image_size=(height, width)")
             return (*(0,) * len(cell), *self.image_size)
-        first = [offset + index * stride for offset, index, stride in zip(self.offset, cell, self.stride, strict=True)]
-        return (*first, *(top + int(side) for top, side in zip(first, self.window, strict=True)))
+        first = [offset + index * stride for offset, index, stride in zip(offsets, cell, self.stride, strict=True)]
+        return (*first, *(top + side for top, side in zip(first, self.window_sides, strict=True)))
 
     def cell_field(self, *cell: int) -> Ints:
         """The smallest rectangle around all pixels that can influence a cell, as (top, left, bottom, right).
@@ -193,6 +192,35 @@ class Geometry:
             raise InputError("geometry: needs image_size=(height, width), that of the image")
         return self.image_size
 
+    @property
+    def known_offset(self) -> Ints:
+        """`offset`.
+
+        Raises:
+            InputError: where it depends on the image's size, and the geometry was made without.
+        """
+        if self.offset is None:
+            raise InputError("geometry: the offset depends on the image's size here; give image_size=(height, width)")
+        return self.offset
+
+    @property
+    def window_sides(self) -> Ints:
+        """`window` as whole numbers.
+
+        Raises:
+            InputError: where it is infinite.
+        """
+        return _whole(self.window)
+
+    @property
+    def field_sides(self) -> Ints:
+        """`receptive_field` as whole numbers.
+
+        Raises:
+            InputError: where it is infinite.
+        """
+        return _whole(self.receptive_field)
+
     def _check_cell(self, cell: tuple[int, ...]) -> None:
         self._check_axes("cell", cell)
         shape = self.grid_shape(*self.known_size)
@@ -223,6 +251,12 @@ class Geometry:
             "window": finite(self.window),
             "offset": None if self.offset is None else list(self.offset),
         }
+
+
+def _whole(sides: tuple[float, ...]) -> Ints:
+    if math.inf in sides:
+        raise InputError("geometry: a cell looks at the whole image here; accepted: one of finite windows")
+    return tuple(map(int, sides))
 
 
 def place(

@@ -1,8 +1,14 @@
 """What is known of the positions of a map along one axis: plain numbers, which moves carry from layer to layer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+Value = TypeVar("Value")
+# Of an image: (height, width), (rows, columns), (vertical, horizontal).
+Pair = tuple[int, int]
 
 # For every cell the first and the past-the-last pixel that it looks at; an empty field ends before it begins.
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -16,6 +22,17 @@ class Span:
     extent: float
     stride: int
     size: int | None
+
+    @property
+    def known_size(self) -> int:
+        """`size`, of a map whose image has a known size.
+
+        Raises:
+            ValueError: where that is open.
+        """
+        if self.size is None:
+            raise ValueError("span: the image's size is open, and with it the map's")
+        return self.size
 
 
 @dataclass(frozen=True)
@@ -55,3 +72,13 @@ class Cells:
     def cropped(self, before: int, after: int) -> "Cells":
         """Without some cells at the beginning and at the end."""
         return Cells(self.first + before, self.stride, self.reach + (before + after) * self.stride)
+
+
+def pair(values: Iterable[Value]) -> tuple[Value, Value]:
+    """What there is of each axis of an image, (vertical, horizontal): where an image's two axes are taken for granted.
+
+    Raises:
+        ValueError: where there are not two.
+    """
+    vertical, horizontal = values
+    return vertical, horizontal

@@ -5,14 +5,13 @@ Pure Python: it can be written as data, and read again where there is no Keras.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from zoo.errors import InputError
 from zoo.network.moves import Move, move_from
-from zoo.network.positions import Span
+from zoo.network.positions import Span, Value
 
 Ints = tuple[int, ...]
-Value = TypeVar("Value")
 
 # How many sizes are tried for one at which merged maps, some of them upsampled, have one size.
 _STEPS = 256

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def of_image(rows: list[ListedBox], image: str | Path | None) -> list[ListedBox]
     if len(names) <= 1 and (image is None or not any(names)):
         return rows
     wanted = None if image is None else PureWindowsPath(os.path.abspath(image))
-    if names[0].isdecimal() and len(names) == 1 and not wanted.stem.isdecimal():
+    if wanted is not None and names[0].isdecimal() and len(names) == 1 and not wanted.stem.isdecimal():
         return rows
     same = [] if wanted is None else _same(names, wanted)
     if len(same) == 1:
@@ -164,7 +164,7 @@ def cut(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _is(value: Any) -> bool:
+def _is(value: Any) -> TypeGuard[dict[Any, Any]]:
     return isinstance(value, dict)
 
 
@@ -278,7 +278,7 @@ def _feature(feature: Any, index: int) -> Iterator[ListedBox]:
     geometry = members.get("geometry")
     kind = geometry.get("type") if _is(geometry) else None
     try:
-        if kind not in _GEOMETRIES:
+        if not _is(geometry) or kind not in _GEOMETRIES:
             raise ValueError
         points = list(_points(geometry.get("coordinates"), _GEOMETRIES.index(kind)))
         if not points:

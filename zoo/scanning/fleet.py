@@ -11,10 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError, Interrupted, quoted, refuse
 from zoo.progress import silent_stderr, track
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
 
 # Called with an image and the folder of its results; what it prints is kept.
 ScanImage = Callable[[Path, Path], None]
@@ -95,7 +99,7 @@ class _Attempts:
     """A process that counts how often each image has been begun; Ray itself would begin it anew for ever."""
 
     def __init__(self):
-        self._begun = Counter()
+        self._begun: Counter[int] = Counter()
 
     def killed(self, index: int) -> int:
         """Count another attempt, and give the number of those before it."""
@@ -106,7 +110,7 @@ class _Attempts:
 class _Worker:
     """A process that keeps the model, and scans one image after the other."""
 
-    def __init__(self, model: Path, prepare: Prepare, environment: dict[str, str], attempts: "ray.ActorHandle"):  # noqa: F821
+    def __init__(self, model: Path, prepare: Prepare, environment: dict[str, str], attempts: "ActorHandle"):
         os.environ.update(environment)
         self._attempts = attempts
         # Which loads the model, with what computes: after its threads are set.
@@ -119,7 +123,8 @@ class _Worker:
         printed, error = io.StringIO(), None
         with contextlib.redirect_stdout(printed):
             try:
-                if (killed := ray.get(self._attempts.killed.remote(row["index"]))) >= _MOST_KILLED:
+                counted: ObjectRef[int] = self._attempts.killed.remote(row["index"])
+                if (killed := ray.get(counted)) >= _MOST_KILLED:
                     raise InputError(f"its process was killed {killed} times, for lack of memory perhaps")
                 self._scan_image(Path(row["image"]), Path(row["folder"]))
             except (InputError, OSError) as caught:
@@ -144,7 +149,7 @@ def _run(
         for index, (image, folder) in enumerate(tasks)
     ]
     rows = from_items(paths, override_num_blocks=len(paths)).map(
-        _Worker,
+        _Worker,  # type: ignore[arg-type]  # Ray takes classes, for processes that last; its types say functions alone
         fn_constructor_args=(model, prepare, environment, ray.remote(num_cpus=0)(_Attempts).remote()),
         compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
@@ -167,13 +172,19 @@ def _cluster(workers: int, gpus: bool, variables: Mapping[str, str]) -> Iterator
         if handler.name == "console":
             handler.setLevel(logging.CRITICAL)
     ours, address = not ray.is_initialized(), os.environ.get("RAY_ADDRESS")
-    # One processor, as Ray counts them, stays free of workers: Ray Data's own tasks wait for ever without it.
-    local = {"num_cpus": workers + 1, "include_dashboard": False, "object_store_memory": _SHARED}
     if ours and address:
         _connect(address)
     elif ours:
         with silent_stderr():
-            ray.init("local", **local, log_to_driver=False, logging_level=logging.ERROR)
+            # One processor, as Ray counts them, stays free of workers: Ray Data's own tasks wait for ever without it.
+            ray.init(
+                "local",
+                num_cpus=workers + 1,
+                include_dashboard=False,
+                object_store_memory=_SHARED,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     try:
         there = ray.cluster_resources()
         cpus, devices = int(there.get("CPU", 0)), int(there.get("GPU", 0))
@@ -181,7 +192,7 @@ def _cluster(workers: int, gpus: bool, variables: Mapping[str, str]) -> Iterator
             refuse("workers", f"{workers}, a GPU each", f"up to {devices}, the GPUs that Ray sees")
         if workers >= cpus:
             refuse("workers", workers, f"up to {cpus - 1}, one fewer than the Ray cluster's processors")
-        cores = os.cpu_count() if ours and not address else cpus
+        cores = (os.cpu_count() or 1) if ours and not address else cpus
         yield {**_environment(max(cores // workers, 1), gpus), **variables}
     finally:
         if ours:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from zoo.errors import refuse
 from zoo.network.finer import finer_geometry
 from zoo.network.geometry import Geometry
+from zoo.network.positions import Pair, pair
 from zoo.scanning.options import BorderRule
 from zoo.scanning.tiles import AxisPart, Tile, part_of, parts_of
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from zoo.network.network import Network
 
 # Rows and columns of pixels that are added to an image: ((top, bottom), (left, right)).
-Added = tuple[tuple[int, int], tuple[int, int]]
+Added = tuple[Pair, Pair]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Grid:
     where no row of windows is added.
     """
 
-    image_size: tuple[int, int]
+    image_size: Pair
     geometry: Geometry
     mirrored: Added = ((0, 0), (0, 0))
     flush: tuple[Geometry | None, Geometry | None] = (None, None)
@@ -38,7 +39,7 @@ class Grid:
     def of(
         cls,
         network: "Network",
-        size: tuple[int, int],
+        size: Pair,
         border: BorderRule = "none",
         stride: int | tuple[int, int] | None = None,
     ) -> "Grid":
@@ -60,25 +61,25 @@ class Grid:
                 `zoo.network.finer.finer_geometry`).
         """
 
-        def geometry_at(sides: tuple[int, int]) -> Geometry:
+        def geometry_at(sides: Pair) -> Geometry:
             return network.geometry(sides) if stride is None else finer_geometry(network, stride, sides)
 
         plain = geometry_at(size)
         if border == "reflect":
-            mirrored = tuple(_mirrored(geometry_at, size, axis) for axis in range(2))
-            whole = tuple(side + sum(added) for side, added in zip(size, mirrored, strict=True))
+            mirrored = pair(_mirrored(geometry_at, size, axis) for axis in range(2))
+            whole = pair(side + sum(added) for side, added in zip(size, mirrored, strict=True))
             return cls(size, geometry_at(whole), mirrored)
         if border == "shift":
             if not plain.bounded:
                 refuse("border", "'shift' for a model with a block that pools over the whole image", "none, reflect")
-            return cls(size, plain, flush=tuple(_flush(geometry_at, plain, axis) for axis in range(2)))
+            return cls(size, plain, flush=pair(_flush(geometry_at, plain, size, axis) for axis in range(2)))
         return cls(size, plain)
 
     @classmethod
     def that_fits(
         cls,
         network: "Network",
-        size: tuple[int, int],
+        size: Pair,
         border: BorderRule = "none",
         stride: int | tuple[int, int] | None = None,
     ) -> "Grid":
@@ -95,19 +96,23 @@ class Grid:
     @property
     def starts(self) -> tuple[np.ndarray, np.ndarray]:
         """The first pixel of every row and of every column of windows, in the image's own coordinates."""
-        cells = self.geometry.grid_shape(*self.geometry.image_size)
+        cells = self.geometry.grid_shape(*self.geometry.known_size)
         starts = []
         for axis, (number, flush) in enumerate(zip(cells, self.flush, strict=True)):
-            first = self.geometry.offset[axis] - self.mirrored[axis][0]
-            last = [] if flush is None else [self.image_size[axis] - flush.window[axis]]
+            first = self.geometry.known_offset[axis] - self.mirrored[axis][0]
+            last = [] if flush is None else [self.image_size[axis] - flush.window_sides[axis]]
             starts.append(np.append(first + self.geometry.stride[axis] * np.arange(number), np.array(last, int)))
-        return tuple(starts)
+        return pair(starts)
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def window(self) -> tuple[float, float]:
+        """The sides of a window, infinite where it is the whole image."""
+        return pair(self.geometry.window)
+
+    @property
+    def shape(self) -> Pair:
         """Rows and columns of cells."""
-        rows, columns = (len(starts) for starts in self.starts)
-        return rows, columns
+        return pair(len(starts) for starts in self.starts)
 
     @property
     def all_cells(self) -> np.ndarray:
@@ -121,18 +126,15 @@ class Grid:
         See `zoo.network.geometry.Geometry.other_function`.
         """
         geometries = (each for each in (self.geometry, *self.flush) if each is not None)
-        return next(filter(None, (each.other_function(*each.image_size) for each in geometries)), "")
+        return next(filter(None, (each.other_function(*each.known_size) for each in geometries)), "")
 
-    def cells_of(self, tile: int) -> tuple[int, int]:
+    def cells_of(self, tile: int) -> Pair:
         """Rows and columns of cells that a tile of side `tile` answers for."""
-        rows, columns = (max(tile // stride, 1) for stride in self.geometry.stride)
-        return rows, columns
+        return pair(max(tile // stride, 1) for stride in self.geometry.stride)
 
-    def tile_size(self, tile: int) -> tuple[int, int]:
+    def tile_size(self, tile: int) -> Pair:
         """The largest height and the largest width of the pixels that tiles of side `tile` read."""
-        sides = (max(part.pixels.stop - part.pixels.start for part in parts) for parts in self._parts(tile))
-        height, width = sides
-        return height, width
+        return pair(max(part.pixels.stop - part.pixels.start for part in parts) for parts in self._parts(tile))
 
     def tiles(self, tile: int) -> Iterator[Tile]:
         """Cut the grid into tiles of side `tile`, whose cells come out as they do from the whole.
@@ -149,8 +151,12 @@ class Grid:
 
     def cut(self, axis: int, cell: int) -> int:
         """How many rows of pixels come before those of whose grid a cell is part: none but for an added one."""
-        flush = self.flush[axis]
-        return 0 if flush is None or cell < self.shape[axis] - 1 else self.image_size[axis] - flush.image_size[axis]
+        flush = self._flush_of(axis, cell)
+        return 0 if flush is None else self.image_size[axis] - flush.known_size[axis]
+
+    def _flush_of(self, axis: int, cell: int) -> Geometry | None:
+        """The geometry whose grid an added cell ends; None for one that is not added."""
+        return self.flush[axis] if cell >= self.shape[axis] - 1 else None
 
     def _parts(self, tile: int) -> list[list[AxisPart]]:
         """For each axis, what its tiles take of it."""
@@ -163,43 +169,43 @@ class Grid:
 
     def _part_of(self, axis: int, cell: int) -> AxisPart:
         """What a single cell takes of an axis."""
-        flush, cut = self.flush[axis], self.cut(axis, cell)
-        if not cut:
+        flush = self._flush_of(axis, cell)
+        if flush is None:
             return part_of(self.geometry, axis, cell)
-        last = flush.grid_shape(*flush.image_size)[axis] - 1
-        return part_of(flush, axis, last).moved(cell - last, cut)
+        last = flush.grid_shape(*flush.known_size)[axis] - 1
+        return part_of(flush, axis, last).moved(cell - last, self.cut(axis, cell))
 
 
-def last_end(geometry: Geometry, axis: int) -> int:
-    """Where along an axis the last window ends."""
-    cells = geometry.grid_shape(*geometry.image_size)[axis]
-    return geometry.offset[axis] + (cells - 1) * geometry.stride[axis] + geometry.window[axis]
+def last_end(geometry: Geometry, axis: int) -> float:
+    """Where along an axis the last window ends; infinite where the window is."""
+    cells = geometry.grid_shape(*geometry.known_size)[axis]
+    return geometry.known_offset[axis] + (cells - 1) * geometry.stride[axis] + geometry.window[axis]
 
 
-def _mirrored(geometry_at: Callable[[tuple[int, int]], Geometry], size: tuple[int, int], axis: int) -> tuple[int, int]:
+def _mirrored(geometry_at: Callable[[Pair], Geometry], size: Pair, axis: int) -> Pair:
     """The fewest pixels before and after an axis with which windows cover all of it."""
-    for added in count():
+    added = 0
+    while True:
         larger = geometry_at(_resized(size, axis, size[axis] + added))
-        if not larger.fits(*larger.image_size):
-            continue
-        for before in range(added + 1):
-            if larger.offset[axis] <= before and last_end(larger, axis) >= before + size[axis]:
-                return before, added - before
+        if larger.fits(*larger.known_size):
+            for before in range(added + 1):
+                if larger.known_offset[axis] <= before and last_end(larger, axis) >= before + size[axis]:
+                    return before, added - before
+        added += 1
 
 
-def _flush(geometry_at: Callable[[tuple[int, int]], Geometry], plain: Geometry, axis: int) -> Geometry | None:
+def _flush(geometry_at: Callable[[Pair], Geometry], plain: Geometry, size: Pair, axis: int) -> Geometry | None:
     """The geometry of the image without its first rows, whose last window ends with the image; None if none misses."""
-    size = plain.image_size
     if last_end(plain, axis) >= size[axis]:
         return None
     for cut in range(1, plain.stride[axis] + 1):
         smaller = geometry_at(_resized(size, axis, size[axis] - cut))
-        if smaller.fits(*smaller.image_size) and last_end(smaller, axis) == size[axis] - cut:
+        if smaller.fits(*smaller.known_size) and last_end(smaller, axis) == size[axis] - cut:
             return smaller
     refuse("border", f"'shift'; no grid of this model ends with {size[axis]} pixels", "none, reflect")
 
 
-def _resized(size: tuple[int, int], axis: int, side: int) -> tuple[int, int]:
+def _resized(size: Pair, axis: int, side: int) -> Pair:
     return (side, size[1]) if axis == 0 else (size[0], side)
 
 
@@ -209,7 +215,7 @@ def check_fit(network: "Network", geometry: Geometry) -> None:
     Raises:
         InputError: naming what is accepted.
     """
-    height, width = geometry.image_size
+    height, width = geometry.known_size
     window = network.card.window
     if window is not None and (height < window[0] or width < window[1]):
         accepted = f"at least one window of {window[0]} x {window[1]}"

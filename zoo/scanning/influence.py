@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.network.positions import pair
 from zoo.progress import aligned
 from zoo.scores import Outputs, to_probabilities
 
@@ -50,7 +51,8 @@ class Influence:
     def over(self, box: Box) -> np.ndarray:
         """The influence of the pixels of a box, zero where there is none: (h, w) float64."""
         values = np.zeros((box[2] - box[0], box[3] - box[1]))
-        (top, left), (bottom, right) = np.maximum(box[:2], self.part[:2]), np.minimum(box[2:], self.part[2:])
+        top, left = map(max, box[:2], self.part[:2])
+        bottom, right = map(min, box[2:], self.part[2:])
         if top < bottom and left < right:
             source = self.values[_within(self.part, (top, left, bottom, right))]
             values[_within(box, (top, left, bottom, right))] = source
@@ -108,5 +110,4 @@ class Influence:
 
 
 def _within(outer: Box, inner: Box) -> tuple[slice, slice]:
-    top, left, _, _ = outer
-    return slice(inner[0] - top, inner[2] - top), slice(inner[1] - left, inner[3] - left)
+    return pair(slice(inner[axis] - outer[axis], inner[axis + 2] - outer[axis]) for axis in range(2))

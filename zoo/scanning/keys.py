@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,19 @@ def image_key(image: Any, strip: int = 2**24) -> str:
     return digest.hexdigest()
 
 
-def difference(there: dict, here: dict) -> str | None:
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """The first name of `here` that has another value in `there`, which was stored; None where both are of one scan."""
     for name, value in here.items():
         if there.get(name) not in (value, getattr(value, "version_1", value)):
             return name
     return None
+
+
+def made_from_at(made_from: Mapping[str, Any], scale: float) -> dict[str, Any]:
+    """What the part of one scale is made from, of a scan at several that is made from `made_from`."""
+    # Without a mask all cells of every scale are scanned, as version 1 did.
+    dropped = RULE if made_from["mask"] is None else {}
+    return {**{name: value for name, value in made_from.items() if name not in dropped}, "scale": scale}
 
 
 def _file_key(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Which cells of a grid a region of interest leaves in."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def cells_inside(mask: Any, starts: tuple[np.ndarray, np.ndarray], window: tuple
     return inside
 
 
-def check_some(scanned: np.ndarray, is_inside: bool, mask: Any, scales: tuple[float, ...] | None) -> None:
+def check_some(scanned: np.ndarray, is_inside: bool, mask: Any, scales: Sequence[float] | None) -> None:
     """Check that a cell is left to scan; `is_inside`: the mask leaves some.
 
     Raises:
@@ -54,7 +55,7 @@ def check_some(scanned: np.ndarray, is_inside: bool, mask: Any, scales: tuple[fl
     if scanned.any():
         return
     cells = f"{scanned.shape[0]} x {scanned.shape[1]} cells"
-    if is_inside:
+    if is_inside and scales is not None:
         more = "" if mask is None else " inside the mask"
         refuse("scales", f"{list(scales)}, without an answer for any of {cells}{more}", "1")
     name = f"mask {mask}" if isinstance(mask, str | Path) else "mask"

@@ -12,6 +12,7 @@ from zoo.engines.engine import check_scores
 from zoo.errors import quoted, refuse
 from zoo.network.finer import FinerGeometry, finer_geometry
 from zoo.network.geometry import Geometry
+from zoo.network.positions import Pair, pair
 from zoo.pictures import Resized, check_finite
 from zoo.scanning.grid import Grid
 from zoo.scanning.influence import Box, Influence
@@ -29,7 +30,7 @@ def measure(
     network: "Network",
     gradients: "PixelGradients",
     image: np.ndarray | str | Path | Pixels,
-    cell: tuple[int, int],
+    cell: Pair,
     class_index: int | None = None,
     options: Options = Options(),  # noqa: B008 - frozen
 ) -> Influence:
@@ -73,27 +74,25 @@ def measure(
         gradient = gradients.gradient(each, view.place, weight)
         parts.append(view.on_image(check_scores(gradient, f"{what}: influence", network)))
     values, part = _together(parts)
-    starts, window = (
-        (grid.starts, grid.geometry.window) if options.scales is None else widest_windows(grid, options.scales)
-    )
-    row, column = cell
-    top, left = int(starts[0][row]), int(starts[1][column])
-    box = (0, 0, *grid.image_size)  # of a window that is the whole image
+    starts, window = (grid.starts, grid.window) if options.scales is None else widest_windows(grid, options.scales)
     if np.isfinite(window).all():
-        box = (top, left, top + int(window[0]), left + int(window[1]))
+        first = [int(begins[index]) for begins, index in zip(starts, cell, strict=True)]
+        box = _box(first, [begin + int(side) for begin, side in zip(first, window, strict=True)])
+    else:
+        box = (0, 0, *grid.image_size)
     fields = [view.receptive_field for view in views]
-    finite = [each for each in fields if each is not None]
+    known = [field for field in fields if field is not None]
     return Influence(
-        cell=(row, column),
+        cell=pair(cell),
         class_index=chosen,
         values=np.abs(values).sum(-1),
         part=part,
         scores=scores,
         window=box,
         field=_around(view.field for view in views),
-        receptive_field=_around(finite) if len(finite) == len(fields) else None,
+        receptive_field=_around(known) if len(known) == len(fields) else None,
         grid_shape=grid.shape,
-        stride=(grid.geometry.stride[0], grid.geometry.stride[1]),
+        stride=pair(grid.geometry.stride),
         class_names=names,
         outputs=outputs,
     )
@@ -108,7 +107,7 @@ class _View:
 
     network: "Network"
     grid: Grid
-    cell: tuple[int, int]
+    cell: Pair
     source: Pixels
     resized: Resized | None = None
 
@@ -117,7 +116,7 @@ class _View:
         return self.source.mirrored_by(self.grid.mirrored)
 
     @cached_property
-    def _tile(self) -> tuple[tuple[slice, slice], tuple[int, int]]:
+    def _tile(self) -> tuple[tuple[slice, slice], Pair]:
         tile = self.grid.tile_of(*self.cell)
         rows, columns = tile.inner
         return tile.pixels, (rows.start, columns.start)
@@ -128,7 +127,7 @@ class _View:
         return self._mirrored[self._tile[0]]
 
     @property
-    def place(self) -> tuple[int, int]:
+    def place(self) -> Pair:
         """The cell's place in the grid of `pixels`."""
         return self._tile[1]
 
@@ -144,25 +143,24 @@ class _View:
         region = slice(int(top), int(bottom)), slice(int(left), int(right))
         if self.resized is not None:
             folded, region = self.resized.spread(folded, region)
-        down, across = region
-        return folded, (down.start, across.start, down.stop, across.stop)
+        return folded, _box([part.start for part in region], [part.stop for part in region])
 
     @cached_property
-    def _own(self) -> tuple[Geometry, tuple[int, int], tuple[int, int]]:
+    def _own(self) -> tuple[Geometry, Pair, Pair]:
         """The geometry that the cell is part of, its place there, and how many pixels come before."""
-        row, column = self.cell
-        cut = self.grid.cut(0, row), self.grid.cut(1, column)
+        cut = pair(self.grid.cut(axis, index) for axis, index in enumerate(self.cell))
         if not any(cut):
             return self.grid.geometry, self.cell, cut
-        size = self.grid.image_size[0] - cut[0], self.grid.image_size[1] - cut[1]
+        size = pair(side - first for side, first in zip(self.grid.image_size, cut, strict=True))
         geometry = self._geometry_at(size)
-        rows, columns = geometry.grid_shape(*size)
-        return geometry, (rows - 1 if cut[0] else row, columns - 1 if cut[1] else column), cut
+        last = [cells - 1 for cells in geometry.grid_shape(*size)]
+        cell = pair(end if first else index for end, first, index in zip(last, cut, self.cell, strict=True))
+        return geometry, cell, cut
 
-    def _geometry_at(self, size: tuple[int, int]) -> Geometry:
+    def _geometry_at(self, size: Pair) -> Geometry:
         geometry = self.grid.geometry
         if isinstance(geometry, FinerGeometry):
-            return finer_geometry(self.network, (geometry.stride[0], geometry.stride[1]), size)
+            return finer_geometry(self.network, geometry.stride, size)
         return self.network.geometry(size)
 
     @property
@@ -179,7 +177,8 @@ class _View:
         if self.resized is None:
             return box
         height, width = self.resized.source.shape[:2]
-        return tuple(np.clip(self.resized.reach(box), 0, [height, width, height, width]).tolist())
+        corners = np.clip(self.resized.reach(box), 0, [height, width, height, width]).tolist()
+        return _box(corners[:2], corners[2:])
 
     @property
     def receptive_field(self) -> Box | None:
@@ -187,27 +186,26 @@ class _View:
         geometry, cell, cut = self._own
         if not geometry.bounded:
             return None
-        plain = self.network.geometry(geometry.image_size)
-        # Where the field begins, from the window on.
-        before = np.subtract(plain.first_pixel(), plain.cell_box(0, 0)[:2])
-        added = [first for first, _ in self.grid.mirrored]
-        top, left = (np.add(geometry.cell_box(*cell)[:2], before) + cut - added).tolist()
-        height, width = map(int, geometry.receptive_field)
-        box = (top, left, top + height, left + width)
+        plain = self.network.geometry(geometry.known_size)
+        first = []
+        for axis, corner in enumerate(geometry.cell_box(*cell)[:2]):
+            before = plain.first_pixel()[axis] - plain.known_offset[axis]  # where the field begins, from the window on
+            first.append(corner + before + cut[axis] - self.grid.mirrored[axis][0])
+        box = _box(first, [start + side for start, side in zip(first, geometry.field_sides, strict=True)])
         return box if self.resized is None else self.resized.reach(box)
 
 
-def _views(network: "Network", grid: Grid, source: Pixels, cell: tuple[int, int], options: Options) -> Sequence[_View]:
+def _views(network: "Network", grid: Grid, source: Pixels, cell: Pair, options: Options) -> Sequence[_View]:
     """The cell's view at every scale that counts for it."""
     if options.scales is None:
-        return [_View(network, grid, cell, source)]
+        return [_View(network, grid, pair(cell), source)]
     views = []
     for scale, size in zip(options.scales, scaled_sizes(grid, options.scales), strict=True):
         with at_scale(scale):
             scaled = Grid.that_fits(network, size, options.border, options.stride)
         match = Match.of(grid, scaled)
         if match.covers[*cell]:
-            own = int(match.nearest[0][cell[0]]), int(match.nearest[1][cell[1]])
+            own = pair(int(nearest[index]) for nearest, index in zip(match.nearest, cell, strict=True))
             resized = None if size == source.shape[:2] else Resized(source, size)
             views.append(_View(network, scaled, own, Pixels(resized) if resized else source, resized))
     if not views:
@@ -229,10 +227,14 @@ def _around(boxes: Iterable[Box]) -> Box:
     corners = np.array([box for box in boxes if box[0] < box[2]])
     if not len(corners):
         return (0, 0, 0, 0)
-    return (*corners[:, :2].min(0).tolist(), *corners[:, 2:].max(0).tolist())
+    return _box(corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist())
 
 
-def _check_cell(grid: Grid, cell: tuple[int, int], options: Options) -> None:
+def _box(starts: Iterable[int], ends: Iterable[int]) -> Box:
+    return (*pair(starts), *pair(ends))
+
+
+def _check_cell(grid: Grid, cell: Pair, options: Options) -> None:
     """Check that the grid has the cell; else say from which size of image on it would."""
     if len(cell) != 2 or not all(isinstance(index, int | np.integer) for index in cell):
         refuse("cell", quoted(cell), "row and column, two whole numbers")

@@ -41,12 +41,12 @@ def tile_memory(network: "Network", geometry: Geometry | None = None) -> Callabl
     program, bytes_of = network.program, network.bytes_a_position
     steps = list(zip(program.instructions, program.unused_after(), strict=True))
     pixel = 3 * network.channels * network.dtype.itemsize
-    in_fragments = isinstance(geometry, FinerGeometry) and geometry.padding_free
+    finer = geometry if isinstance(geometry, FinerGeometry) and geometry.padding_free else None
 
     def positions(side: int, axis: int) -> dict[int, int]:
-        if not in_fragments:
+        if finer is None:
             return program.sizes(axis, side)
-        lattices = geometry.lattices(axis, side)
+        lattices = finer.lattices(axis, side)
         return {key: lattice.length * lattice.fragments for key, lattice in lattices.items()}
 
     def need(height: int, width: int) -> int:
@@ -55,7 +55,7 @@ def tile_memory(network: "Network", geometry: Geometry | None = None) -> Callabl
         living = peak = size[program.image]
         for each, unused in steps:
             made = size[each.output]
-            at_work = sum(size[key] for key in each.inputs) + 3 * made if in_fragments else 2 * made
+            at_work = sum(size[key] for key in each.inputs) + 3 * made if finer else 2 * made
             peak = max(peak, living + at_work)
             living += made - sum(size[key] for key in unused)
         return int(_WORKSPACE * peak) + height * width * pixel + _RESERVE
@@ -79,7 +79,7 @@ def choose_tile(network: "Network", grid: Grid, memory: int | None, scores: int 
     """
     geometry, held = grid.geometry, resident() + scores
     need = tile_memory(network, geometry)
-    height, width = geometry.image_size
+    height, width = geometry.known_size
     if not geometry.bounded:
         budget = available() if memory is None else memory - held
         if need(height, width) > budget:
@@ -104,7 +104,7 @@ def choose_tile(network: "Network", grid: Grid, memory: int | None, scores: int 
         else:
             most = middle - 1
     if memory is None:
-        fewest = max(fewest, min(int(max(geometry.receptive_field)), _LARGEST // 2) // stride, 1)
+        return max(fewest, min(max(geometry.field_sides), _LARGEST // 2) // stride, 1) * stride
     if not fewest:
         refuse(
             "memory",
@@ -121,10 +121,10 @@ def check_tile(tile: object, geometry: Geometry) -> None:
     Raises:
         InputError: where it is not, or the cells depend on the whole image.
     """
-    is_number, stride = isinstance(tile, int | np.integer) and not isinstance(tile, bool), max(geometry.stride)
     if tile is None:
         return
-    if not (is_number and tile >= stride):
+    stride = max(geometry.stride)
+    if not isinstance(tile, int | np.integer) or isinstance(tile, bool) or tile < stride:
         refuse("tile", quoted(tile), f"a whole number of pixels, at least one stride, {stride}")
     if not geometry.bounded:
         raise InputError("tile: a block inside this model pools over the whole image, so it is scanned whole only")

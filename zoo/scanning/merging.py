@@ -1,24 +1,23 @@
 """Several scores to one: those of a cell at several scales, or those of all cells of a map."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
-from zoo.errors import InputError, unknown
+from zoo.errors import chosen
 from zoo.scores import Outputs, softmax, to_probabilities
 
 Merge = Literal["average-logits", "average-probabilities", "maximum-logits", "maximum-probabilities"]
-MERGES = get_args(Merge)
+MERGES: tuple[Merge, ...] = get_args(Merge)
 
 
-def check_merge(how: str) -> None:
-    """Check that a way to merge is known.
+def check_merge(how: str) -> Merge:
+    """Check that a way to merge is known, and return it.
 
     Raises:
         InputError: where it is not.
     """
-    if how not in MERGES:
-        raise InputError(unknown("merge", how, MERGES))
+    return chosen("merge", how, MERGES)
 
 
 def merge(scores: np.ndarray, known: np.ndarray, outputs: Outputs, how: Merge) -> np.ndarray:
@@ -72,7 +71,7 @@ def merge_weights(before: np.ndarray, outputs: Outputs, how: Merge, class_index:
 def merged_outputs(outputs: Outputs, how: Merge) -> Outputs:
     """What merged scores are, of a model that gives `outputs`."""
     if outputs == "sigmoid":
-        return "sigmoid"
+        return outputs
     return "logits" if how.endswith("-logits") else "probabilities"
 
 
@@ -88,19 +87,17 @@ class Merged:
         check_merge(how)
         self._outputs = outputs
         self._combine, _, self._of = how.partition("-")
-        self._values: Any = None
-        self._count: Any = 0
+        # What adds nothing to a sum, or to a maximum.
+        self._values, self._count = np.array(0.0 if self._combine == "average" else -np.inf), np.array(0)
 
     def add(self, scores: np.ndarray, known: np.ndarray) -> None:
         """Merge the `known` ones of some more scores: (n, ..., K), (n, ...)."""
         as_values = to_probabilities if self._of == "probabilities" else _logits
         values, known = as_values(scores, self._outputs), known[..., None]
         if self._combine == "average":
-            part = np.where(known, values, 0).sum(0)
-            self._values = part if self._values is None else self._values + part
+            self._values = self._values + np.where(known, values, 0).sum(0)
         else:
-            part = np.where(known, values, -np.inf).max(0)
-            self._values = part if self._values is None else np.maximum(self._values, part)
+            self._values = np.maximum(self._values, np.where(known, values, -np.inf).max(0))
         self._count = self._count + known.sum(0)
 
     @property

@@ -14,14 +14,14 @@ from zoo.scanning.sizes import parse_memory
 
 # What becomes of the pixels at an image's border that no window covers.
 BorderRule = Literal["none", "reflect", "shift"]
-BORDER_RULES = get_args(BorderRule)
+BORDER_RULES: tuple[BorderRule, ...] = get_args(BorderRule)
 
 
 @dataclass(frozen=True)
 class Options:
     """What is asked of a scan, of all images alike; `zoo.scan` says what each option means.
 
-    `memory` is in bytes and `scales` are floats, however they were given.
+    `scales` are floats, however they were given.
     """
 
     tile: int | None = None
@@ -46,15 +46,21 @@ class Options:
         if self.tile is not None and self.memory is not None:
             refuse("tile and memory", f"{quoted(self.tile)} and {quoted(self.memory)}", "one of them")
         if self.memory is not None:
-            object.__setattr__(self, "memory", parse_memory(self.memory))
+            parse_memory(self.memory)
         if self.scales is not None:
             object.__setattr__(self, "scales", check_scales(self.scales))
+
+    @property
+    def budget(self) -> int | None:
+        """`memory` in bytes."""
+        return None if self.memory is None else parse_memory(self.memory)
 
     def to_dict(self) -> dict[str, Any]:
         """What a scan's scores depend on, and how it is cut, as JSON holds it."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         for name in ("choice", "output_name"):  # as earlier versions wrote it, where these are not given
             del values[name]
+        values["memory"] = self.budget
         if self.stride is not None:
             values["stride"] = np.broadcast_to(self.stride, 2).tolist()
         if self.scales is not None:

@@ -86,5 +86,5 @@ def palette(classes: int) -> np.ndarray:
 
     names = "tab10" if classes <= 10 else "tab20"
     if classes <= 20:
-        return np.array(colormaps[names].colors)[:classes]
+        return colormaps[names](np.arange(classes))[:, :3]
     return colormaps["gist_rainbow"](np.linspace(0, 1, classes))[:, :3]

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from zoo.network.network import Network
 
 Way = Literal["roi", "cells", "crops"]
-WAYS = get_args(Way)
+WAYS: tuple[Way, ...] = get_args(Way)
 
 # Windows that "crops" gives the model at once; benchmarks/regions.py finds the best number for a machine.
 CROPS_AT_ONCE = 64
@@ -34,7 +35,9 @@ class BoxScorer(Protocol):
         """Score boxes."""
 
 
-def score(network: "Network", image: Any, boxes: Sequence | Boxes, scorer: BoxScorer) -> BoxScores:
+def score(
+    network: "Network", image: np.ndarray | str | Path | Pixels, boxes: Sequence | Boxes, scorer: BoxScorer
+) -> BoxScores:
     """Score boxes in an image one of the ways; see `zoo.score_boxes`."""
     with open_pixels(network, image) as source:
         further = boxes.further if isinstance(boxes, Boxes) else ()

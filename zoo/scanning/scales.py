@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError, quoted, refuse
+from zoo.network.positions import Pair, pair
 from zoo.pictures import release
 from zoo.scanning.grid import Grid
 from zoo.scanning.merging import Merge, merge
@@ -17,10 +18,9 @@ from zoo.scanning.sizes import size_text
 from zoo.scores import Outputs
 
 
-def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+def scaled_size(size: Pair, scale: float) -> Pair:
     """Height and width of an image of `size` at a scale."""
-    height, width = (max(round(side * scale), 1) for side in size)
-    return height, width
+    return pair(max(round(side * scale), 1) for side in size)
 
 
 @contextlib.contextmanager
@@ -32,25 +32,25 @@ def at_scale(scale: float) -> Iterator[None]:
         raise InputError(f"scale {scale:g}: {error}") from None
 
 
-def scaled_sizes(grid: Grid, scales: Sequence[float]) -> list[tuple[int, int]]:
+def scaled_sizes(grid: Grid, scales: Sequence[float]) -> list[Pair]:
     """Height and width of an image at some scales.
 
     Raises:
         InputError: where a window, of 16 pixels at least, is smaller than a pixel of the image at one; or where cells
             have no windows that can be scaled.
     """
-    if not np.isfinite(grid.geometry.window).all():
+    if not np.isfinite(grid.window).all():
         raise InputError(
             "scales: the cells of this model have no window, as a block inside it pools over the whole image; accepted "
             "for it: no scales"
         )
-    most = max(*grid.geometry.window, 16)
+    most = max(*grid.window, 16)
     if max(scales) > most:
         refuse("scales", f"{max(scales):g}", f"up to {most:g}, beyond which the model's window is smaller than a pixel")
     return [scaled_size(grid.image_size, scale) for scale in scales]
 
 
-def check_room(grid: Grid, sizes: Sequence[tuple[int, int]], cell: int, room: int, output: Path | None) -> None:
+def check_room(grid: Grid, sizes: Sequence[Pair], cell: int, room: int, output: Path | None) -> None:
     """Check that scores of `cell` bytes a cell, for images of these sizes, fit `room` bytes; by arithmetic alone.
 
     Raises:
@@ -82,8 +82,8 @@ class Match:
         """Match the grid of an image with that of the same image at a scale."""
         sides = []
         for axis, (side, made) in enumerate(zip(grid.image_size, scaled.image_size, strict=True)):
-            centres = (grid.starts[axis] + grid.geometry.window[axis] / 2) * (made / side)
-            others = scaled.starts[axis] + scaled.geometry.window[axis] / 2
+            centres = (grid.starts[axis] + grid.window[axis] / 2) * (made / side)
+            others = scaled.starts[axis] + scaled.window[axis] / 2
             nearest = np.searchsorted((others[1:] + others[:-1]) / 2, centres, side="right")
             half = scaled.geometry.stride[axis] / 2
             known = (centres >= others[0] - half) & (centres <= others[-1] + half)
@@ -95,7 +95,7 @@ class Match:
         """The cells that have an answer: (rows, cols) bool."""
         return np.logical_and.outer(*self.known)
 
-    def needed(self, scanned: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    def needed(self, scanned: np.ndarray, shape: Pair) -> np.ndarray:
         """The cells at that scale, of a grid of `shape`, whose scores some `scanned` cells of the image's grid take."""
         needed = np.zeros(shape, bool)
         for row in np.flatnonzero(self.known[0]):
@@ -121,19 +121,19 @@ class ScalePart:
         return self.grid.all_cells if wanted is None else self.match.needed(wanted, self.grid.shape)
 
 
-def widest_windows(grid: Grid, scales: Sequence[float]) -> tuple[tuple[np.ndarray, ...], tuple[int, ...]]:
+def widest_windows(grid: Grid, scales: Sequence[float]) -> tuple[tuple[np.ndarray, np.ndarray], Pair]:
     """What cells look at, at the smallest of some scales, in pixels of the image: the starts and sides of the windows.
 
     They are centred where those of `grid` are, and end at whole pixels, outwards.
     """
     starts, sides = [], []
-    for first, window in zip(grid.starts, grid.geometry.window, strict=True):
+    for first, window in zip(grid.starts, grid.window, strict=True):
         # 21 / 0.7 is a little more than 30.
         half, centres = round(window / min(scales), 6) / 2, first + window / 2
         begins = np.floor(centres - half).astype(int)
         starts.append(begins)
         sides.append(int(np.ceil(centres[0] + half)) - int(begins[0]))
-    return tuple(starts), tuple(sides)
+    return pair(starts), pair(sides)
 
 
 def merger(

@@ -70,11 +70,11 @@ class Scanner:
             inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
             grid = self._grid(source.shape[:2])
             parts = self._scale_parts(grid, store)
-            starts, window = (grid.starts, grid.geometry.window) if scales is None else widest_windows(grid, scales)
+            starts, window = (grid.starts, grid.window) if scales is None else widest_windows(grid, scales)
             region = grid.all_cells if inside is None else cells_inside(inside, starts, window)
             scanned = region & np.logical_or.reduce([each.match.covers for each in parts]) if parts else region
-            check_some(scanned, region.any(), mask, scales)
-            if output is not None:
+            check_some(scanned, bool(region.any()), mask, scales)
+            if isinstance(store, Store):
                 files = [each for each in (source.file, mask) if isinstance(each, str | Path)]
                 opened.enter_context(store.held(self.made_from(source, mask), files))
             if parts:
@@ -91,13 +91,13 @@ class Scanner:
             grid.geometry,
             self.network.class_names,
             grid.image_size,
+            starts,
+            window,
+            scanned,
             merged_outputs(outputs, self.options.merge) if parts else outputs,
             self.options.border,
-            starts,
             made_from=store.made_from,
             other_function=grid.other_function,
-            scanned=scanned,
-            window=window,
             scales=scales,
             notes=(*source.notes, *(f"(the mask) {note}" for note in getattr(inside, "notes", ()))),
         )
@@ -152,7 +152,7 @@ class Scanner:
         if side is not None:
             return side
         held = int(np.prod(grid.shape)) * self._bytes_a_cell if store.path is None else 0
-        return choose_tile(self.network, grid, self.options.memory, held)
+        return choose_tile(self.network, grid, self.options.budget, held)
 
     def _scale_parts(self, grid: Grid, store: InMemory | Store) -> list[ScalePart]:
         """The parts of a scan at several scales, seen to be possible before anything is laid out or written."""
@@ -184,7 +184,7 @@ class Scanner:
         """
         if store.is_whole():
             return
-        stores = [store.beside(f"{part.scale:g}", self._part_made_from(store.made_from, part.scale)) for part in parts]
+        stores = [store.at_scale(part.scale) for part in parts]
         sides = []
         for part, own in zip(parts, stores, strict=True):
             with at_scale(part.scale):
@@ -203,11 +203,3 @@ class Scanner:
         store.finish()
         for own in stores:
             own.discard()
-
-    def _part_made_from(self, made_from: dict[str, Any] | None, scale: float) -> dict[str, Any] | None:
-        if made_from is None:
-            return None
-        if made_from["mask"] is None:
-            # All cells of every scale are scanned then, as version 1 did.
-            made_from = {name: value for name, value in made_from.items() if name not in RULE}
-        return {**made_from, "scale": scale}

@@ -1,7 +1,7 @@
 """The result of a scan: scores on a grid, and where each cell lies in the image."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from zoo.errors import refuse
 from zoo.files import replacing, write_json
 from zoo.made_by import MadeBy
 from zoo.network.geometry import Geometry
+from zoo.network.positions import Pair, pair
 from zoo.pictures import release
 from zoo.scanning.options import BorderRule
 from zoo.scanning.overlay import Overlay
@@ -61,47 +62,40 @@ class ScoreMap:
     scan with an output, by their hashes. `other_function`: a sentence where the image's size makes another function of
     the model than the trained one (see `Geometry.other_function`), else empty.
 
-    `scanned`, (rows, cols) bool, alone says which cells have scores; default: all. Scores that are not finite there
-    are refused, of an array when the map is made, else when they are read; elsewhere they are NaN, and nothing looks
-    at them.
+    `scanned`, (rows, cols) bool, alone says which cells have scores. Scores that are not finite there are refused, of
+    an array when the map is made, else when they are read; elsewhere they are NaN, and nothing looks at them.
 
     All boxes are in pixels of the image itself. `starts`: the first pixel of every row and of every column of windows,
-    `window`: the sides of one; default: those of `geometry`. `scales`: those that the image was scanned at. A cell then
-    looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and `cell_box` are those of the
-    smallest scale, in which those of all others lie. `notes`: what the reader has to say of image and mask, a line
-    each. `crops`: how many cells were compared with their crops, and of how many the answer is the same, as JSON holds
-    it (see `zoo.scanning.crop_check`); None where none were.
+    `window`: the sides of one, infinite where it is the whole image. `scales`: those that the image was scanned at. A
+    cell then looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and `cell_box` are those
+    of the smallest scale, in which those of all others lie. `notes`: what the reader has to say of image and mask, a
+    line each. `crops`: how many cells were compared with their crops, and of how many the answer is the same, as JSON
+    holds it (see `zoo.scanning.crop_check`); None where none were.
     """
 
     scores: np.ndarray
     geometry: Geometry
     class_names: tuple[str, ...]
-    image_size: tuple[int, int]
+    image_size: Pair
+    starts: tuple[np.ndarray, np.ndarray]
+    window: tuple[float, float]
+    scanned: np.ndarray
     outputs: Outputs = "logits"
     border: BorderRule = "none"
-    starts: tuple[np.ndarray, np.ndarray] | None = None
-    made_from: dict[str, Any] | None = None
+    made_from: Mapping[str, Any] | None = None
     other_function: str = ""
-    scanned: np.ndarray | None = None
-    window: tuple[float, float] | None = None
-    scales: tuple[float, ...] | None = None
+    scales: Sequence[float] | None = None
     notes: tuple[str, ...] = ()
     crops: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
-        """Take what is not given from the geometry, and check that the scores are known where cells were scanned.
+        """Check that the scores are known where cells were scanned.
 
         Raises:
             InputError: where they are not, or `scanned` has another shape than the grid.
         """
-        grid = tuple(self.scores.shape[:2])
-        if self.starts is None:
-            sides = zip(self.geometry.offset, self.geometry.stride, grid, strict=True)
-            starts = tuple(offset + stride * np.arange(cells) for offset, stride, cells in sides)
-            object.__setattr__(self, "starts", starts)
-        if self.window is None:
-            object.__setattr__(self, "window", tuple(self.geometry.window))
-        scanned = np.asarray(True if self.scanned is None else self.scanned)
+        grid = self.scores.shape[:2]
+        scanned = np.asarray(self.scanned)
         if scanned.dtype != bool or not scanned.all() and scanned.shape != grid:
             refuse("scanned", f"{scanned.shape} of {scanned.dtype}", f"{grid} of bool")
         # Where all were: a single value, whatever the grid's size.
@@ -112,8 +106,16 @@ class ScoreMap:
 
     def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """The crop that a cell stands for, (top, left, bottom, right), half-open, not clipped at the image."""
-        top, left = int(self.starts[0][row]), int(self.starts[1][column])
-        return top, left, top + self.window[0], left + self.window[1]
+        (tops, lefts), (height, width) = self.crop_places
+        top, left = int(tops[row]), int(lefts[column])
+        return top, left, top + height, left + width
+
+    @property
+    def crop_places(self) -> tuple[tuple[np.ndarray, np.ndarray], Pair]:
+        """`starts` and `window` in whole pixels: those of the image itself where the window is infinite."""
+        if math.inf in self.window:
+            return pair(0 * starts for starts in self.starts), self.image_size
+        return self.starts, pair(map(int, self.window))
 
     @property
     def windows(self) -> dict[float, tuple[float, float]]:
@@ -154,10 +156,9 @@ class ScoreMap:
         written beside other scores; null where all were.
         """
         rows, columns = self.scores.shape[:2]
-        known = "scores.npz" if scores == "scores.npz" else "scanned.npy"
-        if self.scanned.all():
-            known = None
-        elif known == "scanned.npy":
+        beside = "scores.npz" if scores == "scores.npz" else "scanned.npy"
+        known = None if self.scanned.all() else beside
+        if known == "scanned.npy":
             with replacing(Path(folder) / known, self.made_by) as temporary, temporary.open("wb") as file:
                 np.save(file, self.scanned)
         record = {
@@ -187,8 +188,8 @@ class ScoreMap:
         # A scaled pixel is made from those within 1 / s of its centre, where s shrinks; within 1, where it enlarges.
         scale = min(self.scales)
         reach = [
-            None if side is None or scale == 1 else math.ceil((side - 1) / scale + 2 * max(1 / scale, 1))
-            for side in sides["receptive_field"]
+            None if math.isinf(side) else math.ceil((side - 1) / scale + 2 * max(1 / scale, 1))
+            for side in self.geometry.receptive_field
         ]
         windows = [{"scale": scale, "window": list(window)} for scale, window in self.windows.items()]
         field = sides["receptive_field"] if scale == 1 else reach
@@ -274,13 +275,19 @@ class ScoreMap:
         """Where each row's and each column's own pixels begin, and where the last one's end: (rows + 1,), (cols + 1,).
 
         A cell's own pixels are the stride x stride ones in the middle of its crop, fewer where the next is nearer.
+        Where the window is infinite, they lie side by side about the image's middle.
         """
         edges = []
-        for starts, stride, window in zip(self.starts, self.geometry.stride, self.window, strict=True):
+        axes = zip(self.starts, self.geometry.stride, self.window, self.image_size, strict=True)
+        for starts, stride, window, side in axes:
+            if math.isinf(window):
+                cells = len(starts)
+                edges.append((side - cells * stride) // 2 + stride * np.arange(cells + 1))
+                continue
             gaps = np.diff(starts, prepend=starts[0] - stride)
             end = starts[-1] + (window - stride) // 2 + stride
             edges.append(np.append(starts + (window - gaps) // 2, end))
-        return tuple(edges)
+        return pair(edges)
 
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
@@ -289,7 +296,7 @@ class ScoreMap:
             pixels = np.arange(side)
             cell = np.searchsorted(own[:-1], pixels, side="right") - 1
             cells.append(np.where(pixels < own[-1], cell, -1))
-        return tuple(cells)
+        return pair(cells)
 
     def overlay(
         self, image: Any, class_index: int | None = None, opacity: float = 0.65, side: int | None = None

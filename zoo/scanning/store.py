@@ -13,7 +13,7 @@ import numpy as np
 from zoo.errors import InputError, Interrupted
 from zoo.files import Output, check_not_read, check_output, remove, rename, replacing, writing
 from zoo.made_by import MadeBy, maker_of, sign
-from zoo.scanning.keys import RULE, difference
+from zoo.scanning.keys import RULE, difference, made_from_at
 
 ENDINGS = (".npy", ".zarr")
 # How the first line of a journal begins.
@@ -29,8 +29,8 @@ class InMemory:
         """Make nothing yet."""
         self.done: set[int] = set()
 
-    def beside(self, name: str, made_from: Mapping[str, Any] | None) -> "InMemory":
-        """Another one, for a part of this one's work."""
+    def at_scale(self, scale: float) -> "InMemory":
+        """Another one, for one scale's part of this one's work."""
         return InMemory()
 
     def unfinished(self) -> None:
@@ -99,10 +99,10 @@ class Store:
     def _is_folder(self) -> bool:
         return self.path.suffix == ".zarr"
 
-    def beside(self, name: str, made_from: Mapping[str, Any]) -> "Store":
-        """The store of a part of this one's work, beside it."""
-        store = Store(self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}"), self.overwrite)
-        store.made_from = made_from
+    def at_scale(self, scale: float) -> "Store":
+        """The store of one scale's part of this one's work, beside it."""
+        store = Store(self.path.with_name(f"{self.path.stem}-{scale:g}{self.path.suffix}"), self.overwrite)
+        store.made_from = made_from_at(self.made_from, scale)
         return store
 
     @property

@@ -9,7 +9,7 @@ from zoo.scanning.merging import Merge
 from zoo.scanning.overlay import Overlay
 from zoo.scanning.score_map import ScoreMap, Wins
 from zoo.scanning.thumbnails import Thumbnail, read_by
-from zoo.scanning.viewer import MOST_PIXELS, Cells
+from zoo.scanning.viewer import Page
 
 # The most pixels a side of the picture with a legend.
 _OVERLAY_PIXELS = 2000
@@ -25,7 +25,6 @@ class Summary:
         factor: how many pixels of the image a pixel of it stands for.
         wins: how many cells each class wins, (classes,).
         answer: the answer for the whole image, (classes,), None where none was asked for; see `zoo.answer`.
-        cells, view, view_factor: what the viewer shows; None without one. See `zoo.scanning.viewer.write_viewer`.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class Summary:
         image: Any,
         class_index: int | None = None,
         how: Merge | None = None,
-        viewer: bool = False,
+        page: Page | None = None,
     ):
         """Read both.
 
@@ -43,7 +42,7 @@ class Summary:
             image: the image that was scanned, (H, W, C), an array or what is read by slices like one.
             class_index: the class to show instead of the winners.
             how: makes one answer for the whole image.
-            viewer: keep what the viewer shows, too.
+            page: what the viewer shows, which is read along.
 
         Raises:
             InputError: where the image is not of the size that was scanned, or scores are not finite.
@@ -51,13 +50,10 @@ class Summary:
         score_map.check_image(image)
         self.score_map, self.class_index = score_map, class_index
         overlay, wins = Overlay(score_map, class_index, _OVERLAY_PIXELS), Wins(score_map.scores.shape[-1])
-        self.cells = Cells(score_map) if viewer else None
         answering = None if how is None else Answering(score_map.outputs, how)
-        score_map.read_by(*(each for each in (overlay, wins, self.cells, answering) if each is not None))
+        cells = None if page is None else page.cells
+        score_map.read_by(*(each for each in (overlay, wins, cells, answering) if each is not None))
         grey = Thumbnail(image, _OVERLAY_PIXELS)
-        colour = Thumbnail(image, MOST_PIXELS, in_colour=True) if viewer else None
-        read_by(image, *(each for each in (grey, colour) if each is not None))
+        read_by(image, grey, *(() if page is None else (page.view,)))
         self.picture, self.factor, self.wins = overlay.over(grey.grey), overlay.factor, wins.counts
-        self.view: np.ndarray | None = None if colour is None else colour.rgb
-        self.view_factor = None if colour is None else colour.factor
-        self.answer = None if answering is None else answering.probabilities
+        self.answer: np.ndarray | None = None if answering is None else answering.probabilities

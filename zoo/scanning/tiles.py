@@ -54,7 +54,7 @@ def part_of(geometry: Geometry, axis: int, cell: int) -> AxisPart:
 
 def parts_of(geometry: Geometry, axis: int, step: int) -> list[AxisPart]:
     """An axis cut into parts of `step` cells, the last one of what is left."""
-    cells, margins = geometry.grid_shape(*geometry.image_size)[axis], _margins(geometry, axis)
+    cells, margins = geometry.grid_shape(*geometry.known_size)[axis], _margins(geometry, axis)
     return [_part(geometry, axis, first, min(first + step, cells), margins) for first in range(0, cells, step)]
 
 
@@ -65,7 +65,7 @@ _Margins = Callable[[int, int], tuple[int, int]]
 def _part(geometry: Geometry, axis: int, first: int, last: int, margins: _Margins) -> AxisPart:
     before, after = margins(first, last)
     skipped = before // geometry.stride[axis]
-    pixels = slice(before, geometry.image_size[axis] - after)
+    pixels = slice(before, geometry.known_size[axis] - after)
     return AxisPart(slice(first, last), pixels, slice(first - skipped, last - skipped))
 
 
@@ -74,13 +74,13 @@ def _margins(geometry: Geometry, axis: int) -> _Margins:
     if not geometry.bounded:
         return lambda first, last: (0, 0)
     if not isinstance(geometry, FinerGeometry):
-        return _Cuts.of(geometry.program, axis, geometry.image_size[axis]).around
+        return _Cuts.of(geometry.program, axis, geometry.known_size[axis]).around
     stride, total = geometry.stride[axis], geometry.total_stride[axis]
     if geometry.padding_free:
-        cells = geometry.grid_shape(*geometry.image_size)[axis]
+        cells = geometry.grid_shape(*geometry.known_size)[axis]
         return lambda first, last: (first * stride, (cells - last) * stride)
     phases = total // stride
-    shifts = [_Cuts.of(geometry.program, axis, side) for _, side in geometry.shifts(geometry.image_size[axis], axis)]
+    shifts = [_Cuts.of(geometry.program, axis, side) for _, side in geometry.shifts(geometry.known_size[axis], axis)]
     spare = min(cuts.spare for cuts in shifts)
     shifts = [replace(cuts, spare=spare) for cuts in shifts]
 
@@ -125,8 +125,8 @@ class _Cuts:
             int(grid.extent),
             aligned=math.lcm(*(span.stride for span in reaches.values())),
             latest=max(span.start for span in kept),
-            earliest=min(span.start + (span.size - 1) * span.stride + int(span.extent) for span in kept),
-            spare=min((span.size - 1) * span.stride for span in reaches.values()),
+            earliest=min(span.start + (span.known_size - 1) * span.stride + int(span.extent) for span in kept),
+            spare=min((span.known_size - 1) * span.stride for span in reaches.values()),
         )
 
     def around(self, first: int, last: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,15 @@ def write_viewer(
         cells = Cells(score_map)
         score_map.read_by(cells)
     picture, shrunk = _picture(view)
-    classes = len(score_map.class_names)
+    classes, (first_pixels, window) = len(score_map.class_names), score_map.crop_places
     content = {
         "picture": picture,
         "factor": factor * shrunk,
         "imageSize": score_map.image_size,
         "gridShape": score_map.scores.shape[:2],
-        "window": score_map.window,
+        "window": window,
         "sentence": score_map.sentence(),
-        "crops": [starts.tolist() for starts in score_map.starts],
+        "crops": [starts.tolist() for starts in first_pixels],
         "own": [edges.tolist() for edges in score_map.own_pixels],
         "classNames": score_map.class_names,
         "colours": np.round(255 * palette(classes), 3).tolist(),
@@ -154,6 +155,23 @@ class Cells:
         }
         packed = {name: _packed(values) for name, values in cells.items()}
         return {"cellsShown": self._shown, "side": self.side, "kept": self._kept, **packed}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a viewer shows, of a map and an image that are yet to be read."""
+
+    cells: Cells
+    view: Thumbnail
+
+    @classmethod
+    def of(cls, score_map: ScoreMap, image: Any) -> "Page":
+        """The page of a score map and its image, (H, W, C), an array or what is read by slices like one."""
+        return cls(Cells(score_map), Thumbnail(image, MOST_PIXELS, in_colour=True))
+
+    def write(self, score_map: ScoreMap, path: Path) -> Path:
+        """Write it; see `write_viewer`."""
+        return write_viewer(score_map, self.view.rgb, path, self.view.factor, self.cells)
 
 
 def _squares(block: np.ndarray, side: int) -> np.ndarray:
