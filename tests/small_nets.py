@@ -36,6 +36,7 @@ HEADS = {
     "class maps": lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(x)),
     "mobilenet": lambda x: layers.Reshape((4,))(layers.Conv2D(4, 1)(layers.GlobalAveragePooling2D(keepdims=True)(x))),
     "keepdims, flatten": lambda x: layers.Dense(4)(layers.Flatten()(layers.GlobalAveragePooling2D(keepdims=True)(x))),
+    "adaptive": lambda x: layers.Dense(4)(layers.Flatten()(layers.AdaptiveAveragePooling2D((1, 1))(x))),
     "flatten, normalised": lambda x: layers.Dense(4)(
         layers.Dropout(0.1)(layers.BatchNormalization()(layers.Flatten()(x)))
     ),

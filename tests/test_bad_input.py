@@ -16,7 +16,7 @@ from zoo.catalogue import resolve
 from zoo.classes import class_list
 from zoo.config import load_config
 from zoo.config.parsing import parse_yaml
-from zoo.errors import InputError, printable, quoted, refuse
+from zoo.errors import InputError, chosen, printable, quoted, refuse
 from zoo.schema import FIRST_FORM, Added, Renamed, Schema
 
 BOMB = "&a0 [x, x]" + "".join(f", &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))
@@ -41,6 +41,10 @@ def test_a_refusal_names_what_was_received_and_what_is_accepted():
     assert refusal(refuse, "tile", 0, "a number above 0") == "tile: received 0; accepted: a number above 0"
     assert refusal(refuse, "image", "3 x 4 pixels", "8 x 8") == "image: received 3 x 4 pixels; accepted: 8 x 8"
     assert refusal(refuse, "border", quoted("x\n"), "'none'") == r"border: received 'x\n'; accepted: 'none'"
+    assert chosen("way", "cells", ("roi", "cells")) == "cells"
+    assert refusal(chosen, "way", "cell", ("roi", "cells")).startswith(
+        "unknown way 'cell' (did you mean 'cells'?); acc"
+    )
     assert len(refusal(refuse, "scales", [1.5] * 1000, "numbers")) < 200
 
 

@@ -24,6 +24,43 @@ def test_squeeze_and_excitation_stays_as_it_is():
     assert np.asarray(fcn(noise(1, 20, 16, 3))).shape == (1, 9, 5, 3)
 
 
+def gated(pool):
+    """Two gates of one shared pooling, and a head of another."""
+    image = keras.Input((12, 10, 3))
+    squeeze = pool("squeeze")
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv")(image)
+    for index in range(2):
+        x = layers.Multiply(name=f"gated{index}")([x, layers.Activation("sigmoid", name=f"gate{index}")(squeeze(x))])
+    x = layers.Flatten(name="flat")(pool("top")(x))
+    return keras.Model(image, layers.Dense(3, name="logits")(x), name="gated")
+
+
+def test_adaptive_average_pooling_to_one_position_is_global_average_pooling():
+    """As a head and as a block inside the network: converted, scanned and described alike."""
+    model = randomize(gated(lambda name: layers.AdaptiveAveragePooling2D((1, 1), name=name)))
+    plain = gated(lambda name: layers.GlobalAveragePooling2D(keepdims=True, name=name))
+    plain.set_weights(model.get_weights())
+    pixels = noise(20, 17, 3)
+    assert zoo.describe(model) == zoo.describe(plain)
+    assert zoo.geometry(model) == zoo.geometry(plain)
+    fcn, wanted = zoo.convolutionalize(model), zoo.convolutionalize(plain)
+    assert [(type(layer), layer.name) for layer in fcn.layers[1:]] == [
+        (type(layer), layer.name) for layer in wanted.layers[1:]
+    ]
+    np.testing.assert_array_equal(zoo.scan(model, pixels).scores, zoo.scan(plain, pixels).scores)
+    whole = zoo.convolutionalize(model, pooling="global")
+    assert np.asarray(whole(pixels[None])).shape == (1, 1, 1, 3)
+
+
+def test_a_map_that_adaptive_pooling_gates_is_scanned_at_any_size():
+    """A network without a head, of open size, comes back as it is; TensorFlow compiles no such layer for it."""
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 3)(image)
+    model = randomize(keras.Model(image, layers.Multiply()([x, layers.AdaptiveAveragePooling2D(1)(x)])))
+    pixels = noise(20, 17, 3)
+    assert relative_error(zoo.scan(model, pixels).scores, np.asarray(model(pixels[None]))[0]) <= 1e-6
+
+
 def test_nested_and_shared_parts():
     body = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(4, 3, padding="same"), layers.ReLU()], name="body")
     image = keras.Input((8, 8, 4))
@@ -67,6 +104,7 @@ CHANNELS_FIRST = {
     "flatten": lambda x, form: layers.Dense(4, "softmax")(layers.Dense(7)(layers.Flatten(**form)(x))),
     "flatten as it lies": lambda x, form: layers.Dense(4)(layers.Flatten(data_format="channels_last")(x)),
     "reshape": lambda x, form: layers.Dense(4)(layers.BatchNormalization()(layers.Reshape((-1,))(x))),
+    "adaptive": lambda x, form: layers.Dense(4)(layers.Flatten()(layers.AdaptiveAveragePooling2D(1, **form)(x))),
     "average": lambda x, form: layers.Dense(4)(layers.LayerNormalization()(layers.GlobalAveragePooling2D(**form)(x))),
     "max, keepdims": lambda x, form: layers.Flatten(**form)(
         layers.Conv2D(4, 1, **form)(layers.GlobalMaxPooling2D(keepdims=True, **form)(x))

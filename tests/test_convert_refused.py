@@ -10,6 +10,12 @@ import zoo
 from zoo.errors import InputError
 
 
+def patched(layer):
+    real = layer.call
+    object.__setattr__(layer, "call", lambda x: real(x) * 2)
+    return layer
+
+
 @pytest.mark.parametrize(
     ("head", "text"),
     [
@@ -34,6 +40,14 @@ from zoo.errors import InputError
         (
             lambda x: layers.Dense(2)(layers.ReLU(name="cut")(layers.BatchNormalization()(layers.Flatten()(x)))),
             "'cut'.*between a normalisation of the flattened map and its Dense layer",
+        ),
+        (
+            lambda x: layers.Dense(2)(layers.Flatten()(layers.AdaptiveAveragePooling2D((1, 2), name="bins")(x))),
+            "'bins' .*to 1 x 2 positions; accepted: output_size 1 x 1",
+        ),
+        (
+            lambda x: layers.Dense(2)(layers.Flatten()(patched(layers.AdaptiveAveragePooling2D(1, name="patched"))(x))),
+            "'patched' .*own",
         ),
         (
             lambda x: layers.Dense(2)(layers.Dropout(0.5, name="mc")(layers.Flatten()(x), training=True)),

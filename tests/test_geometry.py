@@ -349,3 +349,19 @@ def test_which_images_every_layer_fits():
     shape = zoo.geometry(keras.Model(image, x))
     assert shape.fits(4, 9) and not shape.fits(3, 9) and not shape.fits(9, 2)
     assert shape.grid_shape(3, 4) == (2, 3)
+
+
+def test_what_is_not_known_is_refused_where_it_is_asked_for():
+    image = keras.Input((None, None, 1))
+    x = layers.Conv2D(2, 3, strides=2, padding="same")(image)
+    local = zoo.geometry(keras.Model(image, x))
+    assert local.window_sides == local.field_sides == (3, 3)
+    for name in ("known_size", "known_offset"):
+        with pytest.raises(InputError, match="image_size="):
+            getattr(local, name)
+    known = zoo.geometry(keras.Model(image, x), (9, 12))
+    assert known.known_size == (9, 12) and known.known_offset == known.offset == (-1, 0)
+    whole = zoo.geometry(keras.Model(image, layers.Multiply()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])))
+    for name in ("window_sides", "field_sides"):
+        with pytest.raises(InputError, match="a cell looks at the whole image here"):
+            getattr(whole, name)

@@ -13,7 +13,7 @@ import zoo
 from zoo.errors import InputError
 from zoo.network.moves import Border, Everywhere, Pointwise, Repeat, Slide, Unknown, move_from
 from zoo.network.network import Network
-from zoo.network.positions import Lattice, Span
+from zoo.network.positions import Lattice, Span, pair
 from zoo.network.program import Program
 
 SLIDES = st.builds(
@@ -110,3 +110,13 @@ def test_the_algebra_needs_no_keras():
     modules = "zoo.network.moves, zoo.network.program, zoo.network.fields, zoo.network.geometry, zoo.card"
     code = f"import sys, {modules}; assert not {{'keras', 'tensorflow'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_pair_is_of_two_and_an_open_size_is_none():
+    assert pair(side + 1 for side in (3, 4)) == (4, 5)
+    for sides in ((3,), (3, 4, 5)):
+        with pytest.raises(ValueError):
+            pair(sides)
+    assert Span(0, 1, 1, 7).known_size == 7
+    with pytest.raises(ValueError, match="open"):
+        print(Span(0, 1, 1, None).known_size)

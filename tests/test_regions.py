@@ -75,6 +75,8 @@ def small(padding="valid", head="flatten", size=(19, 23)):
             x = layers.Reshape((-1,))(x)
         case "average":
             x = layers.GlobalAveragePooling2D()(x)
+        case "adaptive":
+            x = layers.Flatten()(layers.AdaptiveAveragePooling2D(1)(x))
         case "max":
             x = layers.Reshape((8,))(layers.Conv2D(8, 1)(layers.GlobalMaxPooling2D(keepdims=True)(x)))
         case "pyramid":
@@ -83,7 +85,7 @@ def small(padding="valid", head="flatten", size=(19, 23)):
     return randomize(keras.Model(image, layers.Dense(3)(x)))
 
 
-HEADS = ["flatten", "reshape", "average", "max", "pyramid"]
+HEADS = ["flatten", "reshape", "average", "adaptive", "max", "pyramid"]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -157,7 +159,7 @@ def _head(model, head, feature_map, region):
             x = np.maximum(pool((5, 6)) @ weights.pop(0) + weights.pop(0), 0)
         case "reshape":
             x = pool((5, 6))
-        case "average":
+        case "average" | "adaptive":
             x = pool((1, 1), "average")
         case "max":
             x = pool((1, 1)) @ weights.pop(0)[0, 0] + weights.pop(0)

@@ -73,7 +73,7 @@ def test_a_window_of_the_whole_image_sees_every_mask(tmp_path):
     record = json.loads((found.save(tmp_path) / "geometry.json").read_text())
     assert record["window"] == [None, None] and record["last_cell_box"] == [0, 0, 12, 15]
     np.testing.assert_array_equal(found.cells_of_pixels()[1], np.arange(15))
-    viewer = write_viewer(found, view_of(noise(12, 15))[0], tmp_path / "viewer.html").read_text()
+    viewer = write_viewer(found, view_of(noise(12, 15, 1))[0], tmp_path / "viewer.html").read_text()
     assert '"window":[12,15]' in viewer and "Infinity" not in viewer.split("</script>")[0]
     with pytest.raises(InputError, match="scales: the cells of this model have no window"):
         zoo.scan(model, noise(12, 15), scales=[1, 2])

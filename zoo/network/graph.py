@@ -5,7 +5,7 @@ Describing, tracing geometry and converting all walk this list, so that they agr
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from typing import Any
@@ -22,7 +22,7 @@ from zoo.network.keras_internals import (
     nodes_in_order,
     takes_dict,
 )
-from zoo.network.layer_kinds import OF_ANY_LAYOUT
+from zoo.network.layer_kinds import OF_ANY_LAYOUT, as_global_pooling
 
 Shape = tuple[int | None, ...]
 
@@ -31,8 +31,9 @@ Shape = tuple[int | None, ...]
 class Step:
     """One call of one layer.
 
-    `path` is the layer's name, after those of the models around it. `inputs` and `outputs` are keys of tensors, equal
-    where the tensor is the same. `training`: whether it, or a model around it, is called with training=True.
+    `layer` is the model's own, or the global pooling that it is (see `as_global_pooling`). `path` is the layer's name,
+    after those of the models around it. `inputs` and `outputs` are keys of tensors, equal where the tensor is the same.
+    `training`: whether it, or a model around it, is called with training=True.
     """
 
     layer: keras.Operation
@@ -167,9 +168,15 @@ def trace(model: keras.Model) -> Graph:
     fresh = count()
     keys = {id(tensor): next(fresh) for tensor in inner.inputs}
     inputs = tuple(keys.values())
-    steps = list(_walk(inner, keys, "", fresh))
+    steps = _with_global_poolings(_walk(inner, keys, "", fresh))
     outputs = tuple(keys[id(tensor)] for tensor in inner.outputs)
     return Graph(model, inputs, outputs, tuple(steps[index] for index in needed_steps(steps, (), outputs)))
+
+
+def _with_global_poolings(steps: Iterator[Step]) -> list[Step]:
+    """The steps, adaptive poolings to one position as global ones; a layer that is called twice stays one."""
+    taken: dict[int, keras.Operation] = {}
+    return [replace(step, layer=taken.setdefault(id(step.layer), as_global_pooling(step.layer))) for step in steps]
 
 
 def _functional(model: keras.Model, name: str = "") -> keras.Model:

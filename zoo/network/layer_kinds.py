@@ -124,6 +124,20 @@ def is_elementwise(layer: keras.Operation) -> bool:
     return does_nothing(layer) or isinstance(layer, plain) or operation_in(layer, ELEMENTWISE_OPERATIONS)
 
 
+def as_global_pooling(layer: keras.Operation) -> keras.Operation:
+    """The global pooling that an adaptive average pooling to 1 x 1 is, of the same name; other layers as they are.
+
+    Keras's own, on TensorFlow, fails in compiled graphs where one bin is the whole map, and where the sides are open.
+    """
+    # One with a `call` put on it is left as it is, and refused for that.
+    is_plain = type(layer) is layers.AdaptiveAveragePooling2D and not {"call", "__call__"} & set(vars(layer))
+    if not is_plain or set(layer.output_size) != {1}:
+        return layer
+    config = layer.get_config()
+    del config["output_size"]
+    return layers.GlobalAveragePooling2D.from_config({**config, "keepdims": True})
+
+
 def does_nothing(layer: keras.Operation) -> bool:
     """Whether a layer does nothing at inference."""
     noise = layers.Dropout | layers.GaussianDropout | layers.GaussianNoise | layers.AlphaDropout

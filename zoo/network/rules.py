@@ -370,6 +370,11 @@ def _why_not_local(layer: keras.Operation) -> str:
         return "moves numbers from one position to another, and what follows is not the vector that a Dense layer takes"
     if isinstance(layer, layers.GroupNormalization):
         return "normalises over all positions together, so it cannot be slid"
+    if isinstance(layer, layers.AdaptiveAveragePooling2D):
+        rows, columns = layer.output_size
+        return (
+            f"pools images of any size to {rows} x {columns} positions; accepted: output_size 1 x 1, a global pooling"
+        )
     if isinstance(layer, layers.CenterCrop | layers.RandomCrop | layers.Resizing):
         return "makes every image one size, so no image gives more than one cell; accepted: the model after it"
     return "its reach over positions is not known"
