@@ -8,7 +8,6 @@ from keras import layers
 
 from zoo.models.heads import Head
 
-
 # Every kind of head that a config may have, with keys that matter to its layers: tests/test_heads.py runs over them.
 HEAD_SECTIONS = [
     {"kind": "class_maps"},

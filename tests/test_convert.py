@@ -249,7 +249,7 @@ def test_a_head_that_mixes_positions_is_caught_beyond_the_training_size(monkeypa
 
     model = stack(head)
     assert zoo.verify(model, zoo.convolutionalize(model)).same_as_crops
-    monkeypatch.setattr("zoo.convert.head.axes_of", lambda layer, rank: ())
+    monkeypatch.setattr("zoo.convert.sliding_head.axes_of", lambda layer, rank: ())
     with pytest.raises(RuntimeError, match="at a larger size"):
         zoo.convolutionalize(model)
 

@@ -85,10 +85,10 @@ def small(padding="valid", head="flatten", size=(19, 23)):
     return randomize(keras.Model(image, layers.Dense(3)(x)))
 
 
-LAST_LAYERS = ["flatten", "reshape", "average", "adaptive", "max", "pyramid"]
+BOX_HEADS = ["flatten", "reshape", "average", "adaptive", "max", "pyramid"]
 
 
-@pytest.mark.parametrize("head", LAST_LAYERS)
+@pytest.mark.parametrize("head", BOX_HEADS)
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_the_whole_training_image_has_the_classifiers_own_answer(head, padding):
     model = small(padding, head)
@@ -97,7 +97,7 @@ def test_the_whole_training_image_has_the_classifiers_own_answer(head, padding):
     assert relative_error(result.scores, np.asarray(model(image[None]))) <= 1e-6
 
 
-@pytest.mark.parametrize("head", LAST_LAYERS)
+@pytest.mark.parametrize("head", BOX_HEADS)
 def test_boxes_at_the_stride_have_the_answers_of_their_crops(head):
     """Without padding, of the training size: RoI pooling, the nearest cell and the crop are one thing."""
     model = small("valid", head)
@@ -110,7 +110,7 @@ def test_boxes_at_the_stride_have_the_answers_of_their_crops(head):
         assert relative_error(score_boxes(model, image, boxes, way).scores, wanted) <= 1e-5, way
 
 
-@pytest.mark.parametrize("head", LAST_LAYERS)
+@pytest.mark.parametrize("head", BOX_HEADS)
 def test_boxes_of_any_size_equal_plain_loops(head):
     model = small("same", head, size=(20, 24))
     image = noise(50, 62, 1)
