@@ -13,7 +13,7 @@ from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.convert.conversion import Padding
-    from zoo.convert.head import HeadPooling
+    from zoo.convert.sliding_head import HeadPooling
     from zoo.pictures import Choice
 
 

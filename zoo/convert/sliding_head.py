@@ -7,7 +7,7 @@ pooling, is a 1x1 convolution; a global pooling is a pooling of the training map
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
@@ -132,9 +132,9 @@ class SlidingHead(Copy):
             return
         made = self.tensors[source]
         if kind is not None:
-            settings: dict[str, Any] = {"name": self.name(step)}
-            if isinstance(step.layer, layers.Layer):
-                settings["dtype"] = step.layer.dtype_policy
+            # An operation of keras.ops has no policy of its own: it computes in what it is given.
+            own = getattr(step.layer, "dtype_policy", None)
+            settings = {"name": self.name(step), "dtype": own or keras.backend.result_type(made.dtype, "float32")}
             pool = (self.axes.count, kind)
             if self.pooling == "global":
                 made = _GLOBAL[pool](keepdims=True, **settings)(made)
