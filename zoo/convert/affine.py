@@ -4,10 +4,7 @@ import keras
 import numpy as np
 from keras import layers
 
-
-def is_affine(layer: keras.Operation) -> bool:
-    """Whether a layer scales and shifts each number, or each channel, by amounts of its own at inference."""
-    return isinstance(layer, layers.BatchNormalization | layers.Normalization | layers.Rescaling)
+from zoo.network.layer_kinds import axes_of
 
 
 def scale_and_shift(layer: layers.Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -24,3 +21,16 @@ def scale_and_shift(layer: layers.Layer) -> tuple[np.ndarray, np.ndarray]:
         scale = scale * as_array(layer.gamma)
     shift = -as_array(layer.moving_mean) * scale
     return scale, shift + as_array(layer.beta) if layer.center else shift
+
+
+def scales_and_shifts(layer: layers.Layer, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """`scale_and_shift` for every number of an input of `shape`, without batch."""
+    axes = axes_of(layer, len(shape) + 1)
+    given = [layer.scale, layer.offset] if isinstance(layer, layers.Rescaling) else scale_and_shift(layer)
+    spread = []
+    for values in (np.asarray(keras.ops.convert_to_numpy(each), np.float64) for each in given):
+        sides = values.shape[max(values.ndim - len(shape), 0) :]  # an axis of the batch, of 1, may come first
+        if axes and values.size > 1:
+            sides = tuple(side if axis in axes else 1 for axis, side in enumerate(shape, start=1))
+        spread.append(np.broadcast_to(values.reshape(sides), shape))
+    return spread[0], spread[1]

@@ -89,6 +89,8 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
             "size and no map; `zoo predict` takes it, accepted here: its source"
         )
     refuse_unknown_reach(network.graph, network.head)
+    for output in range(len(network.graph.outputs)):
+        network.check_channels(output)
     if network.axes.channels_first:
         network = channels_last(network)
     opened = _opened(network, pooling)

@@ -77,10 +77,10 @@ class Copy:
         self.call(step, self.clone(step))
 
     def clone(self, step: Step, **changes: object) -> layers.Layer | keras.Operation:
-        """The same layer anew, with some of its settings changed; operations of keras.ops are used as they are."""
+        """The same layer with some of its settings changed; an operation of keras.ops without changes is itself."""
         layer = step.layer
         if not isinstance(layer, layers.Layer):
-            return layer
+            return type(layer).from_config({**layer.get_config(), **changes}) if changes else layer
         changes = {**self.changes, **changes}
         key = (id(layer), *sorted((name, repr(value)) for name, value in changes.items()))
         if key not in self.copies:

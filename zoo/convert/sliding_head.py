@@ -13,14 +13,24 @@ import keras
 import numpy as np
 from keras import layers
 
-from zoo.convert.affine import is_affine, scale_and_shift
+from zoo.convert.affine import scales_and_shifts
 from zoo.convert.copy import Copy, made_of
-from zoo.errors import InputError
+from zoo.convert.places import known, rearranged
+from zoo.errors import InputError, refuse
+from zoo.network.constants import check_constants, works_on_each_number
 from zoo.network.graph import Step
-from zoo.network.layer_kinds import GLOBAL_POOLINGS, axes_of, does_nothing, is_elementwise, rearranges
+from zoo.network.layer_kinds import (
+    GLOBAL_POOLINGS,
+    REDUCTIONS,
+    axes_of,
+    does_nothing,
+    is_affine,
+    moves_numbers,
+    operation_in,
+)
 from zoo.network.network import Network
 from zoo.network.program import Ints
-from zoo.network.rules import check_constants, global_pooling, is_pointwise
+from zoo.network.rules import global_pooling, is_pointwise
 
 HeadPooling = Literal["window", "global"]
 
@@ -50,33 +60,34 @@ class _Flat:
     """A rearranged map: its shape at the training size, without batch, its stride, and where its numbers come from.
 
     `places`: for every number of the rearranged map, in its shape, its place in the map, counted row by row. `affine`:
-    layers (normalisations, scalings) since then that scale and shift each number by its own amounts; they become part
-    of the kernel of the Dense layer that follows.
+    layers (normalisations, scalings) since then that scale and shift each number by its own amounts, each with the
+    places of its input; they become part of the kernel of the Dense layer that follows.
     """
 
     shape: Ints
     stride: Ints | None
     places: np.ndarray
-    affine: tuple[layers.Layer, ...] = ()
+    affine: tuple[tuple[layers.Layer, np.ndarray], ...] = ()
 
     @property
     def key(self) -> tuple:
         """What two calls of a Dense layer have in common where one kernel serves both."""
-        return self.shape, self.places.tobytes(), tuple(map(id, self.affine))
+        before = tuple((id(layer), places.shape, places.tobytes()) for layer, places in self.affine)
+        return self.shape, self.places.tobytes(), before
 
-    def kernel(self, matrix: np.ndarray) -> np.ndarray:
-        """A Dense kernel (h * w * c, units) as a convolution's, (h, w, c, units)."""
-        kernel = np.empty_like(matrix)
+    def kernel_and_bias(self, matrix: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A Dense layer's (n, units) and (units,) as a convolution's, with the scales and shifts before it in them.
+
+        The kernel is (h, w, c, units), zero at numbers of the map that the Dense layer does not take.
+        """
+        dtype = np.result_type(matrix, np.float64) if self.affine else matrix.dtype
+        kernel = np.zeros((math.prod(self.shape), matrix.shape[-1]), dtype)
         kernel[self.places.ravel()] = matrix
-        return kernel.reshape(*self.shape, -1)
-
-    def folded(self, matrix: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The Dense layer's kernel and bias with the scales and shifts before it in them."""
-        for layer in reversed(self.affine):
-            scale, shift = scale_and_shift(layer)
-            bias = bias + np.broadcast_to(shift, len(matrix)) @ matrix
-            matrix = np.broadcast_to(scale, len(matrix))[:, None] * matrix
-        return matrix, bias
+        for layer, places in reversed(self.affine):
+            scale, shift = (values.ravel() for values in scales_and_shifts(layer, places.shape))
+            bias = bias + shift @ kernel[places.ravel()]
+            kernel[places.ravel()] *= scale[:, None]
+        return kernel.astype(matrix.dtype).reshape(*self.shape, -1), bias.astype(matrix.dtype)
 
 
 class SlidingHead(Copy):
@@ -119,19 +130,23 @@ class SlidingHead(Copy):
     def _collapse(self, step: Step) -> None:
         """Pooling of the map, or the first step of rearranging it to a vector."""
         (source,), (result,) = step.inputs, step.outputs
-        shape = tuple(side or 0 for side in self.map_shapes[source])  # all known at the training size
+        shape = known(self.map_shapes[source])
         stride = self.strides[source]
         sides = shape[:-1]
         kind = global_pooling(step, self.axes)
+        if self.network.head.kinds[source] == "plane":
+            refuse(f"layer {step.path!r}", "a map without an axis of channels", "one with it, (h, w, 1)")
+        if kind is None and self.pooling == "global":
+            raise InputError(f"layer {step.path!r}: flattens the map; accepted for pooling='global': a pooled head")
         if kind is None and set(sides) != {1}:
-            if self.pooling == "global":
-                raise InputError(f"layer {step.path!r}: flattens the map; accepted for pooling='global': a pooled head")
             places = np.arange(math.prod(shape), dtype=np.int32).reshape(shape)
             self.tensors[result] = self.tensors[source]
-            self.flat[result] = _Flat(shape, stride, _rearranged(step, places))
+            self.flat[result] = _Flat(shape, stride, rearranged(step, places))
             return
         made = self.tensors[source]
-        if kind is not None:
+        if kind is None:
+            self._reshaped(step)
+        else:
             # An operation of keras.ops has no policy of its own: it computes in what it is given.
             own = getattr(step.layer, "dtype_policy", None)
             settings = {"name": self.name(step), "dtype": own or keras.backend.result_type(made.dtype, "float32")}
@@ -140,7 +155,7 @@ class SlidingHead(Copy):
                 made = _GLOBAL[pool](keepdims=True, **settings)(made)
             else:
                 made = _WINDOWS[pool](sides, strides=1, padding="valid", **settings)(made)
-        self.tensors[result] = made
+            self.tensors[result] = made
         self.cells[result] = stride if self.pooling == "window" else None
 
     def _flattened(self, step: Step) -> None:
@@ -151,15 +166,18 @@ class SlidingHead(Copy):
         if flat and is_vector and isinstance(layer, layers.Dense):
             self._call_dense(step, flat)
             self.cells[step.outputs[0]] = flat.stride
-        elif flat and rearranges(layer) and not flat.affine:
+        elif flat and moves_numbers(layer):
             self._hand_on(step)
-            self.flat[step.outputs[0]] = replace(flat, places=_rearranged(step, flat.places))
-        elif flat and is_vector and is_affine(layer) and not is_elementwise(layer):
+            self.flat[step.outputs[0]] = replace(flat, places=rearranged(step, flat.places))
+        elif flat and is_affine(layer) and not works_on_each_number(step):
             self._hand_on(step)
-            self.flat[step.outputs[0]] = replace(flat, affine=(*flat.affine, layer))
+            self.flat[step.outputs[0]] = replace(flat, affine=(*flat.affine, (layer, flat.places)))
             self.placed.add(id(layer))
-        elif flat and does_nothing(layer) or flat and not flat.affine and is_elementwise(layer):
-            self.call(step, self.clone(step))
+        elif flat and does_nothing(layer) or flat and not flat.affine and works_on_each_number(step):
+            if isinstance(layer, layers.PReLU):
+                self._prelu(step)
+            else:
+                self.call(step, self.clone(step))
             self.flat[step.outputs[0]] = flat
         else:
             where = "on the flattened map" if flat else "joining flattened maps, each of which a Dense layer must take"
@@ -175,7 +193,7 @@ class SlidingHead(Copy):
             raise InputError(f"layer {step.path!r}: joins heads on maps at strides {received}; accepted: one stride")
         self.cells |= dict.fromkeys(step.outputs, strides.pop())
         rule = next((rule for kinds, rule in _ON_VECTORS if isinstance(step.layer, kinds)), SlidingHead._at_every_cell)
-        rule(self, step)
+        (SlidingHead._reshaped if moves_numbers(step.layer) else rule)(self, step)
 
     def _hand_on(self, step: Step) -> None:
         self.tensors[step.outputs[0]] = self.tensors[step.inputs[0]]
@@ -185,12 +203,20 @@ class SlidingHead(Copy):
         self._call_dense(step, None)
 
     def _reshaped(self, step: Step) -> None:
-        """A vector in another form, (C,) or (1, 1, C), is the same cells."""
-        self._numbers_axis(step, step.output_shape)
-        self._hand_on(step)
+        """A vector in another form, (C,), (1, 1, C) or (C, 1, 1), or some of its numbers, at the same cells."""
+        source, form = self.tensors[step.inputs[0]], known(step.output_shape[1:])
+        numbers = np.arange(source.shape[-1], dtype=np.int32)
+        places = numbers.reshape(known(self.map_shapes[step.inputs[0]]))
+        taken = rearranged(step, places).ravel().astype(np.int32)
+        if len(form) != self.axes.rank - 1 or math.prod(form) != max(form):
+            self._check_form(step, step.output_shape, len(taken))
+        if np.array_equal(taken, numbers):
+            self._hand_on(step)
+        else:
+            self.give(step, keras.ops.take(source, taken, axis=-1))
 
     def _convolution(self, step: Step) -> None:
-        if set(step.layer.kernel_size) != {1}:
+        if set(step.layer.kernel_size) != {1} or not isinstance(step.layer, _CONVOLUTION[self.axes.count]):
             raise self._cannot_slide(step)
         self.call(step, self.clone(step))
 
@@ -203,7 +229,8 @@ class SlidingHead(Copy):
     def _at_every_cell(self, step: Step) -> None:
         """A layer that works on a vector's numbers, one by one or along their axis."""
         layer = step.layer
-        if not is_pointwise(layer):
+        reduces = operation_in(layer, REDUCTIONS) and layer.keepdims
+        if not is_pointwise(layer) and not reduces:
             raise self._cannot_slide(step)
         changes: dict[str, object] = {}
         if axes_of(layer, len(step.output_shape)):
@@ -220,19 +247,16 @@ class SlidingHead(Copy):
         own = self._numbers_axis(step, step.shapes[0])
         if own not in axes_of(step.layer, len(step.output_shape)):
             raise InputError(f"layer {step.path!r}: works along axis {step.layer.axis}; accepted: axis {own}")
-        if not isinstance(step.layer, layers.Layer) and step.layer.axis not in (-1, [-1]):
-            raise InputError(
-                f"layer {step.path!r}: an operation along axis {step.layer.axis}; accepted here: -1, or a layer"
-            )
         return self.axes.channel
 
     def _numbers_axis(self, step: Step, shape: tuple[int | None, ...]) -> int:
         """The axis of a former vector that its numbers lie along, the last: (B, C) or (B, 1, 1, C)."""
-        channels = self.tensors[step.inputs[0]].shape[-1]
-        last = len(shape) - 1
-        if shape[1:] != (*(1,) * (last - 1), channels):
+        self._check_form(step, shape, self.tensors[step.inputs[0]].shape[-1])
+        return len(shape) - 1
+
+    def _check_form(self, step: Step, shape: tuple[int | None, ...], channels: int) -> None:
+        if shape[1:] != (*(1,) * (len(shape) - 2), channels):
             raise InputError(f"layer {step.path!r}: a vector in the form {shape[1:]}; accepted: (C,) or (1, 1, C)")
-        return last
 
     def _call_dense(self, step: Step, flat: _Flat | None) -> None:
         """The convolution that a Dense layer is: over the whole map for the first after Flatten, else 1x1."""
@@ -259,16 +283,10 @@ class SlidingHead(Copy):
 # same at every cell.
 _ON_VECTORS: tuple[tuple[tuple[type, ...], Callable[[SlidingHead, Step], None]], ...] = (
     ((layers.Dense,), SlidingHead._dense),
-    ((layers.Reshape, layers.Flatten, layers.Permute, *GLOBAL_POOLINGS), SlidingHead._reshaped),
+    (tuple(GLOBAL_POOLINGS), SlidingHead._reshaped),
     (tuple(_CONVOLUTION.values()), SlidingHead._convolution),
     ((layers.PReLU,), SlidingHead._prelu),
 )
-
-
-def _rearranged(step: Step, places: np.ndarray) -> np.ndarray:
-    """What a step that moves numbers about makes of their places: (h, w, c) -> its own output's shape."""
-    args, kwargs = step.refill({step.inputs[0]: keras.ops.convert_to_tensor(places[None])})
-    return keras.ops.convert_to_numpy(step.layer(*args, **kwargs))[0]
 
 
 def _dense_values(layer: layers.Dense, flat: _Flat | None) -> list[np.ndarray]:
@@ -277,7 +295,4 @@ def _dense_values(layer: layers.Dense, flat: _Flat | None) -> list[np.ndarray]:
     bias = keras.ops.convert_to_numpy(layer.bias) if layer.use_bias else np.zeros(layer.units, matrix.dtype)
     if flat is None:
         return [matrix, bias][: 1 + layer.use_bias]
-    dtype = matrix.dtype
-    matrix, bias = flat.folded(matrix.astype(np.float64), bias.astype(np.float64)) if flat.affine else (matrix, bias)
-    values = [flat.kernel(matrix.astype(dtype)), bias.astype(dtype)]
-    return values[: 1 + (layer.use_bias or bool(flat.affine))]
+    return list(flat.kernel_and_bias(matrix, bias))[: 1 + (layer.use_bias or bool(flat.affine))]

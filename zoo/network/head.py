@@ -3,9 +3,16 @@
 from dataclasses import dataclass
 
 from zoo.errors import InputError
+from zoo.network.constants import works_on_each_number
 from zoo.network.graph import Axes, Graph, Shape, Step
-from zoo.network.layer_kinds import AUGMENTATIONS, is_elementwise, rearranges
-from zoo.network.rules import Kind, global_pooling, moves_of, refuse_own_code
+from zoo.network.layer_kinds import AUGMENTATIONS, axes_of, is_affine, moves_numbers, operation_in, rearranges
+from zoo.network.rules import (
+    Kind,
+    global_pooling,
+    moves_of,
+    refuse_own_code,
+    takes_one_position,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Head:
             origin = frozenset().union(*(origins[key] for key in step.inputs if kinds[key] == "vector"))
             if all(kinds[key] == "vector" for key in step.inputs):
                 kind: Kind = "vector"
-            elif _collapses(graph, step):
+            elif _collapses(graph, step, kinds[step.inputs[0]]):
                 collapses.add(index)
                 kind, origin = "vector", frozenset({index})
             else:
@@ -109,18 +116,28 @@ def _serves_both(step: Step) -> InputError:
     )
 
 
-def _collapses(graph: Graph, step: Step) -> bool:
-    """Whether a step on a map makes a vector, or begins to turn it into one."""
-    if rearranges(step.layer):
-        return len(step.output_shape) == 2 or _leads_to_vector(graph, step)
-    return global_pooling(step, graph.axes) is not None
+def _collapses(graph: Graph, step: Step, kind: Kind) -> bool:
+    """Whether a step on a map or plane makes a vector, or begins to turn it into one."""
+    axes, rank = graph.axes, len(step.output_shape)
+    if global_pooling(step, axes) or takes_one_position(step, axes):
+        return True
+    drops_channels = rank == axes.rank - 1 and (
+        operation_in(step.layer, {"GetItem"})
+        or (operation_in(step.layer, {"Squeeze"}) and axes_of(step.layer, axes.rank) == (axes.channel,))
+    )
+    if drops_channels:  # a plane, which is no vector of a sequence's either, unless it is flattened
+        return kind == "map" and _leads_to_vector(graph, step)
+    return rearranges(step.layer) and (rank == 2 or (kind == "map" and _leads_to_vector(graph, step)))
 
 
 def _leads_to_vector(graph: Graph, step: Step) -> bool:
-    """Whether all that reads a rearranged map goes on to make a vector of it, without looking at what is in it."""
+    """Whether all that reads a rearranged map goes on to make a vector of it, and looks at each number by itself."""
     readers = [graph.steps[index] for index in graph.readers.get(step.outputs[0], ())]
     return bool(readers) and all(
-        (rearranges(reader.layer) and len(reader.output_shape) == 2)
-        or ((rearranges(reader.layer) or is_elementwise(reader.layer)) and _leads_to_vector(graph, reader))
+        (moves_numbers(reader.layer) and len(reader.output_shape) == 2)
+        or (
+            (moves_numbers(reader.layer) or works_on_each_number(reader) or is_affine(reader.layer))
+            and _leads_to_vector(graph, reader)
+        )
         for reader in readers
     )

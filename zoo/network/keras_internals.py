@@ -4,7 +4,7 @@ Keras keeps a Functional model's graph as nodes, each of which is one call of on
 the call's arguments, and its input and output tensors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -55,6 +55,15 @@ def cast_node(tensor: keras.KerasTensor, dtype: str) -> Any:
 def takes_dict(model: keras.Model) -> bool:
     """Whether a model was made with a dict of inputs, which its calls give by the same keys."""
     return isinstance(model._inputs_struct, dict)
+
+
+def adds_bias_along_columns(layer: keras.Operation, shape: Sequence[int | None]) -> bool:
+    """Whether Keras adds a convolution's bias along its last axis, columns, since there are as many as filters.
+
+    Its function `add` on TensorFlow takes what fits the last axis for the bias of maps with channels last.
+    """
+    is_first = getattr(layer, "data_format", None) == "channels_first" and getattr(layer, "use_bias", False)
+    return bool(is_first) and keras.backend.backend() == "tensorflow" and shape[-1] == shape[1] != 1
 
 
 def is_from_keras(what: Any) -> bool:

@@ -1,7 +1,8 @@
 """Kinds of layers of Keras, by what they do to single numbers and axes."""
 
+import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -43,6 +44,11 @@ GLOBAL_POOLINGS: dict[type, GlobalPooling] = {
     layers.GlobalAveragePooling2D: "average",
     layers.GlobalMaxPooling1D: "max",
     layers.GlobalMaxPooling2D: "max",
+}
+# The same where their output has one position; of maxima, Keras 3.15 on TensorFlow ends the process.
+ADAPTIVE_POOLINGS: dict[type, GlobalPooling] = {
+    layers.AdaptiveAveragePooling1D: "average",
+    layers.AdaptiveAveragePooling2D: "average",
 }
 CONVOLUTIONS = (
     layers.Conv1D,
@@ -90,20 +96,22 @@ POINTWISE = (
 )
 # Operations of keras.ops that appear in graphs as themselves, by class name: those of each number by itself,
 ELEMENTWISE_OPERATIONS = {
-    "Absolute", "Cast", "Celu", "Clip", "Elu", "Exp", "Gelu", "HardShrink", "HardSigmoid", "HardSwish", "HardTanh",
-    "LeakyRelu", "Log", "Log1p", "LogSigmoid", "Mish", "Negative", "Relu", "Relu6", "Rsqrt", "Selu", "Sigmoid", "Silu",
-    "SoftShrink", "Softplus", "Softsign", "Sqrt", "Square", "Tanh", "TanhShrink",
+    "Absolute", "Arctan", "Cast", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Exp2", "Expm1", "Floor", "Gelu",
+    "HardShrink", "HardSigmoid", "HardSwish", "HardTanh", "LeakyRelu", "Log", "Log10", "Log1p", "Log2", "LogSigmoid",
+    "LogicalNot", "Mish", "Negative", "Reciprocal", "Relu", "Relu6", "Round", "Rsqrt", "Selu", "Sigmoid", "Sign",
+    "Silu", "Sin", "SoftShrink", "Softplus", "Softsign", "Sqrt", "Square", "Tanh", "TanhShrink", "Threshold",
 }  # fmt: skip
 # of several tensors or constants, number by number,
 MERGING_OPERATIONS = {
-    "Add", "Divide", "Maximum", "Minimum", "Multiply", "Power", "Subtract", "TrueDivide",
+    "Add", "Divide", "Equal", "FloorDivide", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr",
+    "Maximum", "Minimum", "Mod", "Multiply", "NotEqual", "Power", "Subtract", "TrueDivide", "Where",
 }  # fmt: skip
-# along an axis,
-AXIS_OPERATIONS = {"Concatenate", "Flip", "LogSoftmax", "Softmax"}
+# along an axis, which those without one do not name, or name as None,
+AXIS_OPERATIONS = {"Concatenate", "Flip", "LogSoftmax", "Normalize", "Repeat", "Softmax", "Split", "Take", "Unstack"}
 # over an axis, of which one number is left,
-REDUCTIONS = {"Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"}
+REDUCTIONS = {"Amax", "Amin", "Logsumexp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"}
 # and those that put every number in another place, and do nothing else to it.
-_REARRANGING_OPERATIONS = {"Moveaxis", "Reshape", "Swapaxes", "Transpose"}
+_REARRANGING_OPERATIONS = {"ExpandDims", "Moveaxis", "Reshape", "Squeeze", "Swapaxes", "Transpose"}
 _REARRANGEMENTS = (layers.Flatten, layers.Permute, layers.Reshape)
 # Activations along the last axis; the others of keras.activations are of each number by itself.
 _LAST_AXIS_ACTIVATIONS = {"glu", "log_softmax", "softmax", "sparsemax"}
@@ -120,6 +128,8 @@ def is_elementwise(layer: keras.Operation) -> bool:
         return not is_along_last_axis(layer)
     if isinstance(layer, layers.Rescaling):
         return np.ndim(layer.scale) == 0 and np.ndim(layer.offset) == 0
+    if isinstance(layer, layers.PReLU):
+        return math.prod(layer.alpha.shape) == 1
     plain = layers.ReLU | layers.LeakyReLU | layers.ELU
     return does_nothing(layer) or isinstance(layer, plain) or operation_in(layer, ELEMENTWISE_OPERATIONS)
 
@@ -144,9 +154,19 @@ def does_nothing(layer: keras.Operation) -> bool:
     return isinstance(layer, noise | layers.Identity | layers.ActivityRegularization)
 
 
+def is_affine(layer: keras.Operation) -> bool:
+    """Whether a layer scales and shifts each number, or each channel, by amounts of its own at inference."""
+    return isinstance(layer, layers.BatchNormalization | layers.Normalization | layers.Rescaling)
+
+
 def rearranges(layer: keras.Operation) -> bool:
     """Whether a layer puts every number in another place, and does nothing else to it."""
     return isinstance(layer, _REARRANGEMENTS) or operation_in(layer, _REARRANGING_OPERATIONS)
+
+
+def moves_numbers(layer: keras.Operation) -> bool:
+    """Whether a layer puts numbers in other places, or takes some of them, and does nothing else to them."""
+    return rearranges(layer) or operation_in(layer, {"GetItem"})
 
 
 def is_along_last_axis(layer: keras.Operation) -> bool:
@@ -157,6 +177,19 @@ def is_along_last_axis(layer: keras.Operation) -> bool:
 def is_of_keras(activation: Callable) -> bool:
     """Whether a function is one of keras.activations, or their counterpart in keras.ops."""
     return is_from_keras(activation) and hasattr(keras.activations, getattr(activation, "__name__", ""))
+
+
+def index_parts(key: Any, rank: int) -> list[Any]:
+    """The parts of an index into a tensor: one for each of its axes, and None for each new one.
+
+    A model that was read from a file holds a list where its author gave a tuple.
+    """
+    parts = list(key) if isinstance(key, tuple | list) else [key]
+    if not any(part is Ellipsis for part in parts):
+        parts.append(Ellipsis)
+    at = next(index for index, part in enumerate(parts) if part is Ellipsis)
+    parts[at : at + 1] = [slice(None)] * (rank - sum(part is not None for part in parts) + 1)
+    return parts
 
 
 def axes_of(layer: keras.Operation, rank: int) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from zoo.network.moves import Everywhere, Move, Pointwise, Slide, Unknown
 from zoo.network.outputs import kinds_of_outputs
 from zoo.network.positions import Span
 from zoo.network.program import Instruction, Ints, Program
-from zoo.network.rules import global_pooling, moves_of
+from zoo.network.rules import Kind, global_pooling, moves_of
 from zoo.scores import Outputs
 
 
@@ -143,7 +143,8 @@ class Network:
         tensors = dict(zip(self.graph.inputs, self.model.inputs, strict=True))
         for step in self.graph.steps:
             tensors |= dict(zip(step.outputs, step.made, strict=True))
-        return {key: _bytes_a_position(tensor, self.axes) for key, tensor in tensors.items()}
+        kinds = self.head.kinds
+        return {key: _bytes_a_position(tensor, self.axes, kinds[key]) for key, tensor in tensors.items()}
 
     def key(self) -> str:
         """What the model computes, now, as text: a hash of its layers, their settings and weights, not their names."""
@@ -157,9 +158,28 @@ class Network:
         return digest.hexdigest()
 
     def units(self, output: int = 0) -> int:
-        """How many numbers an output gives at a cell, or for an image."""
+        """How many numbers an output gives at a cell, or for an image.
+
+        Raises:
+            InputError: where the output is a map without an axis of channels.
+        """
+        self.check_channels(output)
         shape = self.model.outputs[output].shape
         return int(shape[self.axes.channel if len(shape) == self.axes.rank else -1])
+
+    def check_channels(self, output: int) -> None:
+        """Check that an output is no map without an axis of channels.
+
+        Raises:
+            InputError: where it is one.
+        """
+        shape = self.model.outputs[output].shape
+        if self.head.kinds[self.graph.outputs[output]] == "plane":
+            refuse(
+                f"model {self.name!r}",
+                f"an output {quoted(self.output_names[output])} without an axis of channels, {shape[1:]}",
+                "a map with them, of 1 where it has no more",
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -266,8 +286,16 @@ class Network:
         Raises:
             InputError: for several inputs, a vector, or another number of axes.
         """
-        inputs = self.model.inputs
+        inputs, rank = self.model.inputs, self.axes.rank
         if len(inputs) == 1 and len(inputs[0].shape) - 2 in counts:
+            grown = [step for step in self.graph.steps if len(step.output_shape) > rank == len(step.shapes[0]) == 3]
+            if grown:
+                sides = tuple(inputs[0].shape[1:])
+                refuse(
+                    f"model {self.name!r}",
+                    f"{sides}, images without an axis of channels, which layer {grown[0].path!r} adds",
+                    f"{(*sides, 1)}, in the same model after that layer",
+                )
             return
         form = "one image, (height, width, channels)"
         if 1 in counts:
@@ -326,8 +354,10 @@ class Network:
         return Network.of(model, self._given_size)
 
 
-def _bytes_a_position(tensor: keras.KerasTensor, axes: Axes) -> int:
+def _bytes_a_position(tensor: keras.KerasTensor, axes: Axes, kind: Kind) -> int:
     size = 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
+    if kind == "plane":
+        return size
     return tensor.shape[axes.channel if len(tensor.shape) == axes.rank else -1] * size
 
 

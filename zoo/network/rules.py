@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 import keras
-import numpy as np
 from keras import layers
 
 from zoo.errors import InputError, refuse
 from zoo.network import layer_kinds
+from zoo.network.constants import check_constants, constants, works_on_each_number
 from zoo.network.graph import Axes, Step
 from zoo.network.keras_internals import is_from_keras, is_scale_of_applications
 from zoo.network.layer_kinds import (
+    ADAPTIVE_POOLINGS,
     AXIS_OPERATIONS,
     ELEMENTWISE_OPERATIONS,
     GLOBAL_POOLINGS,
     MERGING_OPERATIONS,
     REDUCTIONS,
     axes_of,
+    index_parts,
     is_along_last_axis,
     is_elementwise,
     operation_in,
@@ -63,7 +65,7 @@ class Call:
         raise InputError(f"layer {self.step.path!r}: {why}" + (f"; accepted: {accepted}" if accepted else ""))
 
 
-_GLOBAL_OPERATIONS: dict[str, GlobalPooling] = {"Mean": "average", "Max": "max"}
+_GLOBAL_OPERATIONS: dict[str, GlobalPooling] = {"Mean": "average", "Max": "max", "Amax": "max"}
 _OWN_LAYERS: dict[type[keras.Layer], LayerRule] = {}
 
 
@@ -141,6 +143,8 @@ def moves_of(step: Step, kinds: Mapping[int, Kind], axes: Axes) -> tuple[Move, .
 def global_pooling(step: Step, axes: Axes) -> GlobalPooling | None:
     """How a step pools a map over all positions, as a layer or as an operation of keras.ops; None where it does not."""
     kind = GLOBAL_POOLINGS.get(type(step.layer))
+    if kind is None and set(getattr(step.layer, "output_size", ())) == {1}:
+        kind = ADAPTIVE_POOLINGS.get(type(step.layer))
     if kind is not None:
         return kind if _layout_is(step.layer, axes) else None
     rank = len(step.shapes[0])
@@ -189,6 +193,12 @@ def _global(call: Call) -> tuple[Move, ...]:
     return (Everywhere(),) * call.axes.count
 
 
+def _adaptive(call: Call) -> tuple[Move, ...]:
+    if set(call.layer.output_size) != {1}:
+        call.refuse(f"makes maps of {call.layer.output_size} of images of any size", "output_size=1")
+    return _global(call)
+
+
 def _pointwise(call: Call) -> tuple[Move, ...]:
     if call.on_planes:
         _check_planes(call)
@@ -212,17 +222,34 @@ def _reduction(call: Call) -> tuple[Move, ...]:
 
 def _index(call: Call) -> tuple[Move, ...]:
     """An index that takes channels, one or several, at all positions: x[..., ::-1], x[..., 0]."""
-    rank = len(call.step.shapes[0])
-    key = call.step.arguments[0][1]
-    key = list(key) if isinstance(key, tuple) else [key]
-    if not any(part is Ellipsis for part in key):
-        key.append(Ellipsis)
-    at = next(index for index, part in enumerate(key) if part is Ellipsis)
-    key[at : at + 1] = [slice(None)] * (rank - sum(part is not None for part in key) + 1)
-    others = [part for axis, part in enumerate(key) if axis != call.axes.channel]
+    channel, maps = call.axes.channel, list(range(call.axes.rank))
+    names = [axis for axis in maps if not (call.on_planes and axis == channel)]
+    left, parts = list(names), index_parts(call.step.arguments[0][1], len(names))
+    kept, others = [], []
+    for part in parts:
+        axis = channel if part is None else left.pop(0)
+        kept += [axis] if part is None or isinstance(part, slice) else []
+        others += [part] if axis != channel else []
     whole = all(isinstance(part, slice) and part == slice(None) for part in others)
-    if not whole or (call.on_planes and key[call.axes.channel] is not None):
+    if not whole or kept not in (maps, [axis for axis in maps if axis != channel]):
         call.refuse("takes a part of the positions, by numbers that are those of one size", "an index of channels")
+    return (Pointwise(),) * call.axes.count
+
+
+def takes_one_position(step: Step, axes: Axes) -> bool:
+    """Whether a step on a map is an index that takes the channels of one position: x[:, 0, 0]."""
+    if not operation_in(step.layer, {"GetItem"}) or len(step.shapes[0]) != axes.rank:
+        return False
+    parts = index_parts(step.arguments[0][1], axes.rank)
+    return None not in parts and all(isinstance(part, int) for part in parts[axes.spatial])
+
+
+def _tile(call: Call) -> tuple[Move, ...]:
+    """Channels, so many times over."""
+    repeats = call.layer.repeats
+    repeats = [1] * (call.axes.rank - len(repeats)) + list(repeats)
+    if call.on_planes or any(each != 1 for axis, each in enumerate(repeats) if axis != call.axes.channel):
+        call.refuse("repeats rows or columns", f"the channels, axis {call.axes.channel}")
     return (Pointwise(),) * call.axes.count
 
 
@@ -242,13 +269,16 @@ _RULES: dict[type, Callable[[Call], tuple[Move, ...]]] = {
     **dict.fromkeys(layer_kinds.CROPPINGS, _cropping),
     **dict.fromkeys(layer_kinds.UPSAMPLINGS, _upsampling),
     **dict.fromkeys(GLOBAL_POOLINGS, _global),
+    **dict.fromkeys(ADAPTIVE_POOLINGS, _adaptive),
     **dict.fromkeys((*layer_kinds.POINTWISE, *layer_kinds.MERGES, *layer_kinds.AUGMENTATIONS), _pointwise),
 }
 _OPERATIONS: dict[str, Callable[[Call], tuple[Move, ...]]] = {
-    **dict.fromkeys((*ELEMENTWISE_OPERATIONS, *MERGING_OPERATIONS, *AXIS_OPERATIONS, "RGBToGrayscale"), _pointwise),
+    **dict.fromkeys((*ELEMENTWISE_OPERATIONS, *MERGING_OPERATIONS, *AXIS_OPERATIONS), _pointwise),
+    **dict.fromkeys(("HSVToRGB", "RGBToGrayscale", "RGBToHSV"), _pointwise),
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(("ExpandDims", "Squeeze", "Stack"), _stack),
     "GetItem": _index,
+    "Tile": _tile,
 }
 
 
@@ -260,40 +290,6 @@ def is_pointwise(layer: keras.Operation) -> bool:
     if not isinstance(layer, layers.Layer):
         return _OPERATIONS.get(type(layer).__name__) is _pointwise
     return any(_RULES.get(kind) is _pointwise for kind in type(layer).__mro__) or is_scale_of_applications(type(layer))
-
-
-def check_constants(step: Step, axes: Axes) -> None:
-    """Check that numbers that a step adds, multiplies with or the like are the same at every position.
-
-    Raises:
-        InputError: naming the layer, where they are a map of one size.
-    """
-    rank = len(step.output_shape)
-    numbers = axes.channel if rank == axes.rank else rank - 1
-    for shape in _constants(step):
-        sides = (*(1,) * (rank - len(shape)), *shape)
-        if len(sides) != rank or any(side != 1 for axis, side in enumerate(sides) if axis != numbers):
-            raise InputError(
-                f"layer {step.path!r}: takes a constant of shape {shape}, of its own at every position; accepted: one "
-                "for all positions"
-            )
-
-
-def _constants(step: Step) -> list[tuple[int, ...]]:
-    """The shapes of the arrays that a step takes beside its tensors; plain numbers are none."""
-    if isinstance(step.layer, layers.Rescaling):
-        given: list[Any] = [step.layer.scale, step.layer.offset]
-    else:
-        args, kwargs = step.arguments
-        given = [
-            each
-            for each in (*args, *kwargs.values())
-            if not isinstance(each, str | None)
-            and operation_in(step.layer, MERGING_OPERATIONS)
-            and not any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten(each))
-        ]
-    shapes = (tuple(each.shape) if hasattr(each, "shape") else np.shape(each) for each in given)
-    return [shape for shape in shapes if shape]
 
 
 def _check_maps(call: Call) -> None:
@@ -310,8 +306,8 @@ def _check_planes(call: Call) -> None:
     """On planes nothing works along an axis, or has numbers of its own for one; maps and planes do not merge."""
     merges = operation_in(call.layer, MERGING_OPERATIONS) or isinstance(call.layer, layer_kinds.MERGES)
     along = isinstance(call.layer, layers.Concatenate) or set(call.kinds) != {"plane"}
-    alone = all(set(shape) <= {1} for shape in _constants(call.step))
-    if not (is_elementwise(call.layer) or (merges and not along)) or not alone:
+    alone = all(set(shape) <= {1} for shape in constants(call.step))
+    if not (works_on_each_number(call.step) or (merges and not along and alone)):
         call.refuse("takes a map without an axis of channels", "what works on each number by itself")
 
 
@@ -325,7 +321,7 @@ def _check_last_axis(call: Call) -> None:
 
 def _check_channel_axis(call: Call) -> None:
     """Normalisation, softmax or concatenation along rows or columns is not local."""
-    rank = len(call.step.output_shape)
+    rank = max(len(call.step.output_shape), len(call.step.shapes[0]))
     accepted = f"the channels, axis {call.axes.channel}"
     if operation_in(call.layer, AXIS_OPERATIONS) and call.layer.axis is None:
         call.refuse("works along all axes", accepted)
