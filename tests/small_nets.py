@@ -1,8 +1,30 @@
-"""Small classifiers of many heads, for the tests of conversion."""
+"""Small classifiers of many heads, for the tests of conversion; and every head of configs."""
+
+from typing import get_args
 
 import keras
 from conftest import randomize
 from keras import layers
+
+from zoo.models.heads import Head
+
+# Every kind of head that a config may have, with keys that matter to its layers: tests/test_heads.py runs over them.
+HEAD_SECTIONS = [
+    {"kind": "class_maps"},
+    {"kind": "class_maps", "dropout": 0.1, "relu": True},
+    {"kind": "pooled"},
+    {"kind": "pooled", "pool": "max", "dropout": 0.1},
+    {"kind": "flatten", "hidden": [9, 6], "dropout": 0.1},
+    {"kind": "pyramid", "levels": [1, 2], "dropout": 0.1},
+]
+# Those that cannot be slid over an image.
+FIXED_KINDS = ("pyramid",)
+
+
+def head_kinds():
+    """The kinds of the union that a config's head is one of."""
+    members = get_args(get_args(Head)[0])
+    return [get_args(member.model_fields["kind"].annotation)[0] for member in members]
 
 
 def stack(head, size=(12, 10), channels=3, padding="valid"):

@@ -126,7 +126,7 @@ def test_kernels_are_counted_as_keras_counts_them(name):
     layers = list(config.layer_sizes())
     size = tuple(map(config.feature_map_size, config.image_size))
     counted = sum(each.weights for each in layers)
-    counted += config.head.weights(layers[-1].channels, size, config.num_classes)
+    counted += config.head.kernel_numbers(layers[-1].channels, size, config.num_classes)
     assert counted == sum(int(np.prod(weight.shape)) for weight in model.weights if len(weight.shape) > 1)
 
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import yaml
+from small_nets import head_kinds
 
 from zoo.config import Config, find_config, load_config, shipped_configs
 from zoo.errors import InputError
@@ -91,13 +92,14 @@ def test_different_configs_have_different_digests():
         ("model.mlpconvs.0.filters=[-3]", "model.mlpconvs.0.filters.0", "-3", "greater than or equal to 1"),
         ("model.mlpconvs.0.kernel=4", "model.mlpconvs.0.kernel", "4", "odd"),
         ("model.mlpconvs.9.kernel=3", "model.mlpconvs", "9", "items 0 to 1"),
-        ("model.head.kind=foo", "model.head.kind", "'foo'", "'class_maps', 'pooled', 'flatten', 'pyramid'"),
+        ("model.head.kind=foo", "model.head.kind", "'foo'", ", ".join(map(repr, head_kinds()))),
         ("model.image_size=1", "model.image_size", "[1, 1]", "at least 2 pixels"),
         ("model.image_size=null", "model.image_size", "null", "[height, width]"),
         ("model.num_classes=12", "model.num_classes", "12", "10"),
         ("model.channels=3", "model.channels", "3", "1"),
         ("model.preprocess.mean=[1, 2]", "model.preprocess.mean", "2 numbers", "channels = 1"),
-        ("data.name=npz", "data.dir", "null", "the .npz file"),
+        ("data.name=npz", "data.dir", "null", "an .npz file"),
+        ("data.name=image_folder", "data.dir", "null", "one folder a class"),
         ("data.validation=2.5", "data.validation", "2.5", "whole number"),
         ("version=2", "version", "2", "1"),
         ("seed=yes", "seed", "True", "a value"),

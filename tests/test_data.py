@@ -7,9 +7,29 @@ import pytest
 from data_sets import config, image_folder, npz, one_line, random_image, rows, write_images, write_npz
 from PIL import Image
 
-from zoo.data import Split, load
+from zoo.config.experiment import DataConfig
+from zoo.config.sources import SOURCES, TFDS
+from zoo.data import Split, load, reader
 from zoo.data.splits import Subset, hold_out
 from zoo.errors import InputError
+
+
+@pytest.mark.parametrize("source", [*SOURCES.values(), TFDS], ids=lambda source: source.name)
+def test_every_source_has_its_reader_and_keys_of_the_schema(source):
+    assert callable(reader(source))
+    assert {*source.keys} <= {*DataConfig.model_fields} - {"name", "dir", "validation", "resize"}
+
+
+@pytest.mark.parametrize(
+    "key, value, usual", [("test", 0.5, "0.2"), ("group", "a", "null"), ("unreadable", "skip", "refuse")]
+)
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if not source.keys] + ["mnist"])
+def test_a_key_that_means_nothing_to_a_source_is_refused_before_anything_is_read(tmp_path, name, key, value, usual):
+    with pytest.raises(InputError) as raised:
+        load(config(name, dir=tmp_path / "gone", **{key: value}))
+    line = one_line(raised)
+    assert line.startswith(f"data.{key}: received {value!r}; accepted: {usual} with data.name = {name}, others with")
+    assert line.endswith("image_folder")
 
 
 def test_digits():

@@ -195,21 +195,6 @@ def test_preprocessing_is_inside_and_is_the_configs():
     np.testing.assert_allclose(np.asarray(layer(pixels)), wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize(
-    "head",
-    [
-        {"kind": "class_maps"},
-        {"kind": "pooled", "pool": "max", "dropout": 0.1},
-        {"kind": "pooled"},
-        {"kind": "flatten", "hidden": [16, 12], "dropout": 0.1},
-    ],
-)
-def test_every_head_fits_every_padding(padding, head):
-    model = zoo.build("nin_mnist_bn", padding=padding, head=head, num_classes=7, image_size=(30, 26), channels=2)
-    assert model(noise(2, 30, 26, 2)).shape == (2, 7)
-
-
 def test_a_pointwise_oracle_gives_the_mlpconv():
     """The 1x1 layers of an mlpconv are a Dense layer at every pixel: computed here with a matrix product."""
     model = randomize(zoo.build("nin_cifar10"))

@@ -85,10 +85,10 @@ def small(padding="valid", head="flatten", size=(19, 23)):
     return randomize(keras.Model(image, layers.Dense(3)(x)))
 
 
-HEADS = ["flatten", "reshape", "average", "adaptive", "max", "pyramid"]
+BOX_HEADS = ["flatten", "reshape", "average", "adaptive", "max", "pyramid"]
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", BOX_HEADS)
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_the_whole_training_image_has_the_classifiers_own_answer(head, padding):
     model = small(padding, head)
@@ -97,7 +97,7 @@ def test_the_whole_training_image_has_the_classifiers_own_answer(head, padding):
     assert relative_error(result.scores, np.asarray(model(image[None]))) <= 1e-6
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", BOX_HEADS)
 def test_boxes_at_the_stride_have_the_answers_of_their_crops(head):
     """Without padding, of the training size: RoI pooling, the nearest cell and the crop are one thing."""
     model = small("valid", head)
@@ -110,7 +110,7 @@ def test_boxes_at_the_stride_have_the_answers_of_their_crops(head):
         assert relative_error(score_boxes(model, image, boxes, way).scores, wanted) <= 1e-5, way
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", BOX_HEADS)
 def test_boxes_of_any_size_equal_plain_loops(head):
     model = small("same", head, size=(20, 24))
     image = noise(50, 62, 1)
@@ -176,16 +176,6 @@ def test_regions_lie_where_a_strided_same_layer_puts_them():
     boxes = np.array([(0, 1, 8, 9), (6, 8, 14, 16)])
     np.testing.assert_array_equal(regions.cells(boxes, (16, 16)), [(0, 1, 4, 5), (3, 4, 7, 8)])
     np.testing.assert_array_equal(regions.cells(boxes, (17, 17)), [(1, 1, 5, 5), (4, 5, 8, 9)])
-
-
-@pytest.mark.parametrize("kind", ["flatten", "pyramid", "class_maps"])
-def test_the_zoos_own_heads(kind):
-    head = {"kind": kind} | ({"hidden": [8]} if kind == "flatten" else {})
-    model = randomize(zoo.build("nin_mnist_bn", padding="valid", head=head))
-    image = noise(50, 50, 1)
-    boxes = [(0, 0, 28, 28), (12, 20, 40, 48)]
-    wanted = np.asarray(model(np.stack([image[:28, :28], image[12:40, 20:48]])))
-    assert relative_error(score_boxes(model, image, boxes).scores, wanted) <= 1e-5
 
 
 def test_many_boxes_are_pooled_in_parts(monkeypatch):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from data_sets import config, one_line, random_image
 
+from zoo.config.sources import SOURCES
 from zoo.data import fit_image, load
 from zoo.data.tfds import _allocate
 from zoo.errors import InputError
@@ -111,7 +112,7 @@ def test_no_room_on_disk():
     [
         ("mnits", "unknown data set 'mnits'; nearest: mnist"),
         ("digit", "unknown data set 'digit'; nearest: digits"),
-        ("no set at all", "unknown data set 'no set at all'; accepted: digits, npz, image_folder, or a set of tensor"),
+        ("no set at all", f"unknown data set 'no set at all'; accepted: {', '.join(SOURCES)}, or a set of tensor"),
         ("mnist:9.9.9", "data.name: 'mnist:9.9.9' cannot be opened"),
         ("imdb_reviews", "has text (Text), label (ClassLabel); accepted: sets with one Image and one ClassLabel"),
     ],

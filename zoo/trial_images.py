@@ -18,8 +18,8 @@ from zoo.scanning.pixels import open_pixels
 
 # The canvas of a run, by its name and that of version 1.
 _CANVASES = ("canvas_input.png", "scene_input.png")
-# Test images that are put side by side, along each axis, and how many of them a set may have to be read for that: of an
-# image folder every file is read.
+# Test images that are put side by side, along each axis, and how many of them a set may have to be read for that: where
+# they are files, each is read.
 _SIDE, _MOST, _MOST_FILES = 6, 10_000, 1_000
 
 
@@ -66,7 +66,7 @@ def _side_by_side(run: Path) -> list[NamedImage]:
     try:
         config = load_config(run / "config.yaml")
         count = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["n"]
-        most = _MOST_FILES if config.data.name == "image_folder" else _MOST
+        most = _MOST_FILES if "unreadable" in config.data.source.keys else _MOST
         if count > most or not data.is_at_hand(config.data):
             return []
         images = data.load(config).test.images

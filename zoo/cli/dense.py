@@ -13,7 +13,7 @@ from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.convert.conversion import Padding
-    from zoo.convert.head import HeadPooling
+    from zoo.convert.sliding_head import HeadPooling
     from zoo.pictures import Choice
 
 
@@ -37,7 +37,7 @@ _COLUMNS = 16
     type=click.Choice(["keep", "valid"]),
     default="keep",
     show_default=True,
-    help="valid: the padding-free twin, whose cells depend on pixels alone and equal their crops.",
+    help="valid: the padding-free twin, another classifier with the same weights; its report says how alike.",
 )
 @click.option(
     "--image", "images", type=FILE, multiple=True, metavar="IMAGE", help="Compare on this image; may be given again."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, which_picture, zoo
+from zoo.config.sources import TFDS
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
@@ -130,10 +131,8 @@ def _data_of(run: Path) -> list[Path]:
     """The file or folder of a run's data, if it has one of its own; tensorflow-datasets share theirs."""
     if not (run / "config.yaml").is_file():
         return []
-    from zoo.data import READERS
-
     data = run_config(run).data
-    return [data.dir] if data.dir is not None and data.name in READERS and data.dir.exists() else []
+    return [data.dir] if data.dir is not None and data.source is not TFDS and data.dir.exists() else []
 
 
 @contextlib.contextmanager

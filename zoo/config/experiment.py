@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 import yaml
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
+from zoo.config.sources import SOURCES, TFDS, DataSource
 from zoo.models.architecture import LARGEST_MAP
 from zoo.models.families import ModelConfig
 from zoo.schema import FIRST_FORM, LARGEST, Added, Positive, Rate, Renamed, Schema, Size, in_bytes, problem
@@ -32,7 +33,7 @@ def _pattern(value: str) -> str:
 
 
 class DataConfig(Schema):
-    """Where the images come from.
+    """Where the images come from; `SOURCES` of `zoo.config.sources` says which keys mean something to which source.
 
     `name`: digits (bundled), npz, image_folder, or any image classification set of tensorflow-datasets.
     `dir`: the folder of tensorflow-datasets (default: the environment's TFDS_DATA_DIR), the image folder, or the
@@ -57,18 +58,22 @@ class DataConfig(Schema):
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
-        if self.name in ("npz", "image_folder"):
+        if self.source.dir:
             self.given_dir()
         if self.validation >= 1 and self.validation != int(self.validation):
             text = f"received {self.validation}; accepted: a share below 1, or a whole number of images"
             raise problem(text, "validation")
         return self
 
+    @property
+    def source(self) -> DataSource:
+        """What `name` names."""
+        return SOURCES.get(self.name, TFDS)
+
     def given_dir(self) -> Path:
         """`dir`, for the sources that lie there; null is refused."""
         if self.dir is None:
-            what = "the .npz file" if self.name == "npz" else "the folder with one folder a class"
-            raise problem(f"received null; {self.name} needs {what}", "dir")
+            raise problem(f"received null; accepted for data.name = {self.name}: {self.source.dir}", "dir")
         return self.dir
 
 

@@ -8,8 +8,8 @@ import keras
 from zoo.card import Card, attach
 from zoo.convert.channels import ChannelsLast
 from zoo.convert.copy import Copy
-from zoo.convert.head import HeadPooling, SlidingHead
 from zoo.convert.oracle import check_graph, check_sizes, demand_equality, error_at_training_size, error_on_larger_maps
+from zoo.convert.sliding_head import HeadPooling, SlidingHead
 from zoo.convert.twin import padding_free_twin
 from zoo.errors import InputError, quoted, refuse
 from zoo.network.graph import Step

@@ -1,15 +1,21 @@
 """Data: tensorflow-datasets, image folders, .npz files and the bundled digits; single images; canvases.
 
 Nothing here needs Keras, and only sets of tensorflow-datasets need TensorFlow, which is imported when they are read.
+
+`zoo.config.sources` is the table of sources. A module here imports only from those before it: `form` (what images are
+brought to), `faults` (what is reported), `splits` (what a reader gives, and what is held out of it); the readers
+`arrays`, `tfds`, and `class_folders` (a folder's names) and `folder` (its images); `audit` (faults of what was read);
+`canvas`; and this one, which reads a set by its source, checks it and divides it.
 """
 
-from functools import partial
+import importlib
 
 import numpy as np
 
 from zoo.config import Config
 from zoo.config.experiment import DataConfig
-from zoo.data import arrays, folder, tfds
+from zoo.config.sources import SOURCES, TFDS, DataSource
+from zoo.data import tfds
 from zoo.data.audit import audit, empty_classes, leaks
 from zoo.data.canvas import Canvas as Canvas
 from zoo.data.canvas import make_canvas as make_canvas
@@ -22,17 +28,16 @@ from zoo.errors import InputError, quoted, refuse
 from zoo.pictures import fit_image as fit_image
 from zoo.pictures import read_image as read_image
 
-# What reads each source, by data.name; any other name is a set of tensorflow-datasets.
-READERS: dict[str, Reader] = {
-    "digits": arrays.read_digits,
-    "npz": arrays.read_npz,
-    "image_folder": folder.read_folder,
-}
-
 
 def is_at_hand(data: DataConfig) -> bool:
     """Whether reading a data set downloads nothing."""
-    return data.name in READERS or tfds.is_prepared(data)
+    return data.source is not TFDS or tfds.is_prepared(data)
+
+
+def reader(source: DataSource) -> Reader:
+    """What reads a source."""
+    module, function = source.reader.split(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def load(config: Config) -> Dataset:
@@ -58,12 +63,12 @@ def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Data
     """
     name = data.name
     _check_keys(data)
-    source = READERS.get(name, partial(tfds.read_tfds, others=tuple(READERS)))(data, form, num_classes)
-    parts = source.parts
+    given = reader(data.source)(data, form, num_classes)
+    parts = given.parts
     for part, split in parts.items():
-        _check_part(name, part, split, len(source.class_names))
-    faults = [*source.faults, *audit(parts, form.size, form.resize)]
-    train, validation = source.train, source.validation
+        _check_part(name, part, split, len(given.class_names))
+    faults = [*given.faults, *audit(parts, form.size, form.resize)]
+    train, validation = given.train, given.validation
     if validation is not None:
         held_out = f"{len(validation):,} images of the set's own validation part (data.validation is not used)"
     else:
@@ -76,25 +81,29 @@ def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Data
             held_out = f"{len(validation):,} {images} held out for validation by seed {seed}"
     return Dataset(
         name,
-        source.class_names,
+        given.class_names,
         train,
         validation,
-        source.test,
-        f"{held_out}; {source.note}",
-        source.fingerprint,
-        source.test_fingerprint,
-        source.unreadable,
-        (*faults, *empty_classes(parts, source.class_names)),
+        given.test,
+        f"{held_out}; {given.note}",
+        given.fingerprint,
+        given.test_fingerprint,
+        given.unreadable,
+        (*faults, *empty_classes(parts, given.class_names)),
     )
 
 
 def _check_keys(data: DataConfig) -> None:
-    """Check that no key is given that means something to image folders alone."""
-    for key in ("test", "group"):
+    """Check that no key is given that means something to other sources alone."""
+    users: dict[str, list[str]] = {}
+    for each in SOURCES.values():
+        for key in each.keys:
+            users.setdefault(key, []).append(each.name)
+    for key, names in users.items():
         received, usual = getattr(data, key), DataConfig.model_fields[key].default
-        if data.name != "image_folder" and received != usual:
-            accepted = f"{'null' if usual is None else usual} with data.name = {data.name}"
-            refuse(f"data.{key}", quoted(received), accepted)
+        if data.name not in names and received != usual:
+            accepted = f"{'null' if usual is None else usual} with data.name = {data.name}, others with"
+            refuse(f"data.{key}", quoted(received), f"{accepted} {' or '.join(names)}")
 
 
 def _check_part(name: str, part: str, split: Split, classes: int) -> None:

@@ -7,16 +7,17 @@ import numpy as np
 from zoo.archives import array_names, read_arrays
 from zoo.classes import class_list
 from zoo.config.experiment import DataConfig
+from zoo.config.sources import SOURCES
 from zoo.data.faults import Fault, fault
 from zoo.data.form import ImageForm
-from zoo.data.splits import Fingerprint, RecordedSplit, Records, Source, check_classes, pixel_digest
+from zoo.data.splits import Fingerprint, RecordedSplit, Records, SourceData, check_classes, pixel_digest
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.pictures import to_channels
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def read_digits(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
+def read_digits(data: DataConfig, form: ImageForm, num_classes: int) -> SourceData:
     """Scikit-learn's 1,797 handwritten digits: (N, 8, 8, 1) uint8, grey levels 0 to 16 as 0 to 255.
 
     A fifth of each class is for testing, whatever the seed.
@@ -33,7 +34,7 @@ def read_digits(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
     return _source("data set digits", form, class_names, (x_train, y_train), (x_test, y_test))
 
 
-def read_npz(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
+def read_npz(data: DataConfig, form: ImageForm, num_classes: int) -> SourceData:
     """An .npz file with x_train, y_train, x_test, y_test, and optionally class_names.
 
     Images are (N, H, W) or (N, H, W, C), uint8, uint16 or float (read as float32); labels are (N,) or (N, 1) whole
@@ -68,12 +69,12 @@ def _source(
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
     faults: tuple[Fault, ...] = (),
-) -> Source:
+) -> SourceData:
     fingerprint, test_fingerprint = Fingerprint(class_names), Fingerprint(class_names)
     test_fingerprint.add(*test)
     for part in (train, test):
         fingerprint.add(*part)
-    return Source(
+    return SourceData(
         class_names,
         _split("train", *train, form, name),
         _split("test", *test, form, name),
@@ -102,7 +103,7 @@ def _fitted(images: np.ndarray, form: ImageForm) -> np.ndarray:
 def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays that are used, and the names of the others."""
     if not path.is_file():
-        refuse("data.dir", f"{quoted(str(path))}; no such file", "an .npz file")
+        refuse("data.dir", f"{quoted(str(path))}; no such file", SOURCES["npz"].dir)
     there = array_names(path, str(path))
     if missing := [key for key in _KEYS if key not in there]:
         raise InputError(

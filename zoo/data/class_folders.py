@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.classes import class_list, normal
+from zoo.config.sources import SOURCES
 from zoo.data.faults import Fault, fault, plain
 from zoo.errors import InputError, listing, quoted, refuse
 
@@ -75,7 +76,7 @@ def read_class_folders(root: Path, group: str | None = None) -> ClassFolders:
             folders inside class folders, a class without images, or a file in whose path `group` finds nothing.
     """
     if not root.is_dir():
-        refuse("data.dir", quoted(str(root)), "a folder with one folder a class")
+        refuse("data.dir", quoted(str(root)), SOURCES["image_folder"].dir)
     left_out = _LeftOut()
     parts, validation = _parts(root, left_out)
     folders = {part: _class_folders(root / part, root, left_out) for part in parts}

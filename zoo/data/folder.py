@@ -13,9 +13,9 @@ import numpy as np
 
 from zoo.config.experiment import DataConfig
 from zoo.data.class_folders import ImageFile, read_class_folders
-from zoo.data.faults import Fault, noted
+from zoo.data.faults import Fault, noted, plain
 from zoo.data.form import ImageForm
-from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, Source, check_classes, draw, pixel_digest
+from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, SourceData, check_classes, draw, pixel_digest
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.pictures import Wanted, decoders, read_picture, stored_form
 from zoo.progress import track
@@ -48,7 +48,7 @@ class OpenedFile:
 class Unreadable:
     """An image file that cannot be decoded, and why."""
 
-    path: Path
+    file: ImageFile
     problem: str
 
 
@@ -96,11 +96,11 @@ class FolderImages:
         try:
             image, notes = read_picture(file.path, Wanted(self._form.channels))
         except InputError as error:
-            return Unreadable(file.path, str(error))
+            return Unreadable(file.file, str(error))
         return use(image), notes
 
 
-def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
+def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> SourceData:
     """A folder with train/, test/ and perhaps val/, each with one folder a class; or with the class folders themselves.
 
     In the second case a file is a test image where a number in [0, 1) drawn from its content's SHA-256 is below
@@ -123,7 +123,7 @@ def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
         refuse("data.test", f"{share:g}", accepted)
     parts, problems = {}, []
     for part, files in folders.parts.items():
-        parts[part], some = _open(files, skip)
+        parts[part], some = _open(files, skip, folders.class_names)
         problems += some
     note = "test split used once"
     if "" in parts:
@@ -140,8 +140,8 @@ def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> Source:
         broken += some
     if broken or problems and not skip:
         raise _refusal(problems + broken)
-    skipped = tuple(str(problem.path.relative_to(root)) for problem in problems)
-    return Source(
+    skipped = tuple(problem.file.name for problem in problems)
+    return SourceData(
         folders.class_names,
         splits["train"],
         splits["test"],
@@ -223,23 +223,25 @@ def _split(
     return RecordedSplit(images, labels, Records(names, digests, sizes, specimens)), problems
 
 
-def _open(files: Sequence[ImageFile], whole: bool) -> tuple[list[OpenedFile], list[Unreadable]]:
+def _open(
+    files: Sequence[ImageFile], whole: bool, class_names: Sequence[str]
+) -> tuple[list[OpenedFile], list[Unreadable]]:
     """Open image files: those that can be read, in the order of their content's hashes, and the others."""
     with decoders(), ThreadPoolExecutor(_THREADS) as pool:
         reading = pool.map(partial(_opened, whole=whole), files)
         results = list(track(reading, "reading image files", len(files)))
-    problems = sorted((each for each in results if isinstance(each, Unreadable)), key=lambda each: each.path)
+    problems = sorted((each for each in results if isinstance(each, Unreadable)), key=lambda each: each.file.path)
     opened = [each for each in results if isinstance(each, OpenedFile)]
     if missing := {file.label for file in files} - {each.label for each in opened}:
-        folder = next(file.path.parent for file in files if file.label == min(missing))
-        problem = next(each.problem for each in problems if each.path.parent == folder)
-        raise InputError(f"{folder}: none of its images can be read ({problem})")
+        label = min(missing)
+        problem = next(each.problem for each in problems if each.file.label == label)
+        raise InputError(f"class {plain(class_names[label])}: none of its images can be read ({problem})")
     return sorted(opened, key=lambda each: (each.digest, each.label, each.path)), problems
 
 
 def _refusal(problems: list[Unreadable]) -> InputError:
     first, *others = problems
-    names = listing([f"{each.path.parent.name}/{each.path.name}" for each in others])
+    names = listing([plain(each.file.name) for each in others])
     count = f"; and {names}: {len(problems)} images in all" if others else ""
     return InputError(f"{first.problem}{count}; data.unreadable=skip leaves out what cannot be read")
 
@@ -253,7 +255,7 @@ def _opened(file: ImageFile, whole: bool) -> OpenedFile | Unreadable:
             read_picture(path)
         return OpenedFile(file, hashlib.sha256(content).hexdigest(), *stored_form(path))
     except InputError as error:
-        return Unreadable(path, str(error))
+        return Unreadable(file, str(error))
 
 
 def _content(path: Path) -> bytes:

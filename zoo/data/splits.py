@@ -93,8 +93,8 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a reader returns.
+class SourceData:
+    """What a reader gives: the data of a source.
 
     `validation`: None where it is to be carved from `train`. `note`: how `test` came about. `faults`: what was left
     out.
@@ -118,7 +118,7 @@ class Source:
 
 
 # A reader: of the data section, the form that images are brought to, and the number of classes that there have to be.
-Reader = Callable[[DataConfig, ImageForm, int], Source]
+Reader = Callable[[DataConfig, ImageForm, int], SourceData]
 
 
 class Subset:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from zoo.config.experiment import DataConfig
+from zoo.config.sources import SOURCES
 from zoo.data.faults import fault
 from zoo.data.form import ImageForm
-from zoo.data.splits import Fingerprint, RecordedSplit, Records, Source, check_classes, pixel_digest
+from zoo.data.splits import Fingerprint, RecordedSplit, Records, SourceData, check_classes, pixel_digest
 from zoo.errors import InputError
 from zoo.pictures import to_channels
 from zoo.progress import track
@@ -33,7 +34,7 @@ def is_prepared(data: DataConfig) -> bool:
         InputError: where the set is unknown.
     """
     with _quiet():
-        return _builder(data.name, _folder(data), ()).is_prepared()
+        return _builder(data.name, _folder(data)).is_prepared()
 
 
 def _folder(data: DataConfig) -> Path | str | None:
@@ -41,18 +42,17 @@ def _folder(data: DataConfig) -> Path | str | None:
     return data.dir or os.environ.get("TFDS_DATA_DIR")
 
 
-def read_tfds(data: DataConfig, form: ImageForm, num_classes: int, others: Sequence[str] = ()) -> Source:
+def read_tfds(data: DataConfig, form: ImageForm, num_classes: int) -> SourceData:
     """An image classification set of tensorflow-datasets, from `data.dir` or the environment's TFDS_DATA_DIR.
 
-    A prepared set is read without any network. Where there is no `test` split, `validation` takes its place. `others`:
-    names that errors mention too, of what other readers read.
+    A prepared set is read without any network. Where there is no `test` split, `validation` takes its place.
 
     Raises:
         InputError: where the set is unknown, cannot be downloaded, or has no images, class labels or test images.
     """
     name = data.name
     with _quiet():
-        builder = _builder(name, _folder(data), others)
+        builder = _builder(name, _folder(data))
         image_key, label_key = _keys(name, builder)
         if not builder.is_prepared():
             _download(name, builder)
@@ -91,10 +91,12 @@ def read_tfds(data: DataConfig, form: ImageForm, num_classes: int, others: Seque
     unused = sorted({*splits} - {"train", test_name})
     faults = tuple(fault("left out", "splits", "are not used", unused))
     train, test = filled
-    return Source(class_names, train, test, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note, faults=faults)
+    return SourceData(
+        class_names, train, test, fingerprint.hexdigest(), test_fingerprint.hexdigest(), note, faults=faults
+    )
 
 
-def _builder(name: str, folder: Path | str | None, others: Sequence[str]) -> Any:
+def _builder(name: str, folder: Path | str | None) -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -102,12 +104,12 @@ def _builder(name: str, folder: Path | str | None, others: Sequence[str]) -> Any
     try:
         return tfds.builder(name, data_dir=folder)
     except (ValueError, AssertionError, ImportError) as error:
-        names = [*others, *tfds.list_builders(with_community_datasets=False)]
+        names = [*SOURCES, *tfds.list_builders(with_community_datasets=False)]
         if name.split("/")[0].split(":")[0] in names:
             raise InputError(f"data.name: {name!r} cannot be opened ({_short(error)})") from None
         near = difflib.get_close_matches(name, names, n=3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
-        accepted = ", ".join([*others, "or a set of tensorflow-datasets"])
+        accepted = ", ".join([*SOURCES, "or a set of tensorflow-datasets"])
         raise InputError(f"data.name: unknown data set {name!r}{hint}; accepted: {accepted}") from None
 
 

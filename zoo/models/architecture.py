@@ -158,7 +158,8 @@ class ArchitectureConfig(Schema, ABC):
         total = 0
         channels = layers[-1].channels if layers else self.channels
         rows, columns = (max(self.feature_map_size(side), 1) for side in self.image_size or (1, 1))
-        last = LayerSize("head", self.head.weights(channels, (rows, columns), self.num_classes), self.num_classes)
+        numbers = self.head.kernel_numbers(channels, (rows, columns), self.num_classes)
+        last = LayerSize("head", numbers, self.num_classes)
         for layer in (*layers, *([last] if layers else [])):
             total += layer.weights
             if total > MOST_WEIGHTS:

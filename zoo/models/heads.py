@@ -1,7 +1,7 @@
 """Heads, each with its keys, its size and its layers: the last feature map (B, H, W, C) -> logits (B, num_classes).
 
 The logits are float32 under any precision, and their layer is named `head_logits`. A new head is a class here, and a
-member of `Head`.
+member of `Head`; `tests/small_nets.py` has a row for each kind.
 """
 
 import math
@@ -22,8 +22,8 @@ class _Head(Schema, ABC):
     fixed_size: ClassVar[bool] = False
 
     @abstractmethod
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernels on a map (*size, channels)."""
+    def kernel_numbers(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """How many numbers the kernels have, on a map (*size, channels)."""
 
     @abstractmethod
     def logits(self, x: Tensor, num_classes: int) -> Tensor:
@@ -40,8 +40,8 @@ class ClassMapsHead(_Head):
     dropout: Rate = 0.0
     relu: bool = False
 
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernels on a map (*size, channels)."""
+    def kernel_numbers(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """How many numbers the kernels have, on a map (*size, channels)."""
         return channels * classes
 
     def logits(self, x: Tensor, num_classes: int) -> Tensor:
@@ -61,8 +61,8 @@ class PooledHead(_Head):
     pool: Literal["average", "max"] = "average"
     dropout: Rate = 0.0
 
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernel on a map (*size, channels)."""
+    def kernel_numbers(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """How many numbers the kernel has, on a map (*size, channels)."""
         return channels * classes
 
     def logits(self, x: Tensor, num_classes: int) -> Tensor:
@@ -83,8 +83,8 @@ class FlattenHead(_Head):
     hidden: Annotated[tuple[Positive, ...], Field(max_length=100)] = ()
     dropout: Rate = 0.0
 
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernels on a map (*size, channels)."""
+    def kernel_numbers(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """How many numbers the kernels have, on a map (*size, channels)."""
         return sum(math.prod(pair) for pair in pairwise((channels * math.prod(size), *self.hidden, classes)))
 
     def logits(self, x: Tensor, num_classes: int) -> Tensor:
@@ -108,8 +108,8 @@ class PyramidHead(_Head):
     pool: Literal["average", "max"] = "max"
     dropout: Rate = 0.0
 
-    def weights(self, channels: int, size: tuple[int, int], classes: int) -> int:
-        """Numbers in the kernel on a map (*size, channels)."""
+    def kernel_numbers(self, channels: int, size: tuple[int, int], classes: int) -> int:
+        """How many numbers the kernel has, on a map (*size, channels)."""
         return channels * classes * sum(level**2 for level in self.levels)
 
     def logits(self, x: Tensor, num_classes: int) -> Tensor:

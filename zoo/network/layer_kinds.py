@@ -45,10 +45,10 @@ GLOBAL_POOLINGS: dict[type, GlobalPooling] = {
     layers.GlobalMaxPooling1D: "max",
     layers.GlobalMaxPooling2D: "max",
 }
-# The same where their output has one position; of maxima, Keras 3.15 on TensorFlow ends the process.
-ADAPTIVE_POOLINGS: dict[type, GlobalPooling] = {
-    layers.AdaptiveAveragePooling1D: "average",
-    layers.AdaptiveAveragePooling2D: "average",
+# What they are where their output has one position; of maxima, Keras 3.15 on TensorFlow ends the process.
+ADAPTIVE_POOLINGS: dict[type, type[layers.Layer]] = {
+    layers.AdaptiveAveragePooling1D: layers.GlobalAveragePooling1D,
+    layers.AdaptiveAveragePooling2D: layers.GlobalAveragePooling2D,
 }
 CONVOLUTIONS = (
     layers.Conv1D,
@@ -135,17 +135,17 @@ def is_elementwise(layer: keras.Operation) -> bool:
 
 
 def as_global_pooling(layer: keras.Operation) -> keras.Operation:
-    """The global pooling that an adaptive average pooling to 1 x 1 is, of the same name; other layers as they are.
+    """The global pooling that an adaptive average pooling to one position is, of the same name; other layers as they are.
 
     Keras's own, on TensorFlow, fails in compiled graphs where one bin is the whole map, and where the sides are open.
     """
     # One with a `call` put on it is left as it is, and refused for that.
-    is_plain = type(layer) is layers.AdaptiveAveragePooling2D and not {"call", "__call__"} & set(vars(layer))
+    is_plain = type(layer) in ADAPTIVE_POOLINGS and not {"call", "__call__"} & set(vars(layer))
     if not is_plain or set(layer.output_size) != {1}:
         return layer
     config = layer.get_config()
     del config["output_size"]
-    return layers.GlobalAveragePooling2D.from_config({**config, "keepdims": True})
+    return ADAPTIVE_POOLINGS[type(layer)].from_config({**config, "keepdims": True})
 
 
 def does_nothing(layer: keras.Operation) -> bool:

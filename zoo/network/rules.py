@@ -143,8 +143,6 @@ def moves_of(step: Step, kinds: Mapping[int, Kind], axes: Axes) -> tuple[Move, .
 def global_pooling(step: Step, axes: Axes) -> GlobalPooling | None:
     """How a step pools a map over all positions, as a layer or as an operation of keras.ops; None where it does not."""
     kind = GLOBAL_POOLINGS.get(type(step.layer))
-    if kind is None and set(getattr(step.layer, "output_size", ())) == {1}:
-        kind = ADAPTIVE_POOLINGS.get(type(step.layer))
     if kind is not None:
         return kind if _layout_is(step.layer, axes) else None
     rank = len(step.shapes[0])
@@ -191,12 +189,6 @@ def _upsampling(call: Call) -> tuple[Move, ...]:
 def _global(call: Call) -> tuple[Move, ...]:
     _check_maps(call)
     return (Everywhere(),) * call.axes.count
-
-
-def _adaptive(call: Call) -> tuple[Move, ...]:
-    if set(call.layer.output_size) != {1}:
-        call.refuse(f"makes maps of {call.layer.output_size} of images of any size", "output_size=1")
-    return _global(call)
 
 
 def _pointwise(call: Call) -> tuple[Move, ...]:
@@ -269,7 +261,6 @@ _RULES: dict[type, Callable[[Call], tuple[Move, ...]]] = {
     **dict.fromkeys(layer_kinds.CROPPINGS, _cropping),
     **dict.fromkeys(layer_kinds.UPSAMPLINGS, _upsampling),
     **dict.fromkeys(GLOBAL_POOLINGS, _global),
-    **dict.fromkeys(ADAPTIVE_POOLINGS, _adaptive),
     **dict.fromkeys((*layer_kinds.POINTWISE, *layer_kinds.MERGES, *layer_kinds.AUGMENTATIONS), _pointwise),
 }
 _OPERATIONS: dict[str, Callable[[Call], tuple[Move, ...]]] = {
@@ -366,11 +357,9 @@ def _why_not_local(layer: keras.Operation) -> str:
         return "moves numbers from one position to another, and what follows is not the vector that a Dense layer takes"
     if isinstance(layer, layers.GroupNormalization):
         return "normalises over all positions together, so it cannot be slid"
-    if isinstance(layer, layers.AdaptiveAveragePooling2D):
-        rows, columns = layer.output_size
-        return (
-            f"pools images of any size to {rows} x {columns} positions; accepted: output_size 1 x 1, a global pooling"
-        )
+    if isinstance(layer, tuple(ADAPTIVE_POOLINGS)):
+        sides, one = (" x ".join(map(str, each)) for each in (layer.output_size, (1,) * len(layer.output_size)))
+        return f"pools images of any size to {sides} positions; accepted: output_size {one}, a global pooling"
     if isinstance(layer, layers.CenterCrop | layers.RandomCrop | layers.Resizing):
         return "makes every image one size, so no image gives more than one cell; accepted: the model after it"
     return "its reach over positions is not known"

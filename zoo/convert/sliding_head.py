@@ -7,7 +7,7 @@ pooling, is a 1x1 convolution; a global pooling is a pooling of the training map
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
@@ -147,8 +147,11 @@ class SlidingHead(Copy):
         if kind is None:
             self._reshaped(step)
         else:
-            own = step.layer.dtype_policy if isinstance(step.layer, layers.Layer) else step.made[0].dtype
-            settings: dict[str, Any] = {"name": self.name(step), "dtype": own}
+            # An operation of keras.ops has no policy of its own: it computes in what it was given. The copy's tensor
+            # would not tell: some operations say that they give the default type, whatever they are given.
+            own = getattr(step.layer, "dtype_policy", None)
+            dtype = own or keras.backend.result_type(step.made[0].dtype, "float32")
+            settings = {"name": self.name(step), "dtype": dtype}
             pool = (self.axes.count, kind)
             if self.pooling == "global":
                 made = _GLOBAL[pool](keepdims=True, **settings)(made)
