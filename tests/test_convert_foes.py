@@ -213,7 +213,7 @@ def test_a_map_of_one_position_gives_no_single_answer_for_larger_images(end):
         (lambda: last(lambda x: ops.repeat(x, 2, axis=1)), "'repeat.*axis 1"),
         (lambda: last(lambda x: ops.tile(x, (1, 2, 1, 1))), "'tile.*rows or columns"),
         (lambda: last(lambda x: x[:, 1:]), "'get_item.*part of the positions"),
-        (lambda: last(head=lambda x: flat(layers.AdaptiveAveragePooling2D(2, name="two")(x))), "'two'.*to 2 x 2 positions"),
+        (lambda: last(head=lambda x: flat(layers.AdaptiveAveragePooling2D(2, name="two")(x))), "'two'.*to 2 x 2 pos"),
         (lambda: sequence(layers.Reshape((12, 10, 1), name="wide")), "without an axis of channels, which layer 'wide'"),
         (lambda: sequence(lambda x: x[..., None]), "which layer 'get_item.*accepted: .12, 10, 1."),
     ],

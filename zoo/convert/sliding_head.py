@@ -147,11 +147,9 @@ class SlidingHead(Copy):
         if kind is None:
             self._reshaped(step)
         else:
-            # An operation of keras.ops has no policy of its own: it computes in what it was given. The copy's tensor
-            # would not tell: some operations say that they give the default type, whatever they are given.
+            # An operation of keras.ops has no policy of its own: it computes in what it is given.
             own = getattr(step.layer, "dtype_policy", None)
-            dtype = own or keras.backend.result_type(step.made[0].dtype, "float32")
-            settings = {"name": self.name(step), "dtype": dtype}
+            settings = {"name": self.name(step), "dtype": own or keras.backend.result_type(made.dtype, "float32")}
             pool = (self.axes.count, kind)
             if self.pooling == "global":
                 made = _GLOBAL[pool](keepdims=True, **settings)(made)

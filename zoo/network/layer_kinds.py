@@ -135,7 +135,7 @@ def is_elementwise(layer: keras.Operation) -> bool:
 
 
 def as_global_pooling(layer: keras.Operation) -> keras.Operation:
-    """The global pooling that an adaptive average pooling to one position is, of the same name; other layers as they are.
+    """The global pooling that an adaptive average pooling to one position is, of its name; others as they are.
 
     Keras's own, on TensorFlow, fails in compiled graphs where one bin is the whole map, and where the sides are open.
     """
