@@ -16,7 +16,6 @@ from zoo.network.constants import check_constants, constants, works_on_each_numb
 from zoo.network.graph import Axes, Step
 from zoo.network.keras_internals import is_from_keras, is_scale_of_applications
 from zoo.network.layer_kinds import (
-    ADAPTIVE_POOLINGS,
     AXIS_OPERATIONS,
     ELEMENTWISE_OPERATIONS,
     GLOBAL_POOLINGS,
@@ -357,7 +356,7 @@ def _why_not_local(layer: keras.Operation) -> str:
         return "moves numbers from one position to another, and what follows is not the vector that a Dense layer takes"
     if isinstance(layer, layers.GroupNormalization):
         return "normalises over all positions together, so it cannot be slid"
-    if isinstance(layer, tuple(ADAPTIVE_POOLINGS)):
+    if isinstance(layer, layers.AdaptiveAveragePooling1D | layers.AdaptiveAveragePooling2D):
         sides, one = (" x ".join(map(str, each)) for each in (layer.output_size, (1,) * len(layer.output_size)))
         return f"pools images of any size to {sides} positions; accepted: output_size {one}, a global pooling"
     if isinstance(layer, layers.CenterCrop | layers.RandomCrop | layers.Resizing):
