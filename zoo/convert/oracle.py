@@ -46,7 +46,14 @@ def check_graph(network: Network, size: Ints) -> None:
         scales = np.reshape([255, 1, 1 / 256], (3, *(1,) * (images.ndim - 1)))
         images[1:] = fractions * scales
     taken = as_taken(network.graph, images)
-    own = [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(network.model(taken, training=False))]
+    try:
+        answers = keras.tree.flatten(network.model(taken, training=False))
+    except Exception as error:  # Keras and its backends raise whatever their layers come upon
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        refuse(
+            f"model {network.name!r}", f"one that does not run on an image of {size} itself ({why})", "one that does"
+        )
+    own = [keras.ops.convert_to_numpy(each) for each in answers]
     values = run_steps(network.graph, {network.graph.inputs[0]: taken}, network.graph.outputs)
     traced = [keras.ops.convert_to_numpy(values[key]) for key in network.graph.outputs]
     if not all(np.isfinite(each).all() for each in own):

@@ -11,7 +11,7 @@ from zoo.convert.cells import NOISE, NamedImage, Pair, named_images, samples_of,
 from zoo.convert.conversion import Conversion, convert
 from zoo.convert.oracle import EXACT, error_at_training_size
 from zoo.convert.twin import error_of_inner_cells
-from zoo.errors import InputError, listing
+from zoo.errors import InputError, listing, refuse
 from zoo.network.network import Network
 from zoo.network.program import Ints
 from zoo.scores import LOW_AGREEMENT, WAY_OUT, agreement, lost, relative_error
@@ -190,6 +190,10 @@ def verified(
         InputError: where no image is as large as the window.
     """
     converted = conversion.network
+    if source.has_head and any(len(output.shape) == source.axes.rank for output in source.model.outputs):
+        refuse(
+            f"model {source.name!r}", "a map among its outputs, beside a vector", "vectors of classes, or one output"
+        )
     shape, trained = converted.geometry(), _trained_size_of_twin(converted)
     samples = samples_of(converted, images, progress)
     pairs = samples.against(converted if trained else source, (0,) * converted.axes.count, window_of(shape))

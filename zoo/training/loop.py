@@ -139,10 +139,10 @@ class _Keeper(keras.callbacks.Callback):
 
     def has_stalled(self) -> bool:
         """Whether as many epochs as the recipe's patience have passed since the lowest validation loss."""
-        losses = [row["val_loss"] for row in self.progress.history] if self.job.first else []
-        if self.patience is None or not losses:
+        if self.patience is None or not self.job.first:
             return False
-        return len(losses) - 1 - losses.index(min(losses)) >= self.patience
+        losses = [row["val_loss"] for row in self.progress.history]
+        return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.metrics:
