@@ -48,8 +48,8 @@ def check_graph(network: Network, size: Ints) -> None:
     taken = as_taken(network.graph, images)
     try:
         answers = keras.tree.flatten(network.model(taken, training=False))
-    except Exception as error:  # Keras and its backends raise whatever their layers come upon
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as failure:  # Keras and its backends raise whatever their layers come upon
+        why = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
         refuse(
             f"model {network.name!r}", f"one that does not run on an image of {size} itself ({why})", "one that does"
         )
