@@ -10,6 +10,8 @@ import zoo
 from zoo.comparison import compare, paired_interval
 from zoo.config import load_config
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.mark.parametrize("confidence", [0.95, 0.995])
 @pytest.mark.parametrize("p_up, p_down", [(0.01, 0.01), (0.05, 0.02), (0.2, 0.2), (0.3, 0.05), (0.0, 0.1), (0.6, 0.1)])

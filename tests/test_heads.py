@@ -14,6 +14,8 @@ from zoo.errors import InputError
 from zoo.large_images import score_boxes
 from zoo.scores import relative_error
 
+pytestmark = pytest.mark.extended
+
 CHECKS = (check_logits, check_training_step, check_conversion, check_padding_free)
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "catalogue.md"
 SIZE = (14, 12)

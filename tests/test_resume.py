@@ -86,6 +86,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.extended
 def test_a_process_killed_before_a_checkpoint_has_its_name_ends_in_the_same_bits(finished, tmp_path):
     folder = tmp_path / "cut"
     command = [sys.executable, "-c", SUICIDE, *TRAIN_DIGITS, QUICK, "--workdir", str(folder)]
@@ -241,6 +242,7 @@ def test_kills_at_random_instants_leave_no_trace(finished, tmp_path):
     assert logged(finished) == logged(folder)
 
 
+@pytest.mark.extended
 def test_no_room_for_a_checkpoint_stops_with_one_line_and_the_one_before_goes_on(
     finished, capsys, monkeypatch, tmp_path
 ):

@@ -11,6 +11,8 @@ from zoo.config import load_config
 from zoo.errors import InputError
 from zoo.seeds import run_seeds
 
+pytestmark = pytest.mark.extended
+
 OVERRIDES = ["train.epochs=1", "train.batch_size=400", "canvas.count=4", "canvas.size=null"]
 
 

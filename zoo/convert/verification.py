@@ -190,7 +190,7 @@ def verified(
         InputError: where no image is as large as the window.
     """
     converted = conversion.network
-    if source.has_head and any(len(output.shape) == source.axes.rank for output in source.model.outputs):
+    if source.has_head and any(source.head.kinds[key] != "vector" for key in source.graph.outputs):
         refuse(
             f"model {source.name!r}", "a map among its outputs, beside a vector", "vectors of classes, or one output"
         )
