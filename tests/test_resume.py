@@ -184,6 +184,7 @@ def logged(folder):
     }
 
 
+@pytest.mark.extended
 def test_kills_at_random_steps_and_while_a_checkpoint_is_written_leave_no_trace(finished, monkeypatch, tmp_path):
     """Twenty steps an epoch, a checkpoint every three and at the end of an epoch."""
     seed = int(time.time())
@@ -285,6 +286,7 @@ def test_a_busy_neighbour_changes_no_bit(finished, tmp_path):
     assert about["data_fingerprint"] == json.loads((finished / "environment.json").read_text())["data_fingerprint"]
 
 
+@pytest.mark.extended
 def test_an_interrupted_last_step_still_has_its_epochs_history(capsys, monkeypatch, tmp_path):
     """A signal in the only step of an epoch waits for its validation and its row."""
     folder, overrides = tmp_path / "run", ["train.epochs=3", "train.batch_size=1293", QUICK]
