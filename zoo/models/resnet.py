@@ -231,12 +231,7 @@ def bottleneck(
     y = same(x, width, 1, f"{name}_conv1", stride=first)
     y = same(y, width, 3, f"{name}_conv2", stride=second, dilation=dilation, groups=groups, padding=padding)
     y = same(y, filters, 1, f"{name}_conv3", activation=False)
-    if padding == "valid":
-        x = crop(x, first * dilation, f"{name}_shortcut")
-    if project:
-        x = same(x, filters, 1, f"{name}_shortcut", stride=stride, activation=False)
-    x = add(x, y, name, drop)
-    return layers.ReLU(name=f"{name}_relu")(x)
+    return _merged(x, y, name, stride, project, first * dilation if padding == "valid" else 0, drop)
 
 
 def basic(
@@ -257,10 +252,17 @@ def basic(
     same = partial(conv, normalization="batch")
     y = same(x, filters, 3, f"{name}_conv1", stride=stride, dilation=dilations[0], padding=padding)
     y = same(y, filters, 3, f"{name}_conv2", dilation=dilations[1], padding=padding, activation=False)
-    if padding == "valid":
-        x = crop(x, dilations[0] + stride * dilations[1], f"{name}_shortcut")
+    lost = dilations[0] + stride * dilations[1] if padding == "valid" else 0
+    return _merged(x, y, name, stride, project, lost, drop)
+
+
+def _merged(x: Tensor, y: Tensor, name: str, stride: int, project: bool, lost: int, drop: float) -> Tensor:
+    """A v1 block's residual branch y on the shortcut from x, then ReLU; `lost`: rows that y lost at each border."""
+    if lost:
+        x = crop(x, lost, f"{name}_shortcut")
     if project:
-        x = same(x, filters, 1, f"{name}_shortcut", stride=stride, activation=False)
+        filters = y.shape[-1]
+        x = conv(x, filters, 1, f"{name}_shortcut", stride=stride, activation=False, normalization="batch")
     x = add(x, y, name, drop)
     return layers.ReLU(name=f"{name}_relu")(x)
 

@@ -126,9 +126,8 @@ def moves_of(step: Step, kinds: Mapping[int, Kind], axes: Axes) -> tuple[Move, .
     refuse_own_code(step)
     call = Call(step, tuple(kinds[key] for key in step.inputs), axes)
     layer = call.layer
-    if (own := _OWN_LAYERS.get(type(layer))) is not None:
-        moves = own(layer)
-        return (moves,) * axes.count if isinstance(moves, Move) else tuple(moves)
+    if type(layer) in _OWN_LAYERS:
+        return _own_moves(layer, axes.count)
     rule = next((_RULES[kind] for kind in type(layer).__mro__ if kind in _RULES), None)
     if rule is None and not isinstance(layer, layers.Layer):
         rule = _OPERATIONS.get(type(layer).__name__)
@@ -137,6 +136,12 @@ def moves_of(step: Step, kinds: Mapping[int, Kind], axes: Axes) -> tuple[Move, .
     if rule is None:
         raise InputError(f"layer {step.path!r} ({type(layer).__name__}): {_why_not_local(layer)}")
     return rule(call)
+
+
+def _own_moves(layer: keras.Layer, count: int = 1) -> tuple[Move, ...]:
+    """The moves that a registered layer's rule gives; one that it gives for all `count` axes is repeated."""
+    moves = _OWN_LAYERS[type(layer)](layer)
+    return (moves,) * count if isinstance(moves, Move) else tuple(moves)
 
 
 def global_pooling(step: Step, axes: Axes) -> GlobalPooling | None:
@@ -275,8 +280,7 @@ _OPERATIONS: dict[str, Callable[[Call], tuple[Move, ...]]] = {
 def is_pointwise(layer: keras.Operation) -> bool:
     """Whether `layer` treats every position by itself, of vectors too."""
     if type(layer) in _OWN_LAYERS:
-        moves = _OWN_LAYERS[type(layer)](layer)
-        return all(isinstance(move, Pointwise) for move in ([moves] if isinstance(moves, Move) else moves))
+        return all(isinstance(move, Pointwise) for move in _own_moves(layer))
     if not isinstance(layer, layers.Layer):
         return _OPERATIONS.get(type(layer).__name__) is _pointwise
     return any(_RULES.get(kind) is _pointwise for kind in type(layer).__mro__) or is_scale_of_applications(type(layer))
