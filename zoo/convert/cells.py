@@ -19,7 +19,7 @@ from zoo.network.program import Ints
 from zoo.progress import track
 
 # Scores of cells and of crops, (cells, classes) both.
-Pair = tuple[np.ndarray, np.ndarray]
+Answers = tuple[np.ndarray, np.ndarray]
 # An image (h, w, C), an array or what is read by slices like one, and what it is called.
 NamedImage = tuple[str, Any]
 NOISE = "noise"
@@ -51,7 +51,7 @@ class Samples:
     network: Network
     progress: bool
 
-    def against(self, other: Network, offset: Ints, size: Ints) -> list[Pair]:
+    def against(self, other: Network, offset: Ints, size: Ints) -> list[Answers]:
         """For each output: scores of the cells, and of another network on a crop for each.
 
         Args:
@@ -92,11 +92,6 @@ def _sides(network: Network, image: Any) -> Ints:
     return tuple(int(side) for side in image.shape[: network.axes.count])
 
 
-def window_of(shape: Geometry) -> Ints:
-    """The sides of a cell's crop, which are finite."""
-    return tuple(map(int, shape.window))
-
-
 def samples_of(network: Network, images: Sequence[NamedImage] | None = None, progress: bool = False) -> Samples:
     """Cells of images, spread at random, at most 100 of all images together; without images, of one of noise.
 
@@ -113,7 +108,7 @@ def samples_of(network: Network, images: Sequence[NamedImage] | None = None, pro
         refuse(f"model {network.name!r}", "cells that look at the whole image, and have no crop", "a converted head")
     if images is None:
         cells = _SIDE if network.axes.count == 2 else _SIDE**2
-        size = [side + (cells - 1) * step for side, step in zip(window_of(shape), shape.stride, strict=True)]
+        size = [side + (cells - 1) * step for side, step in zip(shape.window_sides, shape.stride, strict=True)]
         noise = random_images(network, 1, shape.fitting(*size))
         sample = _sample(network, noise, shape.fitting(*size), (0,) * network.axes.count, _SIDE**2, generator)
         return Samples((NOISE,), (), [sample], network, progress)
@@ -153,7 +148,7 @@ def _samples(
     """Cells of an image: of the whole, or of parts of it that are cut out on the whole's grid."""
     whole = _sides(network, image)
     sides = []
-    for side, window, stride in zip(whole, window_of(shape), shape.stride, strict=True):
+    for side, window, stride in zip(whole, shape.window_sides, shape.stride, strict=True):
         part = min(side, max(_PART, window + _SIDE * stride))
         # Congruent to the whole modulo the stride, by which strided SAME layers pad.
         sides.append(part - (part - side) % stride)

@@ -8,9 +8,9 @@ import numpy as np
 from keras import layers
 
 from zoo.convert.copy import Copy
-from zoo.convert.places import known, rearranged
+from zoo.convert.places import rearranged
 from zoo.errors import InputError, refuse
-from zoo.network.graph import Axes, Step
+from zoo.network.graph import Axes, Step, known_shape
 from zoo.network.keras_internals import adds_bias_along_columns
 from zoo.network.layer_kinds import index_parts, is_along_last_axis, moves_numbers, operation_in
 from zoo.network.network import Network
@@ -92,8 +92,8 @@ class ChannelsLast(Copy):
 
     def _vector(self, step: Step) -> None:
         """A vector (C,) as (C, 1, 1), or the other way round, or some of its numbers."""
-        source, own = self.tensors[step.inputs[0]], known(step.shapes[0][1:])
-        form = known(step.output_shape[1:])
+        source, own = self.tensors[step.inputs[0]], known_shape(step.shapes[0][1:])
+        form = known_shape(step.output_shape[1:])
         if len(form) == self.source.rank - 1:
             if math.prod(form) != max(form):
                 refuse(f"layer {step.path!r}", f"a vector to shape as {form}", "(C, 1, 1)")

@@ -12,7 +12,6 @@ from zoo.convert.oracle import check_graph, check_sizes, demand_equality, error_
 from zoo.convert.sliding_head import HeadPooling, SlidingHead
 from zoo.convert.twin import padding_free_twin
 from zoo.errors import InputError, quoted, refuse
-from zoo.network.graph import Step
 from zoo.network.head import refuse_broadcasts, refuse_unknown_reach
 from zoo.network.marks import mark_name
 from zoo.network.network import Network
@@ -149,14 +148,11 @@ def _refuse_fixed_sides(converted: Network) -> None:
     """
     axes, kinds = converted.axes, converted.head.kinds
     for step in converted.graph.steps:
-        if _pins(step, [kinds[key] for key in (*step.inputs, step.outputs[0])], axes.rank):
+        is_open = any(None in shape[1:] for shape in step.shapes)
+        is_map = kinds[step.outputs[0]] == "map" and len(step.output_shape) == axes.rank
+        if is_open and is_map and None not in step.output_shape[1:]:
             sides = " x ".join(map(str, axes.sides(step.output_shape)))
             refuse(f"layer {step.path!r}", f"images of any size, and gives maps of {sides}", "maps that grow with them")
-
-
-def _pins(step: Step, kinds: list[str], rank: int) -> bool:
-    is_open = any(None in shape[1:] for shape in step.shapes)
-    return is_open and kinds[-1] == "map" and len(step.output_shape) == rank and None not in step.output_shape[1:]
 
 
 def _training_size(network: Network) -> tuple[int, ...]:

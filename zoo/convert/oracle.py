@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.convert.copy import in_dtype, in_float32
 from zoo.errors import ADVICE, Diverged, InputError, refuse
-from zoo.network.graph import run_steps
+from zoo.network.graph import known_shape, run_steps
 from zoo.network.network import Network
 from zoo.network.outputs import as_taken, scores_before, without_activations
 from zoo.network.program import Ints
@@ -22,7 +22,7 @@ _EXACT_16_BITS = 2**-6
 
 def random_images(network: Network, count: int, size: Ints) -> np.ndarray:
     """Raw images of noise, whole numbers in 0 to 255, of the type that the model takes or computes in."""
-    shape = [side or 0 for side in network.axes.shape(size, network.channels)]
+    shape = known_shape(network.axes.shape(size, network.channels))
     return np.random.default_rng(0).integers(0, 256, (count, *shape)).astype(_image_dtype(network))
 
 
@@ -137,7 +137,8 @@ def error_on_larger_maps(source: Network, converted: Network, pooling: str) -> f
         for cell in product(*map(range, expected.shape[1:-1])):
             windows = {}
             for key in maps:
-                parts = (slice(first, first + (side or 0)) for first, side in zip(cell, trained[key][:-1], strict=True))
+                sides = known_shape(trained[key])[:-1]
+                parts = (slice(first, first + side) for first, side in zip(cell, sides, strict=True))
                 windows[key] = values[key][source.axes.at(*parts)]
             answer = run_steps(graph, windows, [output], applied)[output]
             expected[(0, *cell)] = keras.ops.convert_to_numpy(answer).reshape(-1)

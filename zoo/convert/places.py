@@ -3,13 +3,7 @@
 import keras
 import numpy as np
 
-from zoo.network.graph import Shape, Step
-from zoo.network.program import Ints
-
-
-def known(shape: Shape) -> Ints:
-    """The shape of a vector, or of a map at the training size, of which no side is open."""
-    return tuple(side or 0 for side in shape)
+from zoo.network.graph import Step
 
 
 def rearranged(step: Step, places: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ from keras import layers
 
 from zoo.convert.affine import scales_and_shifts
 from zoo.convert.copy import Copy, made_of
-from zoo.convert.places import known, rearranged
+from zoo.convert.places import rearranged
 from zoo.errors import InputError, refuse
 from zoo.network.constants import check_constants, works_on_each_number
-from zoo.network.graph import Step
+from zoo.network.graph import Step, known_shape
 from zoo.network.layer_kinds import (
     GLOBAL_POOLINGS,
     REDUCTIONS,
@@ -130,7 +130,7 @@ class SlidingHead(Copy):
     def _collapse(self, step: Step) -> None:
         """Pooling of the map, or the first step of rearranging it to a vector."""
         (source,), (result,) = step.inputs, step.outputs
-        shape = known(self.map_shapes[source])
+        shape = known_shape(self.map_shapes[source])
         stride = self.strides[source]
         sides = shape[:-1]
         kind = global_pooling(step, self.axes)
@@ -204,9 +204,9 @@ class SlidingHead(Copy):
 
     def _reshaped(self, step: Step) -> None:
         """A vector in another form, (C,), (1, 1, C) or (C, 1, 1), or some of its numbers, at the same cells."""
-        source, form = self.tensors[step.inputs[0]], known(step.output_shape[1:])
+        source, form = self.tensors[step.inputs[0]], known_shape(step.output_shape[1:])
         numbers = np.arange(source.shape[-1], dtype=np.int32)
-        places = numbers.reshape(known(self.map_shapes[step.inputs[0]]))
+        places = numbers.reshape(known_shape(self.map_shapes[step.inputs[0]]))
         taken = rearranged(step, places).ravel().astype(np.int32)
         if len(form) != self.axes.rank - 1 or math.prod(form) != max(form):
             self._check_form(step, step.output_shape, len(taken))

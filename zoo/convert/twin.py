@@ -74,7 +74,7 @@ def reference_geometry(padded: Network, training_size: Ints, cells: int = 1) -> 
         return bare
     size = []
     for axis, side in enumerate(training_size):
-        stride, reach = bare.stride[axis], int(bare.receptive_field[axis])
+        stride, reach = bare.stride[axis], bare.field_sides[axis]
         # Uncut cells begin at least every stride; SAME padding may shift them by up to a stride with the size.
         least = reach + cells * stride
         size.append(side + max(-(-(least - side) // stride), 0) * stride)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.convert.cells import NOISE, NamedImage, Pair, named_images, samples_of, window_of
+from zoo.convert.cells import NOISE, Answers, NamedImage, named_images, samples_of
 from zoo.convert.conversion import Conversion, convert
 from zoo.convert.oracle import EXACT, error_at_training_size
 from zoo.convert.twin import error_of_inner_cells
@@ -175,7 +175,7 @@ def verify(
         error = error_of_inner_cells(convert(source).network, converted, trained)
         checked = Conversion(converted, error_of_inner_cells=error)
     else:
-        checked = Conversion(converted, error_at_training_size(source, converted, window_of(converted.geometry())))
+        checked = Conversion(converted, error_at_training_size(source, converted, converted.geometry().window_sides))
     return verified(source, checked, None if image is None else named_images(image), progress)
 
 
@@ -196,8 +196,8 @@ def verified(
         )
     shape, trained = converted.geometry(), _trained_size_of_twin(converted)
     samples = samples_of(converted, images, progress)
-    pairs = samples.against(converted if trained else source, (0,) * converted.axes.count, window_of(shape))
-    classifier: list[Pair] = []
+    pairs = samples.against(converted if trained else source, (0,) * converted.axes.count, shape.window_sides)
+    classifier: list[Answers] = []
     if trained:
         # The crop that the padded net's cell stands for, in the middle of the twin's window.
         spans = source.program.spans(trained)
