@@ -55,6 +55,7 @@ def until(process, there, seconds=120):
         time.sleep(0.02)
 
 
+@pytest.mark.extended
 def test_an_interrupted_process_says_how_it_goes_on_and_ends_in_the_same_bits(finished, tmp_path):
     folder = tmp_path / "cut"
     process = subprocess.Popen(
@@ -213,6 +214,7 @@ def test_a_modern_recipe_resumes_too(monkeypatch, tmp_path):
     same_run(whole, cut)
 
 
+@pytest.mark.extended
 def test_a_run_killed_between_epochs_logs_what_the_whole_one_logs(finished, monkeypatch, tmp_path):
     """The newest checkpoint is the end of epoch 1: its metrics do not leak into epoch 2."""
     seldom, cut = "train.checkpoint_every_steps=null", tmp_path / "cut"

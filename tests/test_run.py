@@ -235,6 +235,7 @@ def test_mnist_in_minutes(tfds_dir, tmp_path):
     assert report["canvas_accuracy"] >= 0.95 and report["canvas"]["crops_accuracy"] >= 0.95
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("losses", "named"),
     [
@@ -266,6 +267,7 @@ def test_a_validation_loss_that_blew_up_is_diverged_and_goes_back_to_the_checkpo
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
 
 
+@pytest.mark.extended
 def test_a_huge_loss_is_no_end_before_the_last_epoch(tmp_path, monkeypatch):
     from zoo.training import loop
 

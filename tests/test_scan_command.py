@@ -108,6 +108,7 @@ def test_mask_border_and_format_by_command(capsys, model_file, folder, tmp_path)
     assert code == 2 and "has no mask named b.*" in err and (tmp_path / "two" / "a" / "scores.npz").is_file()
 
 
+@pytest.mark.extended
 def test_stride_scales_and_answer_by_command(capsys, model_file, folder, tmp_path):
     options = ["--stride", 1, "--scales", "1,1.5", "--merge", "maximum-probabilities", "--answer", "average-logits"]
     code, out, _ = command(capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "out", *options, "--tile", 16)
@@ -133,6 +134,7 @@ def test_stride_scales_and_answer_by_command(capsys, model_file, folder, tmp_pat
     assert code == 0 and not (tmp_path / "out" / "answer.json").exists() and "answer," not in out
 
 
+@pytest.mark.extended
 def test_another_picture_or_answer_of_images_that_are_there(capsys, model_file, folder, tmp_path):
     images = [folder / "a.png", folder / "b.png", "-o", tmp_path / "out"]
     command(capsys, "scan", model_file, *images)

@@ -133,6 +133,7 @@ def test_a_mask_is_scaled_with_the_image(model, forwards):
     assert len(forwards) < 2 * (4 + 16 + 36)
 
 
+@pytest.mark.extended
 def test_a_killed_scan_goes_on_where_it_was(model, forwards, monkeypatch, tmp_path):
     """The last line of the journal is cut short, as by a machine that lost its power."""
     zoo.save(model, tmp_path / "fcn.keras")

@@ -218,6 +218,7 @@ def report_of(capsys, tmp_path, *line, code=0):
     return (out, json.loads((tmp_path / "fcn.verification.json").read_text())) if code == 0 else err
 
 
+@pytest.mark.extended
 def test_convert_measures_on_images_else_on_those_of_the_run_else_on_noise(capsys, run, tmp_path):
     for name, size in (("a.png", 40), ("b.png", 30), ("small.png", 5)):
         Image.fromarray(noise(size, size).astype(np.uint8)).save(tmp_path / name)
