@@ -4,7 +4,7 @@ from conftest import noise
 
 import zoo
 from zoo.config import load_config
-from zoo.config.experiment import Augment, RandAugment
+from zoo.config.recipe import Augment, RandAugment
 from zoo.errors import InputError
 from zoo.training.augmentation import Mixing, ShiftAndFlip, rand_augment
 from zoo.training.recipe import trainer

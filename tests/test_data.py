@@ -7,7 +7,7 @@ import pytest
 from data_sets import config, image_folder, npz, one_line, random_image, rows, write_images, write_npz
 from PIL import Image
 
-from zoo.config.experiment import DataConfig
+from zoo.config.data import DataConfig
 from zoo.config.sources import SOURCES, TFDS
 from zoo.data import Split, load, reader
 from zoo.data.splits import Subset, hold_out

@@ -30,6 +30,16 @@ class Preprocess(Schema):
     std: tuple[Annotated[float, Field(gt=0)], ...] = (255.0,)
 
 
+class Peaks(Schema):
+    """When a class's peak of a score map is an object.
+
+    `threshold`: the least probability. `distance`: how far apart two objects are at least, in pixels that are scanned.
+    """
+
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    distance: Annotated[float, Field(ge=0)]
+
+
 class Card(Schema):
     """What travels with a model.
 
@@ -38,6 +48,11 @@ class Card(Schema):
     to raw pixels, for the reader; nobody has to do it again. `pooling`: how the head was converted, to a map of scores
     ("window") or to one answer for an image of any size ("global"); null where the model is not converted. `window`:
     the sides of the crop that one cell of such a map answers for. `padding`: "valid" in a padding-free twin.
+
+    `scale`: what images of the training were scaled by, or `pixel_size`: the size in micrometres that their pixels were
+    scaled to; an image to be scanned is brought to it. `fill`: what training put beyond an image's border, "reflect"
+    or raw values, one or one a channel; null where not known. `background`: the class that stands for nothing. `peaks`:
+    by class, what makes an object of a peak, as it was found on validation images.
     """
 
     version: int = 1
@@ -48,6 +63,11 @@ class Card(Schema):
     pooling: Literal["window", "global"] | None = None
     window: Sides | None = None
     padding: Literal["keep", "valid"] = "keep"
+    scale: Annotated[float, Field(gt=0)] | None = None
+    pixel_size: Annotated[float, Field(gt=0)] | None = None
+    fill: Literal["reflect"] | tuple[float, ...] | None = None
+    background: str | None = None
+    peaks: dict[str, Peaks] = Field(default_factory=dict)
 
 
 def card(model: "keras.Model") -> Card:

@@ -4,6 +4,7 @@ And a failed validation as one line: the key, what is wrong, the value received.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -138,6 +139,15 @@ def _odd(value: int) -> int:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    # Of a pattern nested too deep or repeated too often, Python tells in other ways.
+    except (re.error, OverflowError, RecursionError) as error:
+        raise problem(f"received {value!r}; accepted: a regular expression ({error})") from None
+    return value
+
+
 def in_bytes(numbers: int) -> str:
     """The memory of so many numbers of four bytes, in words."""
     size = 4 * numbers
@@ -147,6 +157,7 @@ def in_bytes(numbers: int) -> str:
 
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Kernel = Annotated[Positive, AfterValidator(_odd)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(_whole), BeforeValidator(_as_pair)]
 

@@ -32,7 +32,16 @@ SOURCES = {
             "image_folder",
             "zoo.data.folder:read_folder",
             "a folder with one folder a class",
-            ("test", "group", "unreadable"),
+            ("test", "group", "unreadable", "background"),
+        ),
+        DataSource(
+            "scenes",
+            "zoo.data.scenes:read_scenes",
+            "a folder of images",
+            (
+                *("test", "group", "unreadable", "background"),
+                *("labels", "scale", "pixel_size", "tolerance", "split", "unlabelled"),
+            ),
         ),
     )
 }

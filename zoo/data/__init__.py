@@ -13,7 +13,7 @@ import importlib
 import numpy as np
 
 from zoo.config import Config
-from zoo.config.experiment import DataConfig
+from zoo.config.data import DataConfig
 from zoo.config.sources import SOURCES, TFDS, DataSource
 from zoo.data import tfds
 from zoo.data.audit import audit, empty_classes, leaks
@@ -90,6 +90,7 @@ def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Data
         given.test_fingerprint,
         given.unreadable,
         (*faults, *empty_classes(parts, given.class_names)),
+        given.scenes,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from zoo.archives import array_names, read_arrays
 from zoo.classes import class_list
-from zoo.config.experiment import DataConfig
+from zoo.config.data import DataConfig
 from zoo.config.sources import SOURCES
 from zoo.data.faults import Fault, fault
 from zoo.data.form import ImageForm

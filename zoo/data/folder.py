@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.config.experiment import DataConfig
+from zoo.config.data import DataConfig
 from zoo.data.class_folders import ImageFile, read_class_folders
 from zoo.data.faults import Fault, noted, plain
 from zoo.data.form import ImageForm

@@ -7,10 +7,11 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from zoo.config.experiment import DataConfig
+from zoo.config.data import DataConfig
 from zoo.data.faults import Fault
 from zoo.data.form import ImageForm
 from zoo.errors import InputError, listing, quoted, refuse
+from zoo.objects.marked import Scenes
 
 # Below this size a part of an array is copied, beyond it is a view that looks images up when they are asked for.
 IN_MEMORY = 2**30
@@ -78,6 +79,7 @@ class Dataset:
     `protocol`: one sentence on what was held out and how. `fingerprint`: the SHA-256 of images, labels and class names
     as they are stored, so independent of model, seed and validation; `test_fingerprint`: that of the test split alone.
     `unreadable`: the files that were left out because they cannot be decoded. `faults`: what the user may not mean.
+    `scenes`: the large images that the images are crops of; None of other data.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Dataset:
     test_fingerprint: str
     unreadable: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    scenes: Scenes | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class SourceData:
     """What a reader gives: the data of a source.
 
     `validation`: None where it is to be carved from `train`. `note`: how `test` came about. `faults`: what was left
-    out.
+    out. `scenes`: the large images that the images are crops of.
     """
 
     class_names: tuple[str, ...]
@@ -109,6 +112,7 @@ class SourceData:
     unreadable: tuple[str, ...] = ()
     validation: RecordedSplit | None = None
     faults: tuple[Fault, ...] = ()
+    scenes: Scenes | None = None
 
     @property
     def parts(self) -> dict[str, RecordedSplit]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.config.experiment import DataConfig
+from zoo.config.data import DataConfig
 from zoo.config.sources import SOURCES
 from zoo.data.faults import fault
 from zoo.data.form import ImageForm

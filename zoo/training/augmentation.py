@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-from zoo.config.experiment import Augment, RandAugment
+from zoo.config.recipe import Augment, RandAugment
 
 
 def augmented(

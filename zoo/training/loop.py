@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from zoo.config import Config
-from zoo.config.experiment import TrainConfig
+from zoo.config.recipe import TrainConfig
 from zoo.data import Dataset
 from zoo.errors import ADVICE, Diverged, InputError, Interrupted, refuse
 from zoo.files import replacing

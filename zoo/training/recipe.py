@@ -4,7 +4,7 @@ import re
 
 import keras
 
-from zoo.config.experiment import SGD, TrainConfig
+from zoo.config.recipe import SGD, TrainConfig
 from zoo.errors import quoted, refuse
 from zoo.training.augmentation import augmented, mixed_labels
 

@@ -1,0 +1,58 @@
+"""What a grid cell is to be answered with: the one definition, of training, evaluation and pictures alike."""
+
+import math
+
+import numpy as np
+
+from zoo.objects.marked import Objects
+
+# The label of a cell that counts for nothing: too near to an object for background, too far for its class.
+IGNORED = -1
+# The part of the way from an object's centre to its border within which a cell is the object's.
+_INNER = 0.5
+
+
+def cell_labels(
+    objects: Objects,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    background: int,
+    stride: tuple[float, float],
+    tolerance: float = 0.0,
+) -> np.ndarray:
+    """Label the cells of a grid: the class of the object whose centre lies near the middle of a cell's window.
+
+    How near is measured by the object: 0 at its centre, 1 at the ellipse in its box (a circle of the radius
+    `tolerance` about a point). A cell has the class of the nearest object up to 1/2, is ignored beyond that up to 1,
+    and is background elsewhere. An ellipse is taken to have a radius of at least the square root of 2 times the stride,
+    so that every object whose centre the grid covers labels a cell.
+
+    Args:
+        objects: in scanned pixels.
+        rows: the middles of the windows of each row of cells, (R,), in scanned pixels.
+        columns: those of each column of cells, (S,).
+        background: the index of the background's class.
+        stride: scanned pixels between cells, (vertical, horizontal).
+        tolerance: the radius of an object that is a point, in scanned pixels.
+
+    Returns:
+        The classes' indices, (R, S) int32; `IGNORED` in the ring about an object.
+    """
+    labels = np.full((len(rows), len(columns)), background, np.int32)
+    nearest = np.full(labels.shape, np.inf)
+    reaches = np.where(objects.are_points[:, None], tolerance, objects.sides / 2)
+    reaches = np.maximum(reaches, math.sqrt(2) * np.asarray(stride))
+    for centre, reach, index in zip(objects.centres, reaches, objects.classes, strict=True):
+        down, across = (
+            slice(np.searchsorted(middles, at - far), np.searchsorted(middles, at + far, side="right"))
+            for middles, at, far in zip((rows, columns), centre, reach, strict=True)
+        )
+        y, x = (rows[down] - centre[0]) / reach[0], (columns[across] - centre[1]) / reach[1]
+        distance = np.hypot(y[:, None], x[None, :])
+        part = np.s_[down, across]
+        nearer = distance < nearest[part]
+        nearest[part] = np.where(nearer, distance, nearest[part])
+        labels[part] = np.where(nearer & (distance <= _INNER), index, labels[part])
+        ring = nearer & (distance > _INNER) & (distance <= 1)
+        labels[part] = np.where(ring, IGNORED, labels[part])
+    return labels

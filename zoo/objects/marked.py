@@ -1,0 +1,93 @@
+"""Labelled objects, and the large images that they are in."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The n labelled objects of an image, in its pixels.
+
+    Coordinates are continuous: the centre of the first pixel is (0.5, 0.5).
+
+    `centres`: (n, 2), y and x. `sides`: (n, 2), height and width; 0 of an object that is a point. `classes`: (n,), the
+    index of each one's class.
+    """
+
+    centres: np.ndarray
+    sides: np.ndarray
+    classes: np.ndarray
+
+    @classmethod
+    def none(cls) -> "Objects":
+        """No objects."""
+        return cls(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, np.int32))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.classes)
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """Their boxes, (n, 4): top, left, bottom, right; a point's has no sides."""
+        return np.hstack([self.centres - self.sides / 2, self.centres + self.sides / 2])
+
+    @property
+    def are_points(self) -> np.ndarray:
+        """Which of them are points, (n,) bool."""
+        return (self.sides == 0).all(-1)
+
+    def at(self, indices: np.ndarray) -> "Objects":
+        """Those at `indices`, or where a mask (n,) is true."""
+        return Objects(self.centres[indices], self.sides[indices], self.classes[indices])
+
+    def scaled(self, scale: Pair) -> "Objects":
+        """The same objects in an image that is `scale` times as high and as wide."""
+        return replace(self, centres=self.centres * scale, sides=self.sides * scale)
+
+    def seen_from(self, top: float, left: float) -> "Objects":
+        """The same objects in a part of the image that begins at (top, left)."""
+        return replace(self, centres=self.centres - (top, left))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A large image with its labels.
+
+    `name`: its file's path below `data.dir`. `pixels`: (h, w, C), an array or what is read by slices like one, at the
+    scale that a model sees. `objects`: in pixels of the given image, of which `image_size` is (height, width).
+    `scale`: scanned pixels a pixel of the given image, (vertical, horizontal). `pixel_size`: the given image's in
+    micrometres, (vertical, horizontal); None where not known.
+    """
+
+    name: str
+    pixels: Any
+    objects: Objects
+    image_size: tuple[int, int]
+    scale: Pair = (1.0, 1.0)
+    pixel_size: Pair | None = None
+
+    @property
+    def scanned_objects(self) -> Objects:
+        """The objects in scanned pixels, those of `pixels`."""
+        return self.objects.scaled(self.scale)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Labelled images, by what they are for.
+
+    `class_names`: those of the objects, and of the background, which is `background`. `tolerance`: how far a place may
+    lie from an object that is a point and still be its, in pixels of the given image; None where none is a point.
+    """
+
+    class_names: tuple[str, ...]
+    background: str
+    train: tuple[Scene, ...]
+    validation: tuple[Scene, ...]
+    test: tuple[Scene, ...]
+    tolerance: float | None = None
