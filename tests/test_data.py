@@ -29,7 +29,7 @@ def test_a_key_that_means_nothing_to_a_source_is_refused_before_anything_is_read
         load(config(name, dir=tmp_path / "gone", **{key: value}))
     line = one_line(raised)
     assert line.startswith(f"data.{key}: received {value!r}; accepted: {usual} with data.name = {name}, others with")
-    assert line.endswith("image_folder")
+    assert line.endswith("image_folder or scenes")
 
 
 def test_digits():
