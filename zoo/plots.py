@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from zoo.errors import InputError, shortened
 from zoo.files import replacing
 from zoo.made_by import MadeBy
 from zoo.scanning.influence import Box, Influence
-from zoo.scanning.overlay import palette
+from zoo.scanning.overlay import MARK, palette
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
@@ -138,7 +138,7 @@ def filters(model: keras.Model, path: Path) -> Path:
 
 @_own_style()
 def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
-    """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
+    """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes, and the objects as circles.
 
     With a `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true
     class's name where it is wrong.
@@ -155,8 +155,13 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     shown = np.flatnonzero(summary.wins) if class_index is None else [class_index]
     colours = palette(len(score_map.class_names))
     names = [shortened(name, _LONGEST_NAME) for name in score_map.class_names]
-    handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     title = "winner" if class_index is None else "probability"
+    if summary.found is not None:
+        shown = score_map.cell_classes.objects if class_index is None else [class_index]
+        numbers = _circles(axis, summary, shown, 72 * scale)
+        names = [f"{name}: {count}" for name, count in zip(names, numbers, strict=True)]
+        title = "objects" if class_index is None else "probability; objects"
+    handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
     geometry = score_map.geometry
     window = f"window {' x '.join(map(str, score_map.crop_places[1]))}"
@@ -227,11 +232,27 @@ def _extent(box: Box) -> tuple[float, float, float, float]:
     return left - 0.5, right - 0.5, bottom - 0.5, top - 0.5
 
 
+def _circles(axis: Axes, summary: Summary, classes: Sequence[int], point: float) -> list[int]:
+    """Circles about the objects of some classes, in their colours between dark rims; return how many each class has.
+
+    `point`: points of the figure for a pixel of the image.
+    """
+    score_map, found = summary.score_map, summary.found
+    sides, colours = score_map.crop_places[1], palette(len(score_map.class_names))
+    across = float(np.clip(2 * MARK * min(sides) * point, 4, 12))
+    own = found.of_any(classes)
+    # The middle of the first pixel is at 0 here.
+    y, x = own.centres.T - 0.5
+    for colour, wide in (("black", 2.4), (colours[own.classes], 1.2)):
+        axis.scatter(x, y, across**2, facecolors="none", edgecolors=colour, linewidths=wide)
+    return np.bincount(own.classes, minlength=len(score_map.class_names)).tolist()
+
+
 def _frames(axis: Axes, score_map: ScoreMap, canvas: Canvas) -> None:
     last = np.array(score_map.scores.shape[:2]) - 1
     for box, label in zip(canvas.boxes, canvas.labels, strict=True):
         row, column = np.clip(score_map.geometry.nearest_cell(*box), 0, last)
-        right = score_map.scores[row, column].argmax() == label
+        right = score_map.classes_of(np.asarray(score_map.scores[row, column])) == label
         top, left, bottom, end = box
         frame = Rectangle(
             (left - 0.5, top - 0.5), end - left, bottom - top, fill=False, edgecolor="white" if right else "red", lw=0.8

@@ -33,9 +33,9 @@ class FoundObjects:
         """How many there are."""
         return len(self.classes)
 
-    def of(self, class_index: int) -> "FoundObjects":
-        """Those of a class."""
-        own = self.classes == class_index
+    def of_any(self, classes: Sequence[int]) -> "FoundObjects":
+        """Those of some classes."""
+        own = np.isin(self.classes, classes)
         return FoundObjects(self.classes[own], self.scores[own], self.centres[own], self.cells[own])
 
 
