@@ -240,7 +240,7 @@ def _circles(axis: Axes, score_map: ScoreMap, found: FoundObjects, point: float)
     `point`: points of the figure for a pixel of the image.
     """
     sides, colours = score_map.crop_places[1], palette(len(score_map.class_names))
-    across = float(np.clip(2 * MARK * min(sides) * point, 4, 12))
+    across = float(np.clip(2 * MARK * min(sides) * point, 4, 14))
     # The middle of the first pixel is at 0 here.
     y, x = found.centres.T - 0.5
     for colour, wide in (("black", 2.4), (colours[found.classes], 1.2)):
