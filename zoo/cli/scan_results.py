@@ -69,6 +69,7 @@ class ImageScans:
     def scan_image(self, scanner: "Scanner", image: Path, mask: Path | None, folder: Path) -> None:
         """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
         from zoo import plots
+        from zoo.scanning.crop_check import OF_SCALES, needs_check
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.store import Store
         from zoo.scanning.summary import Summary
@@ -102,6 +103,8 @@ class ImageScans:
         _say_cells(summary, masked=mask is not None)
         if check is not None and len(self.checked) == 1:
             say(check.sentence())
+        if count and scores.scales and needs_check(scores.geometry):
+            say(OF_SCALES)
         if answer:
             say(answer)
         *first, last = (folder / name for name in (kept.name, "geometry.json", "overlay.png", "viewer.html"))
