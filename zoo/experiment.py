@@ -14,15 +14,20 @@ from zoo import data, model_files, plots
 from zoo.builder import build
 from zoo.card import PIXEL_TYPES, Card, attach, card
 from zoo.config import Config
+from zoo.config.data import DataConfig
 from zoo.config.experiment import CanvasConfig
 from zoo.convert.conversion import convolutionalize
 from zoo.data import Dataset, make_canvas
 from zoo.data.faults import noted_since
+from zoo.data.form import ImageForm
+from zoo.data.splits import RecordedSplit
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
 from zoo.evaluation import CanvasEvaluation, evaluate, evaluate_canvas
 from zoo.files import replacing, write_json
 from zoo.network.network import Network
+from zoo.objects.marked import Scenes
+from zoo.pictures import as_pixel
 from zoo.progress import say
 from zoo.run_directory import held, numbered, read_evaluation, read_json
 from zoo.scanning.summary import Summary
@@ -30,6 +35,9 @@ from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
 from zoo.training.precision import resolve
+
+# Pixel sizes that differ by this factor at most are the same.
+_SAME_SIZE = 1.01
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     if job.first:
         write_json(environment, describe_environment(dataset))
     model = build(config.model, weights=config.train.weights)
-    _describe_data(model, dataset)
+    _describe_data(model, dataset, config)
     if job.first:
         for fault in dataset.faults:
             say(fault)
@@ -211,11 +219,41 @@ def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[st
     ]
 
 
-def _describe_data(model: keras.Model, dataset: Dataset) -> None:
+def _describe_data(model: keras.Model, dataset: Dataset, config: Config) -> None:
     """Write what the model is trained on into its card."""
     pixels = np.dtype(dataset.train.images.dtype).name
-    trained_on = {"class_names": dataset.class_names, "dtype": pixels if pixels in PIXEL_TYPES else None}
+    trained_on = {
+        "class_names": dataset.class_names,
+        "dtype": pixels if pixels in PIXEL_TYPES else None,
+        **({} if dataset.scenes is None else scale_of(config.data, dataset.scenes)),
+        "fill": _fill_of(dataset, config),
+    }
     attach(model, Card.model_validate({**card(model).model_dump(), **trained_on}))
+
+
+def scale_of(data: DataConfig, scenes: Scenes) -> dict[str, float | None]:
+    """The scale that a model sees labelled images at, and their pixels' size then, as its card holds them.
+
+    The size is known by the config, or where all training images state one and it is the same.
+    """
+    if data.pixel_size is not None:
+        return {"scale": None, "pixel_size": data.pixel_size}
+    sizes = [None if each.pixel_size is None else np.divide(each.pixel_size, each.scale) for each in scenes.train]
+    known = [size for size in sizes if size is not None]
+    same = len(known) == len(sizes) > 0 and np.max(known) <= np.min(known) * _SAME_SIZE
+    return {"scale": data.scale or 1.0, "pixel_size": float(np.mean(known)) if same else None}
+
+
+def _fill_of(dataset: Dataset, config: Config) -> str | tuple[float, ...] | None:
+    """What training puts beyond an image's border; None where it never does."""
+    if dataset.scenes is not None:
+        return "reflect"
+    form = ImageForm.of(config)
+    if config.train.augment.shift:
+        return form.fill
+    train = dataset.train
+    padded = not form.resize and isinstance(train, RecordedSplit) and (train.records.sizes < form.size).any()
+    return tuple(as_pixel(form.fill, train.images.dtype).tolist()) if padded else None
 
 
 def _canvas(

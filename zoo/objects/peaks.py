@@ -45,10 +45,11 @@ class PeakFinder:
     """A reader of scores (see `zoo.scanning.score_map.ScoreMap.read_by`) that finds the peaks of a map.
 
     A peak is a cell of a class (see `zoo.objects.cell_classes.CellClasses`) whose probability of that class is the
-    largest of the eight cells around it and its own; of equal ones the first in row order. Cells that were not scanned,
-    or lie beyond the grid, count for nothing. Of the peaks of a class that are less than its distance apart those of
-    lower scores are left out, one after the other from the highest score on, of equal ones the first in row order. So
-    the objects are the same however the map is cut into parts. Each class is looked at by itself.
+    largest of the eight cells around it and its own; of equal ones the first in row order. Cells count for nothing that
+    were not scanned, lie beyond the grid, or have the middle of their window beyond the image, as a border makes some.
+    Of the peaks of a class that are less than its distance apart those of lower scores are left out, one after the
+    other from the highest score on, of equal ones the first in row order. So the objects are the same however the map
+    is cut into parts. Each class is looked at by itself.
 
     Parts come in the order of their rows, and of their columns within these, as `ScoreMap.blocks` gives them. The last
     two rows and columns of those before are kept, and the peaks.
@@ -57,7 +58,8 @@ class PeakFinder:
 
     `cell_classes`: what makes a class of scores. `outputs`: what the scores are. `centres`: the middles of the windows,
     of rows (R,) and columns (S,), in pixels of the given image. `scale`: scanned pixels for each of those, (vertical,
-    horizontal). `distance`: that of classes which have none of their own, in scanned pixels.
+    horizontal). `distance`: that of classes which have none of their own, in scanned pixels. `image_size`: (height,
+    width) of the given image.
     """
 
     cell_classes: CellClasses
@@ -65,10 +67,13 @@ class PeakFinder:
     centres: tuple[np.ndarray, np.ndarray]
     scale: tuple[float, float]
     distance: float
+    image_size: tuple[float, float]
     side: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
         """Begin with no peak."""
+        sides = zip(self.centres, self.image_size, strict=True)
+        self._rows_inside, self._columns_inside = ((each >= 0) & (each < side) for each, side in sides)
         self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         # Scores of cells before the part that comes: the two rows above it, of the whole grid, and of the rows that are
         # being read the last two, and the two columns at its left.
@@ -77,7 +82,9 @@ class PeakFinder:
     def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
         """Take a part of the map."""
         height, width = scanned.shape
-        scores = np.where(scanned[..., None], scores, np.nan)
+        rows, columns = self._rows_inside[row : row + height], self._columns_inside[column : column + width]
+        is_known = scanned & rows[:, None] & columns
+        scores = np.where(is_known[..., None], scores, np.nan)
         if column == 0:
             self._begin_rows(row, scores)
         # With what comes before the part, those cells are decided that waited for neighbours in it.
