@@ -195,3 +195,9 @@ def test_suppression_is_greedy(places, distance):
         if all((y - places[k][0]) ** 2 + (x - places[k][1]) ** 2 >= distance**2 for k in kept):
             kept.append(index)
     assert suppressed(np.array(places, float).reshape(-1, 2), distance).tolist() == kept
+
+
+def test_exactly_at_the_threshold_and_exactly_at_the_distance_is_enough():
+    assert suppressed(np.array([[0.0, 0.0], [3.0, 4.0], [0.5, 0.0]]), 5.0).tolist() == [0, 1]
+    rule = CellClasses(NAMES, "ground", {"cell": Peaks(threshold=0.5, distance=0)})
+    assert rule.of(np.array([[0.5, 0.25, 0.25], [0.4, 0.3, 0.3]]), "probabilities").tolist() == [0, NONE]
