@@ -161,7 +161,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
 
 
 def _converted(model: keras.Model) -> keras.Model | None:
-    """The model for images of any size; None, with the reason told, where it is none that can be converted.
+    """The model for images of any size; None, with the reason printed, where it is none that can be converted.
 
     Raises:
         Diverged: where its scores are rounding alone.
