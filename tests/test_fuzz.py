@@ -118,7 +118,8 @@ class Inputs:
         Image.fromarray(pixels[..., 0] // 128).save(folder / "mask.png")
         (folder / "labels.json").write_text(
             '{"images": [{"id": 1, "file_name": "a.png", "height": 24, "width": 20}], '
-            '"categories": [{"id": 2, "name": "b"}], "annotations": [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4]}]}',
+            '"categories": [{"id": 2, "name": "b"}], '
+            '"annotations": [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4]}]}',
             encoding="utf-8",
         )
         (folder / "labels.geojson").write_text(

@@ -242,11 +242,7 @@ def _check_conversion(source: Network, converted: Network) -> None:
     ends = [(each.channels, *map(each.units, range(len(each.model.outputs)))) for each in (source, converted)]
     gives_maps = all(len(output.shape) == converted.axes.rank for output in converted.model.outputs)
     fits = converted.card.padding == "valid" or not source.head.collapses
-    if (
-        not gives_maps
-        or ends[0] != ends[1]
-        or not (fits or source.built_size in (None, converted.geometry().window))
-    ):
+    if not gives_maps or ends[0] != ends[1] or not (fits or source.built_size in (None, converted.geometry().window)):
         raise InputError(
             f"model {converted.name!r}: is no conversion of {source.name!r}; accepted: what convolutionalize gave"
         )
