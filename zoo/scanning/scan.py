@@ -100,6 +100,8 @@ class Scanner:
             other_function=grid.other_function,
             scales=scales,
             notes=(*source.notes, *(f"(the mask) {note}" for note in getattr(inside, "notes", ()))),
+            background=self.network.card.background,
+            peaks=self.network.card.peaks,
         )
 
     def made_from(self, image: Any, mask: Any = None) -> dict[str, Any]:

@@ -2,54 +2,31 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from zoo.card import Peaks
 from zoo.errors import refuse
 from zoo.files import replacing, write_json
 from zoo.made_by import MadeBy
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Pair, pair
+from zoo.objects.cell_classes import CellClasses
+from zoo.objects.peaks import FoundObjects, PeakFinder
 from zoo.pictures import release
 from zoo.scanning.options import BorderRule
 from zoo.scanning.overlay import Overlay
-from zoo.scanning.thumbnails import factor_for, grey_view
+from zoo.scanning.readers import Reader, Wins
+from zoo.scanning.thumbnails import factor_for, view_below
+from zoo.scanning.usual_scores import usual_scores
 from zoo.scores import Outputs, to_probabilities
 
-# Numbers of a score map that its median cell is taken from.
-_SAMPLED = 2**20
 # Numbers of a score map that are read at a time.
 _SCORES_AT_ONCE = 2**20
-
-
-class Reader(Protocol):
-    """What takes the scores of a map part by part, so that several take them in one pass: see `ScoreMap.read_by`.
-
-    `side`: parts begin at multiples of so many cells.
-    """
-
-    side: int
-
-    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
-        """Take a part: its first row and column, the scores, and which of its cells were scanned."""
-
-
-class Wins:
-    """A reader of scores that counts how many cells each class wins: `counts`, (classes,)."""
-
-    side = 1
-
-    def __init__(self, classes: int):
-        """Begin at zero."""
-        self.counts = np.zeros(classes, int)
-
-    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
-        """Take a part of the map."""
-        self.counts += np.bincount(scores[scanned].argmax(-1), minlength=len(self.counts))
 
 
 @dataclass(frozen=True)
@@ -71,6 +48,10 @@ class ScoreMap:
     of the smallest scale, in which those of all others lie. `notes`: what the reader has to say of image and mask, a
     line each. `crops`: how many cells were compared with their crops, and of how many the answer is the same, as JSON
     holds it (see `zoo.scanning.crop_check`); None where none were.
+
+    `background`: the class that stands for nothing, None where there is none. `peaks`: by class, what makes an object
+    of a peak (see `zoo.card.Peaks`). Of a map with neither, every cell is of the class that wins; else see
+    `zoo.objects.cell_classes`.
     """
 
     scores: np.ndarray
@@ -87,13 +68,16 @@ class ScoreMap:
     scales: Sequence[float] | None = None
     notes: tuple[str, ...] = ()
     crops: dict[str, int] | None = None
+    background: str | None = None
+    peaks: Mapping[str, Peaks] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the scores are known where cells were scanned.
 
         Raises:
-            InputError: where they are not, or `scanned` has another shape than the grid.
+            InputError: where they are not, `scanned` has another shape than the grid, or a class has no scores.
         """
+        self.cell_classes  # noqa: B018 - which checks the names
         grid = self.scores.shape[:2]
         scanned = np.asarray(self.scanned)
         if scanned.dtype != bool or not scanned.all() and scanned.shape != grid:
@@ -206,9 +190,49 @@ class ScoreMap:
         *_, bottom, right = self.cell_box(rows[-1], columns[-1])
         return max(top, 0), max(left, 0), max(height - bottom, 0), max(width - right, 0)
 
+    @cached_property
+    def cell_classes(self) -> CellClasses:
+        """What makes a class of a cell's scores."""
+        return CellClasses(self.class_names, self.background, self.peaks)
+
+    def classes_of(self, scores: np.ndarray) -> np.ndarray:
+        """The classes of cells, (..., K) -> (...); `zoo.objects.cell_classes.NONE` of those that are of none."""
+        return self.cell_classes.of(scores, self.outputs)
+
+    def objects(self) -> FoundObjects:
+        """The objects of the image: peaks of the classes that are not the background; see `PeakFinder`.
+
+        Raises:
+            InputError: of a map without a background and without `peaks`, whose every cell is of a class.
+        """
+        finder = self.peak_finder()
+        self.read_by(finder)
+        return finder.found()
+
+    def counts(self) -> dict[str, int]:
+        """How many objects of each class there are; see `objects`."""
+        return self.counts_of(self.objects())
+
+    def counts_of(self, found: FoundObjects) -> dict[str, int]:
+        """How many of the objects found are of each class that objects may have."""
+        numbers = np.bincount(found.classes, minlength=len(self.class_names)).tolist()
+        return {self.class_names[index]: numbers[index] for index in self.cell_classes.objects}
+
+    def peak_finder(self) -> PeakFinder:
+        """The reader that finds the objects; see `objects`. A class without a distance has half the window's side."""
+        if not self.cell_classes.find_objects:
+            refuse("objects", "a map of a model without a background", "one trained with data.background, or on scenes")
+        return PeakFinder(self.cell_classes, self.outputs, self.centres, (1.0, 1.0), min(self.geometry.window) / 2)
+
+    @property
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """The middles of the windows, of rows (R,) and columns (S,), in continuous pixels of the image."""
+        starts, sides = self.crop_places
+        return pair(begins + side / 2 for begins, side in zip(starts, sides, strict=True))
+
     def wins(self) -> tuple[np.ndarray, int]:
-        """How many cells each class wins, (classes,), and how many cells were not scanned."""
-        wins = Wins(self.scores.shape[-1])
+        """How many cells are of each class, (classes,), and how many cells were not scanned."""
+        wins = Wins(self.scores.shape[-1], self.classes_of)
         self.read_by(wins)
         return wins.counts, self.not_scanned
 
@@ -256,19 +280,7 @@ class ScoreMap:
 
     @cached_property
     def _usual_scores(self) -> tuple[np.ndarray, float]:
-        """The median cell's scores, (classes,), and how far from them a cell stands out.
-
-        That distance is the 95th percentile, or a quarter of the largest one where fewer cells stand out. Large maps
-        are sampled evenly.
-        """
-        step = int(np.ceil(np.sqrt(np.prod(self.scores.shape) / _SAMPLED)))
-        sample = np.asarray(self.scores[::step, ::step])[self.scanned[::step, ::step]].astype(np.float64)
-        release(self.scores)
-        if not len(sample):
-            return np.zeros(self.scores.shape[-1]), 0.0
-        median = np.median(sample, axis=0)
-        distance = np.linalg.norm(sample - median, axis=-1)
-        return median, max(np.percentile(distance, 95), distance.max() / 4)
+        return usual_scores(self.scores, self.scanned)
 
     @cached_property
     def own_pixels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +311,7 @@ class ScoreMap:
         return pair(cells)
 
     def overlay(
-        self, image: Any, class_index: int | None = None, opacity: float = 0.65, side: int | None = None
+        self, image: Any, class_index: int | None = None, opacity: float | None = None, side: int | None = None
     ) -> np.ndarray:
         """Colour the image by its scores: (H, W, 1 or 3) -> RGB (H, W, 3) uint8.
 
@@ -307,10 +319,13 @@ class ScoreMap:
         as its probability. Without, the colour is the winner's, as opaque as the cell's scores are far from the median
         cell's: a classifier has an answer for empty background too, and what stands out is what is not background.
 
+        Of a model that knows a background the image is in colour, and a cell of none of the other classes has no
+        colour; that of the others is as opaque as their class is probable.
+
         Args:
             image: the image that was scanned, an array or what is read by slices like one.
             class_index: the class to show instead of the winners.
-            opacity: of the strongest colour.
+            opacity: of the strongest colour; default: 0.65, and 0.4 over an image in colour.
             side: the most pixels that the picture may have along a side. A larger image is shown `scale(side)` times
                 smaller: a pixel is the mean of its block of the image, coloured by the cell of the block's centre.
 
@@ -320,7 +335,7 @@ class ScoreMap:
         self.check_image(image)
         overlay = Overlay(self, class_index, side)
         self.read_by(overlay)
-        return overlay.over(grey_view(image, side), opacity)
+        return overlay.over(view_below(image, side, self.cell_classes.find_objects), opacity)
 
     def check_image(self, image: Any) -> None:
         """Check that an image has the size of the one that was scanned.
