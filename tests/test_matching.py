@@ -222,19 +222,20 @@ def test_thresholds_lie_midway_and_the_distance_that_parts_two_peaks_is_chosen()
         kept = [index for index in range(4) if not (near and index == 1)]
         return [Peaked(*(each[kept] for each in whole))]
 
-    chosen = choose_peaks(peaks_at, [there], {"box": 0, "point": 1}, scale=0.5, tolerance=3)
+    chosen = choose_peaks(peaks_at, [there], {"box": 0, "point": 1}, {"box": 4.0, "point": 3.0}, tolerance=3)
     assert tried[0] == {"box": 1.0, "point": 0.75}
     assert chosen["box"] == Peaks(threshold=0.6, distance=2.0)
     assert chosen["point"] == Peaks(threshold=0.3, distance=1.5)
 
 
 def test_a_class_that_is_never_hit_keeps_its_peaks():
-    chosen = choose_peaks(
-        lambda peaks: [Peaked(*(np.zeros((0, *tail)) for tail in ((), (), (2,))))], [objects()], {"cell": 0}, 1
-    )
+    chosen = choose_peaks(lambda tried: [peaks((0, 0.9, (1, 1)))], [objects()], {"cell": 0}, {"cell": 0.0})
     assert chosen == {"cell": Peaks(threshold=0, distance=0)}
 
 
 def test_the_usual_size_is_the_median_of_boxes_and_points():
-    there = [objects((0, (5, 5), (4, 9)), (0, (5, 5), (8, 8))), objects((0, (9, 9), (0, 0)), (1, (9, 9), (99, 99)))]
-    assert usual_size(there, 0, tolerance=5) == 8 and usual_size(there, 2, tolerance=5) == 0
+    there = [
+        (objects((0, (5, 5), (4, 9)), (0, (5, 5), (8, 8))), 1),
+        (objects((0, (9, 9), (0, 0)), (1, (9, 9), (99, 99))), 5),
+    ]
+    assert usual_size(there, 0) == 8 and usual_size(there, 1) == 99 and usual_size(there, 2) == 0

@@ -30,7 +30,9 @@ def by_loop(scores, scanned, centres, scale, background, peaks, distance):
     found = []
     for (r, c), own in chances.items():
         winner = int(np.argmax(scores[r, c]))
-        if NAMES[winner] == background or own[winner] < (peaks[NAMES[winner]].threshold if NAMES[winner] in peaks else 0):
+        if NAMES[winner] == background or own[winner] < (
+            peaks[NAMES[winner]].threshold if NAMES[winner] in peaks else 0
+        ):
             continue
         largest = True
         for down in (-1, 0, 1):

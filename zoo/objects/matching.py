@@ -188,11 +188,7 @@ def score_objects(
         matches: those of each class, all of the same images.
         thresholds: the least score of each class's peaks.
     """
-    images = len(next(iter(matches.values())).objects)
-    weights = np.ones((1, images), int)
-    if images > 1:
-        drawn = np.random.default_rng(_SEED).multinomial(images, np.full(images, 1 / images), size=_DRAWS)
-        weights = np.concatenate([weights, drawn])  # the first row is the set itself
+    weights = image_weights(len(next(iter(matches.values())).objects))
     counts = {name: each.counts(thresholds[name]) for name, each in matches.items()}
     # (4, 1 + draws) for each class.
     rates = {
@@ -206,6 +202,27 @@ def score_objects(
     mean = _mean(np.array(with_objects)) if with_objects else np.full_like(together, np.nan)
     total = pooled.sum(0)
     return by_class, _scores(together, total, None), _scores(mean, total, None)
+
+
+def image_weights(images: int) -> np.ndarray:
+    """How often each image counts: once, in the first row; then in each of 1,000 draws, (1,001, images).
+
+    Of fewer than two images there is the first row alone.
+    """
+    once = np.ones((1, images), int)
+    if images < 2:
+        return once
+    drawn = np.random.default_rng(_SEED).multinomial(images, np.full(images, 1 / images), size=_DRAWS)
+    return np.concatenate([once, drawn])
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float] | None:
+    """The 95 % interval of a number over draws, of those where it is defined; None where it is nowhere."""
+    known = drawn[~np.isnan(drawn)]
+    if not len(known):
+        return None
+    low, high = np.percentile(known, _INTERVAL)
+    return float(low), float(high)
 
 
 def _rates(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -226,13 +243,10 @@ def _scores(rates: np.ndarray, counts: np.ndarray, threshold: float | None) -> O
     """The first column of `rates` (4, 1 + draws), with intervals over the others."""
     numbers: dict[str, float | None] = {}
     intervals: dict[str, tuple[float, float] | None] = {}
-    for name, (value, *drawn) in zip(_RATES, rates, strict=True):
-        known = np.array(drawn)[~np.isnan(drawn)]
-        numbers[name] = None if np.isnan(value) else float(value)
-        intervals[name] = None
-        if len(known) and not np.isnan(value):
-            low, high = np.percentile(known, _INTERVAL)
-            intervals[name] = float(low), float(high)
+    for name, values in zip(_RATES, rates, strict=True):
+        is_known = not np.isnan(values[0])
+        numbers[name] = float(values[0]) if is_known else None
+        intervals[name] = interval(values[1:]) if is_known else None
     hits, false, missed = counts.tolist()
     return ObjectScores(
         **numbers, n=hits + missed, found=hits + false, hits=hits, threshold=threshold, intervals=intervals

@@ -31,21 +31,26 @@ def best_threshold(matches: Matches) -> tuple[float, float]:
     return float((scores[best] + below[best]) / 2), float(f1[best])
 
 
-def usual_size(objects: Sequence[Objects], class_index: int, tolerance: float) -> float:
-    """The median of the square roots of height times width, of a point 2 `tolerance`; 0 where there is no object."""
-    own = [each.at(each.classes == class_index) for each in objects]
-    sides = np.concatenate([each.sides for each in own]) if own else np.zeros((0, 2))
-    points = np.concatenate([each.are_points for each in own]) if own else np.zeros(0, bool)
-    if not len(sides):
-        return 0.0
-    return float(np.median(np.where(points, 2 * tolerance, np.sqrt(sides[:, 0] * sides[:, 1]))))
+def usual_size(objects: Sequence[tuple[Objects, float]], class_index: int) -> float:
+    """The median over a class's objects of the square root of height times width; 0 where there is no object.
+
+    Args:
+        objects: those of each image, and its tolerance, of which a point's size is twice as much.
+        class_index: the class's index.
+    """
+    sizes = [
+        np.where(own.are_points, 2 * tolerance, np.sqrt(own.sides.prod(-1)))
+        for own, tolerance in ((each.at(each.classes == class_index), tolerance) for each, tolerance in objects)
+    ]
+    together = np.concatenate(sizes) if sizes else np.zeros(0)
+    return float(np.median(together)) if len(together) else 0.0
 
 
 def choose_peaks(
     peaks_at: Callable[[Mapping[str, Peaks]], Sequence[Found]],
     objects: Sequence[Objects],
-    names: Mapping[str, int],
-    scale: float,
+    classes: Mapping[str, int],
+    sizes: Mapping[str, float],
     tolerance: float = 0.0,
 ) -> dict[str, Peaks]:
     """Choose each class's threshold and distance: those with which the F1 of its peaks is largest.
@@ -55,17 +60,16 @@ def choose_peaks(
     Args:
         peaks_at: finds the peaks of the images with such thresholds and distances, in pixels of the given images.
         objects: those of each image, in pixels of the given image.
-        names: the classes' indices by their names, the background left out.
-        scale: scanned pixels a pixel of the given image.
+        classes: the classes' indices by their names, the background left out.
+        sizes: the usual size of each one's objects, in scanned pixels.
         tolerance: see `zoo.objects.matching.match`.
     """
-    sizes = {name: scale * usual_size(objects, index, tolerance) for name, index in names.items()}
     best: dict[str, tuple[tuple[float, float], Peaks]] = {}
     for fraction in FRACTIONS:
-        tried = {name: Peaks(threshold=0, distance=fraction * size) for name, size in sizes.items()}
+        tried = {name: Peaks(threshold=0, distance=fraction * sizes[name]) for name in classes}
         images = list(zip(peaks_at(tried), objects, strict=True))
-        matches = matched(images, max(names.values()) + 1, tolerance)
-        for name, index in names.items():
+        matches = matched(images, max(classes.values()) + 1, tolerance)
+        for name, index in classes.items():
             threshold, f1 = best_threshold(matches[index])
             rank = (f1, -math.fabs(fraction - _MIDDLE))
             if name not in best or rank > best[name][0]:
