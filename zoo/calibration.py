@@ -13,11 +13,15 @@ import numpy as np
 from keras import layers
 from scipy.optimize import minimize_scalar
 
+from zoo.data import Dataset
 from zoo.errors import InputError, refuse
+from zoo.evaluation import predict
 from zoo.network.graph import Graph, Step
 from zoo.network.network import Network
 from zoo.network.rules import global_pooling
+from zoo.progress import say
 from zoo.scores import softmax
+from zoo.settings import own_settings
 
 _BINS = 15
 # The temperatures looked at. Scores that are never wrong would have the smallest that there is.
@@ -124,6 +128,36 @@ class Calibration:
             f"calibrated on {self.n:,} {self.of} of the validation part by the temperature {self.temperature:.3f}: "
             f"expected calibration error {before:.2%} before, {after:.2%} after, on {self.n_test:,} of the test part"
         )
+
+
+@own_settings()
+def calibrate_on_images(model: keras.Model, dataset: Dataset) -> Calibration | None:
+    """Calibrate a classifier, in place, on the images that are held out for validation.
+
+    Returns:
+        The calibration, measured on the test images; None, with the reason said, where a temperature cannot be folded
+        into this model.
+
+    Raises:
+        ValueError: where no images are held out.
+    """
+    if dataset.validation is None:
+        raise ValueError("dataset: has no validation images")
+    validation, test = (
+        (predict(model, part.images), np.asarray(part.labels)) for part in (dataset.validation, dataset.test)
+    )
+    return fold_measured(model, Calibration.measured("images", validation, test))
+
+
+def fold_measured(model: keras.Model, calibration: Calibration) -> Calibration | None:
+    """Fold a calibration's temperature into its model, and say what it brings, or why that cannot be done."""
+    try:
+        fold_temperature(model, calibration.temperature)
+    except InputError as error:
+        say(f"not calibrated: {error}")
+        return None
+    say(calibration.sentence())
+    return calibration
 
 
 def fold_temperature(model: keras.Model, temperature: float) -> keras.Model:

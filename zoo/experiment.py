@@ -10,14 +10,17 @@ import keras
 import numpy as np
 from PIL import Image
 
-from zoo import data, model_files, plots
+from zoo import data, dense_plots, model_files, plots
 from zoo.builder import build
+from zoo.calibration import Calibration, calibrate_on_images
 from zoo.card import PIXEL_TYPES, Card, attach, card
+from zoo.classes import normal
 from zoo.config import Config
 from zoo.config.experiment import CanvasConfig
 from zoo.convert.conversion import convolutionalize
 from zoo.data import Dataset, make_canvas
 from zoo.data.faults import noted_since
+from zoo.dense_evaluation import calibrate_on_scenes, evaluate_dense
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted
 from zoo.evaluation import CanvasEvaluation, evaluate, evaluate_canvas
@@ -43,6 +46,10 @@ class Result:
         """The outcome and where it lies, in a few lines."""
         result = self.evaluation
         lines = [f"test accuracy {result['accuracy']:.2%} on {result['n']:,} images, loss {result['loss']:.4f}"]
+        if "dense" in result:
+            classes = result["dense"]["classes"].items()
+            shown = ", ".join(f"{name} {each['f1']:.3f}" for name, each in classes if each["f1"] is not None)
+            lines.append(f"F1 of the objects in {result['dense']['n_images']:,} whole images: {shown}")
         if "canvas_accuracy" in result:
             canvas = result["canvas"]
             lines.append(
@@ -104,7 +111,7 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     if job.first:
         write_json(environment, describe_environment(dataset))
     model = build(config.model, weights=config.train.weights)
-    _describe_data(model, dataset)
+    _describe_data(model, dataset, config)
     if job.first:
         for fault in dataset.faults:
             say(fault)
@@ -126,7 +133,8 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
 
 
 def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config, folder: Path) -> Result:
-    """Evaluate, convert, scan and draw what was trained."""
+    """Calibrate, evaluate, convert, scan and draw what was trained."""
+    calibration = _calibrated(model, dataset, folder)
     evaluation = evaluate(model, dataset.test, dataset.class_names)
     # Before any picture: scores that are rounding alone are found here.
     converted = _converted(model) if config.canvas else None
@@ -148,6 +156,12 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         "unreadable": {"n": len(dataset.unreadable), "files": list(dataset.unreadable)},
         "faults": [fault.to_dict() for fault in (*dataset.faults, *late)],
     }
+    if calibration is not None:
+        report["calibration"] = calibration.to_dict()
+    if dataset.scenes is not None:
+        dense = evaluate_dense(model, dataset.scenes)
+        dense_plots.dense(dense, folder / "dense.png")
+        report["dense"] = dense.to_dict()
     if converted is not None and config.canvas is not None:
         canvas = _canvas(model, converted, dataset, config, config.canvas, folder)
         report |= {"canvas_accuracy": canvas.accuracy, "canvas": canvas.to_dict()}
@@ -156,6 +170,22 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     result = Result(folder, report)
     say(result.summary())
     return result
+
+
+def _calibrated(model: keras.Model, dataset: Dataset, folder: Path) -> Calibration | None:
+    """Calibrate a model that knows a background, and write it anew; a resumed run begins from its checkpoint again.
+
+    None, with the reason said, where nothing is held out for it or a temperature has no place in the model.
+    """
+    if card(model).background is None:
+        return None
+    if dataset.validation is None:
+        say("not calibrated: no images are held out for validation")
+        return None
+    scenes = dataset.scenes
+    calibration = calibrate_on_images(model, dataset) if scenes is None else calibrate_on_scenes(model, scenes)
+    model_files.save(model, folder / "model.keras")
+    return calibration
 
 
 def _converted(model: keras.Model) -> keras.Model | None:
@@ -211,10 +241,14 @@ def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[st
     ]
 
 
-def _describe_data(model: keras.Model, dataset: Dataset) -> None:
+def _describe_data(model: keras.Model, dataset: Dataset, config: Config) -> None:
     """Write what the model is trained on into its card."""
     pixels = np.dtype(dataset.train.images.dtype).name
     trained_on = {"class_names": dataset.class_names, "dtype": pixels if pixels in PIXEL_TYPES else None}
+    if dataset.scenes is not None:
+        trained_on["background"] = dataset.scenes.background
+    elif config.data.background is not None:
+        trained_on["background"] = normal(config.data.background)
     attach(model, Card.model_validate({**card(model).model_dump(), **trained_on}))
 
 

@@ -36,11 +36,11 @@ _LINES: dict[str, dict[str, Any]] = {
     "effective field": {"ec": "magenta", "lw": 2, "ls": (5, (4, 6))},
 }
 # The most characters that are drawn of a class's name.
-_LONGEST_NAME = 60
+LONGEST_NAME = 60
 
 
 @contextlib.contextmanager
-def _own_style() -> Iterator[None]:
+def own_style() -> Iterator[None]:
     """Matplotlib as it comes, whatever the caller has set, and every text as it is: `$` begins no formula."""
     with matplotlib.style.context(["default", {"text.parse_math": False}]), warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes.
@@ -48,7 +48,7 @@ def _own_style() -> Iterator[None]:
         yield
 
 
-def _subplots(
+def subplots(
     rows: int,
     columns: int,
     size: tuple[float, float],
@@ -61,10 +61,10 @@ def _subplots(
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
 
 
-@_own_style()
+@own_style()
 def curves(history: list[dict[str, float]], path: Path) -> Path:
     """Loss and accuracy over the epochs, for training and, where there is one, validation."""
-    figure, axes = _subplots(1, 2, (9, 3.4))
+    figure, axes = subplots(1, 2, (9, 3.4))
     epochs = [row["epoch"] for row in history]
     for axis, key in zip(axes[0], ("loss", "accuracy"), strict=True):
         axis.plot(epochs, [row[key] for row in history], label="training", marker="." if len(epochs) < 20 else "")
@@ -74,27 +74,27 @@ def curves(history: list[dict[str, float]], path: Path) -> Path:
         axis.set(xlabel="epoch", ylabel=key)
         axis.grid(alpha=0.3)
         axis.legend()
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
-@_own_style()
+@own_style()
 def confusion(counts: list[list[int]], class_names: tuple[str, ...], path: Path) -> Path:
     """Rows are true classes, columns answers; colours are shares of the row, numbers are counts."""
     table = np.array(counts)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     classes = len(class_names)
     side = min(max(3.5, 0.42 * classes + 2), 16)
-    figure, ((axis,),) = _subplots(1, 1, (side, side))
+    figure, ((axis,),) = subplots(1, 1, (side, side))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= 30:
-        names = [shortened(name, _LONGEST_NAME) for name in class_names]
+        names = [shortened(name, LONGEST_NAME) for name in class_names]
         axis.set_xticks(range(classes), names, rotation=90)
         axis.set_yticks(range(classes), names)
         for row, column in np.argwhere(table):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, table[row, column], ha="center", va="center", color=colour, fontsize=7)
     axis.set(xlabel="answer", ylabel="true class")
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
 def first_convolution(model: keras.Model) -> tuple[str, np.ndarray] | None:
@@ -110,7 +110,7 @@ def _visible(kernels: np.ndarray) -> np.ndarray:
     return (shown - low) / np.maximum(high - low, 1e-12)
 
 
-@_own_style()
+@own_style()
 def filters(model: keras.Model, path: Path) -> Path:
     """The first convolution's kernels: in colour on three channels, else the mean over channels in grey.
 
@@ -129,14 +129,14 @@ def filters(model: keras.Model, path: Path) -> Path:
     for index in range(count):
         top, left = index // columns * (height + 1) + 1, index % columns * (width + 1) + 1
         sheet[top : top + height, left : left + width] = shown[..., index]
-    figure, ((axis,),) = _subplots(1, 1, (8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
+    figure, ((axis,),) = subplots(1, 1, (8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
     axis.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"{name}: {count} filters, {height} x {width} on {channels} channels", fontsize=9)
     axis.axis("off")
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
-@_own_style()
+@own_style()
 def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
@@ -146,7 +146,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     score_map, class_index = summary.score_map, summary.class_index
     height, width = score_map.image_size
     scale = 9 / max(height, width)
-    figure, ((axis,),) = _subplots(1, 1, (width * scale + 1.6, height * scale))
+    figure, ((axis,),) = subplots(1, 1, (width * scale + 1.6, height * scale))
     bottom, right = (side * summary.factor - 0.5 for side in summary.picture.shape[:2])
     axis.imshow(summary.picture, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -154,7 +154,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
         _frames(axis, score_map, canvas)
     shown = np.flatnonzero(summary.wins) if class_index is None else [class_index]
     colours = palette(len(score_map.class_names))
-    names = [shortened(name, _LONGEST_NAME) for name in score_map.class_names]
+    names = [shortened(name, LONGEST_NAME) for name in score_map.class_names]
     handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     title = "winner" if class_index is None else "probability"
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
@@ -167,10 +167,10 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
         f"{window} pixels",
         fontsize=9,
     )
-    return _write(figure, path, score_map.made_by)
+    return write_figure(figure, path, score_map.made_by)
 
 
-@_own_style()
+@own_style()
 def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
@@ -191,7 +191,7 @@ def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: 
     height, width = view[2] - view[0], view[3] - view[1]
     scale = 5 / max(height, width)
     size = (2 * width * scale + 1.7, height * scale + 1.6)
-    figure, (axes,) = _subplots(1, 2, size, shared=True, layout="constrained")
+    figure, (axes,) = subplots(1, 2, size, shared=True, layout="constrained")
     axes[0].imshow(grey, cmap="gray", vmin=0, vmax=255, extent=_extent(shown))
     axes[0].imshow(share, alpha=0.7 * np.sqrt(share), **heat)
     bar = figure.colorbar(axes[1].imshow(share, **heat), ax=axes[1], ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
@@ -210,7 +210,7 @@ def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: 
     handles = [*axes[0].patches, *([Patch(color=_BEYOND, label="beyond the image")] if shown != view else [])]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.45", labelcolor="white")
     figure.suptitle(influence.sentence())
-    return _write(figure, path, made_by)
+    return write_figure(figure, path, made_by)
 
 
 def _view(boxes: np.ndarray, size: tuple[int, int]) -> tuple[Box, Box]:
@@ -238,10 +238,11 @@ def _frames(axis: Axes, score_map: ScoreMap, canvas: Canvas) -> None:
         )
         axis.add_patch(frame)
         if not right:
-            axis.text(left, top - 1.5, shortened(score_map.class_names[label], _LONGEST_NAME), color="red", fontsize=7)
+            axis.text(left, top - 1.5, shortened(score_map.class_names[label], LONGEST_NAME), color="red", fontsize=7)
 
 
-def _write(figure: Figure, path: Path, made_by: MadeBy | None = None) -> Path:
+def write_figure(figure: Figure, path: Path, made_by: MadeBy | None = None) -> Path:
+    """Write a figure as a PNG file, which names what made it."""
     with replacing(path, made_by) as temporary:
         figure.savefig(temporary, dpi=_DPI, bbox_inches="tight", format="png")
     return Path(path)
