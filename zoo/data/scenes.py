@@ -83,6 +83,17 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     )
 
 
+def read_test_scenes(data: DataConfig, form: ImageForm, class_names: Sequence[str]) -> tuple[Scenes, tuple[Fault, ...]]:
+    """Read labelled images of which all are for testing a model with these classes, and faults about them.
+
+    Raises:
+        InputError: see `labelled_images`.
+    """
+    found = labelled_images(data, form.channels, form.size, class_names)
+    tolerance = data.tolerance if any(scene.objects.are_points.any() for scene in found.scenes) else None
+    return Scenes(found.class_names, found.background, (), (), found.scenes, tolerance), found.faults
+
+
 def labelled_images(
     data: DataConfig,
     channels: int,
