@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +19,9 @@ from zoo.data import Canvas
 from zoo.errors import InputError, shortened
 from zoo.files import replacing
 from zoo.made_by import MadeBy
+from zoo.objects.peaks import FoundObjects
 from zoo.scanning.influence import Box, Influence
-from zoo.scanning.overlay import palette
+from zoo.scanning.overlay import MARK, palette
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
@@ -140,8 +141,9 @@ def filters(model: keras.Model, path: Path) -> Path:
 def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
-    With a `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true
-    class's name where it is wrong.
+    Of a model that knows a background the objects are drawn as circles, and the legend has their counts. With a
+    `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true class's name
+    where it is wrong.
     """
     score_map, class_index = summary.score_map, summary.class_index
     height, width = score_map.image_size
@@ -152,11 +154,16 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if canvas is not None:
         _frames(axis, score_map, canvas)
-    shown = np.flatnonzero(summary.wins) if class_index is None else [class_index]
+    shown: Sequence[int] = np.flatnonzero(summary.wins).tolist() if class_index is None else [class_index]
     colours = palette(len(score_map.class_names))
     names = [shortened(name, LONGEST_NAME) for name in score_map.class_names]
-    handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     title = "winner" if class_index is None else "probability"
+    if summary.found is not None:
+        shown = score_map.cell_classes.objects if class_index is None else [class_index]
+        numbers = _circles(axis, score_map, summary.found.of_any(shown), 72 * scale)
+        names = [f"{name}: {count}" for name, count in zip(names, numbers, strict=True)]
+        title = "objects" if class_index is None else "probability; objects"
+    handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
     geometry = score_map.geometry
     window = f"window {' x '.join(map(str, score_map.crop_places[1]))}"
@@ -227,11 +234,25 @@ def _extent(box: Box) -> tuple[float, float, float, float]:
     return left - 0.5, right - 0.5, bottom - 0.5, top - 0.5
 
 
+def _circles(axis: Axes, score_map: ScoreMap, found: FoundObjects, point: float) -> list[int]:
+    """Circles about objects, in their classes' colours between dark rims; return how many each class has.
+
+    `point`: points of the figure for a pixel of the image.
+    """
+    sides, colours = score_map.crop_places[1], palette(len(score_map.class_names))
+    across = float(np.clip(2 * MARK * min(sides) * point, 4, 12))
+    # The middle of the first pixel is at 0 here.
+    y, x = found.centres.T - 0.5
+    for colour, wide in (("black", 2.4), (colours[found.classes], 1.2)):
+        axis.scatter(x, y, across**2, facecolors="none", edgecolors=colour, linewidths=wide)
+    return np.bincount(found.classes, minlength=len(score_map.class_names)).tolist()
+
+
 def _frames(axis: Axes, score_map: ScoreMap, canvas: Canvas) -> None:
     last = np.array(score_map.scores.shape[:2]) - 1
     for box, label in zip(canvas.boxes, canvas.labels, strict=True):
         row, column = np.clip(score_map.geometry.nearest_cell(*box), 0, last)
-        right = score_map.scores[row, column].argmax() == label
+        right = score_map.classes_of(np.asarray(score_map.scores[row, column])) == label
         top, left, bottom, end = box
         frame = Rectangle(
             (left - 0.5, top - 0.5), end - left, bottom - top, fill=False, edgecolor="white" if right else "red", lw=0.8

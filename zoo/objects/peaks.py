@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 
+from zoo.card import Peaks
 from zoo.objects.cell_classes import NONE, CellClasses, of_class
 from zoo.scores import Outputs, to_probabilities
 
@@ -33,9 +34,9 @@ class FoundObjects:
         """How many there are."""
         return len(self.classes)
 
-    def of(self, class_index: int) -> "FoundObjects":
-        """Those of a class."""
-        own = self.classes == class_index
+    def of_any(self, classes: Sequence[int]) -> "FoundObjects":
+        """Those of some classes."""
+        own = np.isin(self.classes, classes)
         return FoundObjects(self.classes[own], self.scores[own], self.centres[own], self.cells[own])
 
 
@@ -68,34 +69,34 @@ class PeakFinder:
 
     def __post_init__(self) -> None:
         """Begin with no peak."""
-        self._shape = tuple(len(each) for each in self.centres)
-        self._row = 0  # the first of the rows that are being read
-        self._end = 0  # the first row after them
         self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        # Scores of cells before the part that comes: the two rows above it, of the whole grid, and of the rows that are
+        # being read the last two, and the two columns at its left.
+        self._above, self._below, self._left = (np.zeros((0, 0, 0)) for _ in range(3))
 
     def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
         """Take a part of the map."""
-        (height, width), (rows, columns) = scanned.shape, self._shape
+        height, width = scanned.shape
         scores = np.where(scanned[..., None], scores, np.nan)
         if column == 0:
             self._begin_rows(row, scores)
-        # The part with two rows above and two columns at its left: those whose peaks waited for it are decided now.
-        left = np.concatenate([self._above[:, max(column - 2, 0) : column], self._left], 0)
-        whole = np.concatenate([left, np.concatenate([self._above[:, column : column + width], scores], 0)], 1)
-        top, start = row - len(self._above), column - self._left.shape[1]
-        last = [row + height, column + width]
-        ends = [end - (end < side) for end, side in zip(last, (rows, columns), strict=True)]
-        begins = [max(row - 1, 0), max(column - 1, 0)]
-        self._find(whole, (top, start), begins, ends)
-        self._below[:, column : column + width] = whole[-len(self._below) :, whole.shape[1] - width :]
-        self._left = whole[len(self._above) :, -2:]
+        # With what comes before the part, those cells are decided that waited for neighbours in it.
+        first = (row - len(self._above), column - self._left.shape[1])
+        left = np.concatenate([self._above[:, first[1] : column], self._left])
+        part = np.concatenate([self._above[:, column : column + width], scores])
+        scores = np.concatenate([left, part], 1)
+        grid = [len(each) for each in self.centres]
+        ends = [end - (end < side) for end, side in zip((row + height, column + width), grid, strict=True)]
+        self._find(scores, first, (max(row - 1, 0), max(column - 1, 0)), ends)
+        self._below[:, column : column + width] = part[-len(self._below) :]
+        self._left = scores[len(self._above) :, -2:]
 
     def _begin_rows(self, row: int, scores: np.ndarray) -> None:
         """Begin to read the rows from `row` on, after all columns of those before."""
         height, _, classes = scores.shape
-        self._above = self._below if row else np.zeros((0, self._shape[1], classes), scores.dtype)
-        kept = min(len(self._above) + height, 2)
-        self._below = np.empty((kept, self._shape[1], classes), scores.dtype)
+        width = len(self.centres[1])
+        self._above = self._below if row else np.zeros((0, width, classes), scores.dtype)
+        self._below = np.empty((min(len(self._above) + height, 2), width, classes), scores.dtype)
         self._left = np.zeros((height, 0, classes), scores.dtype)
 
     def _find(self, scores: np.ndarray, first: Sequence[int], begins: Sequence[int], ends: Sequence[int]) -> None:
@@ -132,13 +133,13 @@ class PeakFinder:
         kept = np.zeros(len(classes), bool)
         for index in np.unique(classes):
             own = np.flatnonzero(classes == index)
-            kept[own[suppressed(centres[own] * self.scale, self._distance_of(index))]] = True
+            kept[own[suppressed(centres[own] * self.scale, self.rule(index).distance)]] = True
         return FoundObjects(classes[kept], scores[kept], centres[kept], cells[kept])
 
-    def _distance_of(self, index: int) -> float:
-        """How far apart objects of a class are at least."""
-        own = self.cell_classes.peaks.get(self.cell_classes.class_names[index])
-        return self.distance if own is None else own.distance
+    def rule(self, class_index: int) -> Peaks:
+        """What makes an object of a peak of a class."""
+        own = self.cell_classes.peaks.get(self.cell_classes.class_names[class_index])
+        return own or Peaks(threshold=0, distance=self.distance)
 
 
 def suppressed(places: np.ndarray, distance: float) -> np.ndarray:

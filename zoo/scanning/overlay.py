@@ -8,9 +8,10 @@ from zoo.objects.cell_classes import NONE, CellClasses, of_class
 from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs, to_probabilities
 
-
 # How opaque the strongest colour is: over grey, and over an image in colour, whose own colours stay to be seen.
 _OVER_GREY, _OVER_COLOUR = 0.65, 0.4
+# The radius of the circle about an object, as a part of the window's lesser side.
+MARK = 0.2
 
 
 class Coloured(Protocol):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.engines.engine import Engine
+from zoo.objects.cell_classes import CellClasses
 from zoo.pictures import open_mask
 from zoo.scanning.crop_check import CropCheck, check_crops, needs_check
 from zoo.scanning.finer import FinerRunner
@@ -50,6 +51,8 @@ class Scanner:
             progress: show a bar over the tiles.
         """
         self.network, self._make_engine, self.options, self.progress = network, make_engine, options, progress
+        # Before any work: the background and thresholds of a card may name another model's classes.
+        self.cell_classes = CellClasses(network.class_names, network.card.background, network.card.peaks)
 
     def __call__(
         self,
@@ -100,8 +103,8 @@ class Scanner:
             other_function=grid.other_function,
             scales=scales,
             notes=(*source.notes, *(f"(the mask) {note}" for note in getattr(inside, "notes", ()))),
-            background=self.network.card.background,
-            peaks=self.network.card.peaks,
+            background=self.cell_classes.background,
+            peaks=self.cell_classes.peaks,
         )
 
     def made_from(self, image: Any, mask: Any = None) -> dict[str, Any]:
@@ -113,6 +116,11 @@ class Scanner:
             **self.options.to_dict(),
             **(RULE if mask is not None or self.options.scales is not None else {}),
         }
+
+    @property
+    def for_all_images(self) -> dict[str, Any]:
+        """What the scores of every image depend on, as JSON holds it."""
+        return {"model": self._model_key, **self.options.to_dict()}
 
     @cached_property
     def _model_key(self) -> str:

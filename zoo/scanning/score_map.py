@@ -222,7 +222,8 @@ class ScoreMap:
         """The reader that finds the objects; see `objects`. A class without a distance has half the window's side."""
         if not self.cell_classes.find_objects:
             refuse("objects", "a map of a model without a background", "one trained with data.background, or on scenes")
-        return PeakFinder(self.cell_classes, self.outputs, self.centres, (1.0, 1.0), min(self.geometry.window) / 2)
+        window = [side for side in self.geometry.window if math.isfinite(side)] or self.image_size
+        return PeakFinder(self.cell_classes, self.outputs, self.centres, (1.0, 1.0), min(window) / 2)
 
     @property
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
