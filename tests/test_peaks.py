@@ -76,12 +76,21 @@ def maps(draw):
 
 
 @settings(max_examples=150, deadline=None)
-@given(maps(), st.integers(1, 9), st.integers(1, 9), st.sampled_from([(1.0, 1.0), (0.5, 0.25)]))
-def test_peaks_are_those_of_a_plain_loop_however_the_map_is_cut(case, height, width, scale):
+@given(
+    maps(),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from([(1.0, 1.0), (0.5, 0.25)]),
+    st.sampled_from([0, 9]),
+    st.sampled_from([(99, 99), (23.5, 40)]),
+)
+def test_peaks_are_those_of_a_plain_loop_however_the_map_is_cut(case, height, width, scale, border, size):
     scores, scanned, background, peaks = case
-    centres = (3.5 + 4 * np.arange(scores.shape[0]), 2.5 + 8.5 * np.arange(scores.shape[1]))
-    wanted = by_loop(scores, scanned, centres, scale, background, peaks, 5.0)
-    finder = PeakFinder(CellClasses(NAMES, background, peaks), "logits", centres, scale, 5.0)
+    centres = (3.5 - border + 4 * np.arange(scores.shape[0]), 2.5 - border + 8.5 * np.arange(scores.shape[1]))
+    inside = [(each >= 0) & (each <= side) for each, side in zip(centres, size, strict=True)]
+    known = scanned & np.logical_and.outer(*inside)
+    wanted = by_loop(scores, known, centres, scale, background, peaks, 5.0)
+    finder = PeakFinder(CellClasses(NAMES, background, peaks), "logits", centres, scale, 5.0, size)
     found = read(finder, scores, scanned, height, width)
     assert len(found) == len(wanted)
     given = sorted(zip(found.classes, *found.cells.T, strict=True))

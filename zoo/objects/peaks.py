@@ -46,7 +46,7 @@ class PeakFinder:
 
     A peak is a cell of a class (see `zoo.objects.cell_classes.CellClasses`) whose probability of that class is the
     largest of the eight cells around it and its own; of equal ones the first in row order. Cells that were not scanned,
-    or lie beyond the grid, count for nothing. Of the peaks of a class that are less than its distance apart those of
+    lie beyond the grid, or have the middle of their window beyond the image, as a border makes some, count for nothing. Of the peaks of a class that are less than its distance apart those of
     lower scores are left out, one after the other from the highest score on, of equal ones the first in row order. So
     the objects are the same however the map is cut into parts. Each class is looked at by itself.
 
@@ -57,7 +57,8 @@ class PeakFinder:
 
     `cell_classes`: what makes a class of scores. `outputs`: what the scores are. `centres`: the middles of the windows,
     of rows (R,) and columns (S,), in pixels of the given image. `scale`: scanned pixels for each of those, (vertical,
-    horizontal). `distance`: that of classes which have none of their own, in scanned pixels.
+    horizontal). `distance`: that of classes which have none of their own, in scanned pixels. `image_size`: (height,
+    width) of the given image.
     """
 
     cell_classes: CellClasses
@@ -65,6 +66,7 @@ class PeakFinder:
     centres: tuple[np.ndarray, np.ndarray]
     scale: tuple[float, float]
     distance: float
+    image_size: tuple[float, float]
     side: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +79,12 @@ class PeakFinder:
     def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
         """Take a part of the map."""
         height, width = scanned.shape
-        scores = np.where(scanned[..., None], scores, np.nan)
+        rows_inside, columns_inside = (
+            inside[first : first + count]
+            for inside, first, count in zip(self._inside, (row, column), scanned.shape, strict=True)
+        )
+        is_known = scanned & rows_inside[:, None] & columns_inside
+        scores = np.where(is_known[..., None], scores, np.nan)
         if column == 0:
             self._begin_rows(row, scores)
         # With what comes before the part, those cells are decided that waited for neighbours in it.

@@ -223,7 +223,8 @@ class ScoreMap:
         if not self.cell_classes.find_objects:
             refuse("objects", "a map of a model without a background", "one trained with data.background, or on scenes")
         window = [side for side in self.geometry.window if math.isfinite(side)] or self.image_size
-        return PeakFinder(self.cell_classes, self.outputs, self.centres, (1.0, 1.0), min(window) / 2)
+        distance = min(window) / 2
+        return PeakFinder(self.cell_classes, self.outputs, self.centres, (1.0, 1.0), distance, self.image_size)
 
     @property
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
