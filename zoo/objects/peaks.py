@@ -71,6 +71,8 @@ class PeakFinder:
 
     def __post_init__(self) -> None:
         """Begin with no peak."""
+        sides = zip(self.centres, self.image_size, strict=True)
+        self._rows_inside, self._columns_inside = ((each >= 0) & (each <= side) for each, side in sides)
         self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         # Scores of cells before the part that comes: the two rows above it, of the whole grid, and of the rows that are
         # being read the last two, and the two columns at its left.
@@ -79,11 +81,8 @@ class PeakFinder:
     def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
         """Take a part of the map."""
         height, width = scanned.shape
-        rows_inside, columns_inside = (
-            inside[first : first + count]
-            for inside, first, count in zip(self._inside, (row, column), scanned.shape, strict=True)
-        )
-        is_known = scanned & rows_inside[:, None] & columns_inside
+        rows, columns = self._rows_inside[row : row + height], self._columns_inside[column : column + width]
+        is_known = scanned & rows[:, None] & columns
         scores = np.where(is_known[..., None], scores, np.nan)
         if column == 0:
             self._begin_rows(row, scores)
