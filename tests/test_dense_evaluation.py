@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from keras import layers
 
-import zoo
 from zoo.card import Card, Peaks, attach, card
 from zoo.dense_evaluation import calibrate_on_scenes, evaluate_dense
 from zoo.dense_plots import dense
@@ -30,11 +29,9 @@ def finder(sharpness=1.0):
     """A classifier of 9 x 9 pixels that is a template of each shape; its conversion has stride 1."""
     image = keras.Input((SIDE, SIDE, 1))
     model = keras.Model(image, layers.Dense(3, name="logits")(layers.Flatten()(image)))
-    disc, square = shapes()
-    templates = [np.where(each, 1.0, -2.0) for each in (disc, square)]
-    kernel = np.stack([each.ravel() / 200 for each in templates] + [np.zeros(SIDE**2)], -1)
-    bias = [-20 / 200 * disc.sum(), -20 / 200 * square.sum(), 0.0]
-    model.layers[-1].set_weights([(kernel * sharpness).astype("float32"), np.array(bias, "float32") * sharpness])
+    # Of a whole disc 29 - 25, of a whole square 49 - 40; whatever is too much counts twice, and "nothing" has 0.
+    kernel = np.stack([np.where(each, 1.0, -2.0).ravel() / 200 for each in shapes()] + [np.zeros(SIDE**2)], -1)
+    model.layers[-1].set_weights([sharpness * kernel, sharpness * np.array([-25.0, -40.0, 0.0])])
     return attach(model, Card(class_names=NAMES, background="nothing", image_size=(SIDE, SIDE), dtype="uint8"))
 
 
@@ -135,15 +132,15 @@ def test_accuracy_by_location_is_that_of_every_crop_and_the_crops_agree():
 def test_calibration_folds_a_temperature_and_finds_thresholds_on_validation_images(capsys):
     generator = np.random.default_rng(0)
     noisy = []
-    for index in range(6):
+    for index, brightness in enumerate((0.84, 0.92, 1.0) * 2):
         clean = scene(f"{index}", *ROWS)
-        pixels = np.clip(clean.pixels + generator.normal(0, 60, clean.pixels.shape), 0, 255).astype(np.uint8)
-        noisy.append(Scene(clean.name, pixels, clean.objects, clean.image_size))
+        pixels = brightness * clean.pixels + generator.normal(0, 8, clean.pixels.shape)
+        noisy.append(Scene(clean.name, np.clip(pixels, 0, 255).astype(np.uint8), clean.objects, clean.image_size))
     both = scenes(*noisy[:3], validation=noisy[3:])
-    model, twin = finder(sharpness=5), finder(sharpness=5)
+    model, twin = finder(sharpness=2), finder(sharpness=2)
     result = calibrate_on_scenes(model, both)
-    assert result.of == "grid cells" and result.temperature > 1
-    assert result.after.expected_calibration_error < result.before.expected_calibration_error
+    assert result.of == "grid cells" and 1 < result.temperature < 10
+    assert result.after.loss < result.before.loss
     assert capsys.readouterr().out.startswith("calibrated on ")
     crops = generator.integers(0, 255, (5, SIDE, SIDE, 1)).astype("float32")
     assert relative_error(np.asarray(model(crops)), np.asarray(twin(crops)) / result.temperature) <= 1e-6
