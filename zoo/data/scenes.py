@@ -217,22 +217,29 @@ def _name(image: str, class_name: str, centre: np.ndarray) -> str:
 
 
 def _check_sizes(scenes: Sequence[Scene], data: DataConfig, window: _Size) -> None:
-    """Check that at least one object fits into the window at the images' scale."""
-    least, given, scale = np.inf, np.zeros(2), (1.0, 1.0)
+    """Check that at the images' scale at least one object fits into the window, and points leave it nowhere.
+
+    A cell has the class of a point that is up to half the tolerance from the middle of its window.
+    """
+    text = f"the model's window, {window[0]} x {window[1]} (model.image_size)"
+    least, smallest = np.inf, np.zeros(2)
+    some_are_points = any(scene.objects.are_points.any() for scene in scenes)
     for scene in scenes:
-        objects = scene.objects
-        sides = np.where(objects.are_points[:, None], 2 * (data.tolerance or 0.0), objects.sides)
-        if len(sides):
-            shares = (sides * scene.scale / window).max(1)
-            if (smallest := shares.min()) < least:
-                least, given, scale = smallest, sides[shares.argmin()], scene.scale
+        objects = scene.scanned_objects
+        if some_are_points:
+            reach = (data.tolerance or 0.0) * max(scene.scale)
+            if reach > min(window):
+                refuse("data.tolerance", f"{data.tolerance:g}, {reach:.4g} pixels at scale", f"up to a side of {text}")
+        elif len(objects):
+            shares = (objects.sides / window).max(1)
+            if shares.min() < least:
+                least, smallest = shares.min(), objects.sides[shares.argmin()]
     if np.isfinite(least) and least > 1:
-        key = "data.scale" if data.pixel_size is None else "data.pixel_size"
-        height, width = given * scale
-        received = f"{data.scale if data.pixel_size is None else data.pixel_size}, at which the smallest object has "
-        received += f"{height:.4g} x {width:.4g} pixels"
-        accepted = f"one at which objects fit the model's window, {window[0]} x {window[1]} (model.image_size)"
-        refuse(key, received, accepted)
+        key, value = (
+            ("data.scale", data.scale or 1) if data.pixel_size is None else ("data.pixel_size", data.pixel_size)
+        )
+        received = f"{value:g}, at which the smallest object has {smallest[0]:.4g} x {smallest[1]:.4g} pixels"
+        refuse(key, received, f"one at which objects fit {text}")
 
 
 def _specimens(data: DataConfig, names: Sequence[str]) -> dict[str, str | None]:
