@@ -15,15 +15,17 @@ from zoo.builder import build
 from zoo.card import PIXEL_TYPES, Card, attach, card
 from zoo.config import Config
 from zoo.config.experiment import CanvasConfig
-from zoo.convert.conversion import convolutionalize
+from zoo.convert.conversion import convert, convolutionalize
 from zoo.data import Dataset, make_canvas
 from zoo.data.faults import noted_since
 from zoo.environment import describe_environment
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, refuse
 from zoo.evaluation import CanvasEvaluation, evaluate, evaluate_canvas
 from zoo.files import replacing, write_json
+from zoo.made_by import MadeBy
 from zoo.network.network import Network
-from zoo.progress import say
+from zoo.network.positions import pair
+from zoo.progress import aligned, say
 from zoo.run_directory import held, numbered, read_evaluation, read_json
 from zoo.scanning.summary import Summary
 from zoo.settings import own_settings
@@ -201,6 +203,32 @@ def redraw(folder: Path) -> list[Path]:
     with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     return _draw(model, history, report["confusion"], Network.of(model).class_names, folder)
+
+
+@own_settings()
+def draw_labels(config: Config, path: Path, made_by: MadeBy | None = None) -> None:
+    """Draw the labels of grid cells over training images of an experiment, and print what each part has of each class.
+
+    Raises:
+        InputError: for an experiment whose data are no scenes, or whose model cannot be slid.
+    """
+    if config.data.name != "scenes":
+        refuse("data.name", config.data.name, "scenes, large images with labelled objects, with --labels")
+    network = convert(Network.of(build(config.model))).network
+    dataset = data.load(config)
+    scenes = dataset.scenes
+    if scenes is None:
+        raise RuntimeError("scenes were read without their images")
+    for fault in dataset.faults:
+        say(fault)
+    parts = {"training": scenes.train, "validation": scenes.validation, "test": scenes.test}
+    rows = [["objects", *parts], ["images", *(f"{len(each):,}" for each in parts.values())]]
+    for index, name in enumerate(scenes.class_names):
+        counts = [sum(int((scene.objects.classes == index).sum()) for scene in each) for each in parts.values()]
+        rows += [] if name == scenes.background else [[name, *(f"{count:,}" for count in counts)]]
+    say(aligned(rows))
+    geometry = network.geometry()
+    plots.labels(scenes, pair(geometry.window_sides), pair(geometry.stride), path, made_by)
 
 
 def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[str, ...], folder: Path) -> list[Path]:

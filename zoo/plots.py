@@ -13,18 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Circle, Patch, Rectangle
 
 from zoo.data import Canvas
 from zoo.errors import InputError, shortened
 from zoo.files import replacing
 from zoo.made_by import MadeBy
+from zoo.objects.cell_labels import IGNORED, scene_labels
+from zoo.objects.marked import Scene, Scenes
 from zoo.scanning.influence import Box, Influence
 from zoo.scanning.overlay import palette
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
-from zoo.scanning.thumbnails import grey_view
+from zoo.scanning.thumbnails import Thumbnail, grey_view, read_by
 
 _DPI = 120
 _BEYOND = "lightsteelblue"
@@ -35,6 +37,8 @@ _LINES: dict[str, dict[str, Any]] = {
     "exact field": {"ec": "white", "lw": 2, "ls": (0, (4, 6))},
     "effective field": {"ec": "magenta", "lw": 2, "ls": (5, (4, 6))},
 }
+# How many images the labels of grid cells are drawn over, and how many windows are a side of one at most.
+_IMAGES, _WINDOWS = 6, 6
 # The most characters that are drawn of a class's name.
 _LONGEST_NAME = 60
 
@@ -42,7 +46,10 @@ _LONGEST_NAME = 60
 @contextlib.contextmanager
 def _own_style() -> Iterator[None]:
     """Matplotlib as it comes, whatever the caller has set, and every text as it is: `$` begins no formula."""
-    with matplotlib.style.context(["default", {"text.parse_math": False}]), warnings.catch_warnings():
+    with (
+        matplotlib.style.context(["default", {"text.parse_math": False, "hatch.linewidth": 0.6}]),
+        warnings.catch_warnings(),
+    ):
         # A name in a script that the font lacks is drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
@@ -211,6 +218,103 @@ def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: 
     figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.45", labelcolor="white")
     figure.suptitle(influence.sentence())
     return _write(figure, path, made_by)
+
+
+@_own_style()
+def labels(
+    scenes: Scenes, window: tuple[int, int], stride: tuple[int, int], path: Path, made_by: MadeBy | None = None
+) -> Path:
+    """What grid cells are to be answered with, over up to six training images that show every class.
+
+    A square about the middle of a cell's window, as large as the stride, has the colour of the cell's class; hatched is
+    the ring that counts for nothing, and without colour the background. Objects are outlined: boxes, and circles of the
+    tolerance's radius about points. Of an image with more than six windows a side a part is drawn.
+    """
+    chosen = _showing_all(scenes)
+    columns = min(len(chosen), 3)
+    rows = -(-len(chosen) // columns)
+    height, width = np.max([_shown_sides(scene, window) for scene in chosen], axis=0)
+    scale = 5 / max(height, width)
+    size = (columns * (width * scale + 0.5) + 1, rows * (height * scale + 0.6) + 0.8)
+    figure, axes = _subplots(rows, columns, size, layout="constrained")
+    for axis, scene in zip(axes.flat, chosen, strict=False):
+        _labelled(axis, scene, scenes, window, stride)
+    for axis in axes.flat[len(chosen) :]:
+        axis.axis("off")
+    names = [shortened(name, _LONGEST_NAME) for name in scenes.class_names]
+    handles = [
+        Patch(facecolor=colour, edgecolor=colour, label=name)
+        for name, colour in zip(names, palette(len(names)), strict=True)
+        if name != scenes.background
+    ]
+    handles += [
+        Patch(facecolor="none", edgecolor="0.3", hatch="////", label="ring, counts for nothing"),
+        Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {shortened(scenes.background, _LONGEST_NAME)}"),
+        Patch(facecolor="none", edgecolor="black", ls="--", label=f"the model's window, {window[0]} x {window[1]}"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+    figure.suptitle(f"Labels of grid cells, stride {stride[0]}, in scanned pixels")
+    return _write(figure, path, made_by)
+
+
+def _showing_all(scenes: Scenes) -> list[Scene]:
+    """Up to six training images: for each class the first that has it, then others with objects, then any."""
+    first: dict[int, str] = {}
+    for scene in reversed(scenes.train):
+        first |= dict.fromkeys(scene.objects.classes.tolist(), scene.name)
+    wanted = set(list(first.values())[:_IMAGES])
+    others = sorted(scenes.train, key=lambda scene: (scene.name not in wanted, not len(scene.objects)))
+    return others[:_IMAGES]
+
+
+def _shown_sides(scene: Scene, window: tuple[int, int]) -> np.ndarray:
+    """Height and width of what is drawn of an image, in scanned pixels."""
+    return np.minimum(scene.pixels.shape[:2], np.multiply(window, _WINDOWS))
+
+
+def _middles(window: int, stride: int, begin: float, end: float) -> np.ndarray:
+    """The middles of the windows of an image's grid, and of its continuation to the border, from `begin` to `end`."""
+    middles = np.arange(window / 2 % stride, end, stride)
+    return middles[middles >= begin]
+
+
+def _labelled(axis: Axes, scene: Scene, scenes: Scenes, window: tuple[int, int], stride: tuple[int, int]) -> None:
+    """Draw an image, the labels of its grid's cells and its objects."""
+    objects = scene.scanned_objects
+    sides = _shown_sides(scene, window)
+    middle = objects.centres[len(objects) // 2] if len(objects) else np.divide(scene.pixels.shape[:2], 2)
+    corner = np.clip((middle - sides / 2).astype(int), 0, np.subtract(scene.pixels.shape[:2], sides))
+    (top, left), (bottom, right) = corner, corner + sides
+    pixels = np.asarray(scene.pixels[top:bottom, left:right])
+    picture = Thumbnail(pixels, in_colour=True)
+    read_by(pixels, picture)
+    axis.imshow(picture.rgb, extent=(left, right, bottom, top))
+    rows, columns = (
+        _middles(side, step, begin, end)
+        for side, step, begin, end in zip(window, stride, corner, corner + sides, strict=True)
+    )
+    found = scene_labels(scene, scenes, rows, columns, stride)
+    colours = np.vstack([palette(len(scenes.class_names)), np.zeros(3)])
+    opacity = np.where(np.isin(found, (IGNORED, scenes.class_names.index(scenes.background))), 0, 0.55)
+    down, across = np.divide(stride, 2)
+    extent = (columns[0] - across, columns[-1] + across, rows[-1] + down, rows[0] - down)
+    axis.imshow(np.dstack([colours[found], opacity]), extent=extent, interpolation="nearest")
+    # Contours pass between points: with several to a cell, near its border.
+    finer = np.arange(-3, 4, 2) / 8
+    y, x = ((each[:, None] + step * finer).ravel() for each, step in zip((rows, columns), stride, strict=True))
+    ring = np.kron(found == IGNORED, np.ones((4, 4)))
+    axis.contourf(x, y, ring, levels=[0.5, 1.5], colors="none", hatches=["////"])
+    for box, index, is_point in zip(objects.boxes, objects.classes, objects.are_points, strict=True):
+        look: dict[str, Any] = {"fill": False, "ec": colours[index], "lw": 1.3}
+        if is_point:
+            radius = (scenes.tolerance or 0.0) * float(np.sqrt(np.prod(scene.scale)))
+            axis.add_patch(Circle((box[1], box[0]), radius, **look))
+        else:
+            axis.add_patch(Rectangle((box[1], box[0]), box[3] - box[1], box[2] - box[0], **look))
+    frame = Rectangle((left + 1, top + 1), window[1], window[0], fill=False, ec="black", ls="--", lw=1.5)
+    axis.add_patch(frame)
+    axis.set(xlim=(left, right), ylim=(bottom, top))
+    axis.set_title(f"{shortened(scene.name, 40)}: {len(objects)} objects", fontsize=9)
 
 
 def _view(boxes: np.ndarray, size: tuple[int, int]) -> tuple[Box, Box]:

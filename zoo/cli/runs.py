@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, which_picture, zoo
+from zoo.cli.start import FILE, OVERWRITE, config_of, quiet_start, run_config, which_picture, zoo
 from zoo.config.sources import TFDS
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
@@ -36,11 +36,7 @@ def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: 
     """
     from zoo.config import load_config
 
-    config = next((each for each in arguments if "=" not in each or Path(each).is_file()), None)
-    if config is None:
-        raise click.MissingParameter(param_type="argument", param_hint="'CONFIG'")
-    overrides = list(arguments)
-    overrides.remove(config)
+    config, overrides = config_of(arguments)
     resolved = load_config(config, overrides)
     if seeds is None:
         with quiet_start():
