@@ -87,7 +87,7 @@ def maps(draw):
 def test_peaks_are_those_of_a_plain_loop_however_the_map_is_cut(case, height, width, scale, border, size):
     scores, scanned, background, peaks = case
     centres = (3.5 - border + 4 * np.arange(scores.shape[0]), 2.5 - border + 8.5 * np.arange(scores.shape[1]))
-    inside = [(each >= 0) & (each <= side) for each, side in zip(centres, size, strict=True)]
+    inside = [(each >= 0) & (each < side) for each, side in zip(centres, size, strict=True)]
     known = scanned & np.logical_and.outer(*inside)
     wanted = by_loop(scores, known, centres, scale, background, peaks, 5.0)
     finder = PeakFinder(CellClasses(NAMES, background, peaks), "logits", centres, scale, 5.0, size)

@@ -49,11 +49,13 @@ class SceneScanner:
         """
         self.scenes = scenes
         self.network = convert(Network.of(model)).network
-        self._scan = scanner_of(self.network, Options(border="reflect"))
+        self._scan = scanner_of(self.network, Options(border="full"))
 
     def scan(self, scene: Scene) -> ScoreMap:
-        """The scores of an image, whose places are in its own pixels."""
-        return self._scan(scene.pixels)
+        """The scores of an image, whose places are in pixels of the given one."""
+        # Of the given image the size alone is known here; what is scanned was brought to the model's scale before.
+        blank = np.broadcast_to(np.zeros((), scene.pixels.dtype), (*scene.image_size, scene.pixels.shape[2]))
+        return self._scan(Pixels(scene.pixels, given=Pixels(blank)))
 
     def labels(self, scene: Scene, score_map: ScoreMap) -> np.ndarray:
         """The labels of its grid cells, (rows, cols); see `scene_labels`."""
@@ -357,7 +359,7 @@ class _CropSample:
         cells = np.argwhere(labels != IGNORED)
         drawn = np.random.default_rng(len(self._labels)).permutation(len(cells))[: self._of_each]
         height, width = map(int, score_map.geometry.window)
-        around = Pixels(scene.pixels).mirrored_by(((height, height), (width, width)))
+        around = Pixels(scene.pixels).extended_by(((height, height), (width, width)))
         middles = [each * by for each, by in zip(score_map.centres, scene.scale, strict=True)]
         for row, column in cells[drawn]:
             top, left = (

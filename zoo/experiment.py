@@ -16,10 +16,13 @@ from zoo.calibration import Calibration, calibrate_on_images
 from zoo.card import PIXEL_TYPES, Card, attach, card
 from zoo.classes import normal
 from zoo.config import Config
+from zoo.config.data import DataConfig
 from zoo.config.experiment import CanvasConfig
 from zoo.convert.conversion import convert, convolutionalize
 from zoo.data import Dataset, make_canvas
 from zoo.data.faults import noted_since
+from zoo.data.form import ImageForm
+from zoo.data.splits import RecordedSplit
 from zoo.dense_evaluation import calibrate_on_scenes, evaluate_dense
 from zoo.environment import describe_environment
 from zoo.errors import InputError, Interrupted, refuse
@@ -28,6 +31,8 @@ from zoo.files import replacing, write_json
 from zoo.made_by import MadeBy
 from zoo.network.network import Network
 from zoo.network.positions import pair
+from zoo.objects.marked import Scenes
+from zoo.pictures import as_pixel
 from zoo.progress import aligned, say
 from zoo.run_directory import held, numbered, read_evaluation, read_json
 from zoo.scanning.summary import Summary
@@ -35,6 +40,9 @@ from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
 from zoo.training.distribution import Job
 from zoo.training.precision import resolve
+
+# Pixel sizes that differ by this factor at most are the same.
+_SAME_SIZE = 1.01
 
 
 @dataclass(frozen=True)
@@ -272,12 +280,42 @@ def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[st
 def _describe_data(model: keras.Model, dataset: Dataset, config: Config) -> None:
     """Write what the model is trained on into its card."""
     pixels = np.dtype(dataset.train.images.dtype).name
-    trained_on = {"class_names": dataset.class_names, "dtype": pixels if pixels in PIXEL_TYPES else None}
+    trained_on: dict[str, Any] = {
+        "class_names": dataset.class_names,
+        "dtype": pixels if pixels in PIXEL_TYPES else None,
+        **({} if dataset.scenes is None else scale_of(config.data, dataset.scenes)),
+        "fill": _fill_of(dataset, config),
+    }
     if dataset.scenes is not None:
         trained_on["background"] = dataset.scenes.background
     elif config.data.background is not None:
         trained_on["background"] = normal(config.data.background)
     attach(model, Card.model_validate({**card(model).model_dump(), **trained_on}))
+
+
+def scale_of(data: DataConfig, scenes: Scenes) -> dict[str, float | None]:
+    """The scale that a model sees labelled images at, and their pixels' size then, as its card holds them.
+
+    The size is known by the config, or where all training images state one and it is the same.
+    """
+    if data.pixel_size is not None:
+        return {"scale": None, "pixel_size": data.pixel_size}
+    sizes = [None if each.pixel_size is None else np.divide(each.pixel_size, each.scale) for each in scenes.train]
+    known = [size for size in sizes if size is not None]
+    same = len(known) == len(sizes) > 0 and np.max(known) <= np.min(known) * _SAME_SIZE
+    return {"scale": data.scale or 1.0, "pixel_size": float(np.mean(known)) if same else None}
+
+
+def _fill_of(dataset: Dataset, config: Config) -> str | tuple[float, ...] | None:
+    """What training puts beyond an image's border; None where it never does."""
+    if dataset.scenes is not None:
+        return "reflect"
+    form = ImageForm.of(config)
+    if config.train.augment.shift:
+        return form.fill
+    train = dataset.train
+    padded = not form.resize and isinstance(train, RecordedSplit) and (train.records.sizes < form.size).any()
+    return tuple(as_pixel(form.fill, train.images.dtype).tolist()) if padded else None
 
 
 def _canvas(

@@ -172,12 +172,11 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
         title = "objects" if class_index is None else "probability; objects"
     handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
-    geometry = score_map.geometry
     window = f"window {' x '.join(map(str, score_map.crop_places[1]))}"
     if score_map.scales:
         window += f" at scale {min(score_map.scales):g}"
     axis.set_title(
-        f"{score_map.scores.shape[0]} x {score_map.scores.shape[1]} cells, stride {geometry.stride[0]}, "
+        f"{score_map.scores.shape[0]} x {score_map.scores.shape[1]} cells, stride {score_map.stride[0]:g}, "
         f"{window} pixels",
         fontsize=9,
     )

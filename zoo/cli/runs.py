@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, config_of, quiet_start, run_config, which_picture, zoo
+from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, config_of, quiet_start, run_config, which_picture, zoo
 from zoo.config.sources import TFDS
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
@@ -229,12 +229,14 @@ def _made_by(models: Sequence[Path], data: Sequence[Path], options: dict[str, An
 @click.argument("model", type=FILE)
 @click.argument("images", nargs=-1, required=True, type=FILE, metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
+@PIXEL_SIZE
 @which_picture
-def predict(model: Path, images: tuple[Path, ...], top: int, choice: "Choice") -> None:
+def predict(model: Path, images: tuple[Path, ...], top: int, pixel_size: float | None, choice: "Choice") -> None:
     """Print the likeliest classes of each IMAGE with their probabilities.
 
-    An image of another size than the model's is cropped or padded about its centre, never scaled, with a note.
-    A model converted with --pooling global takes every image whole.
+    An image is brought to the scale that the model was trained at, where it knows it. One of another size than the
+    model's is cropped or padded about its centre, with a note. A model converted with --pooling global takes every
+    image whole.
     """
     with quiet_start():
         from zoo import model_files
@@ -242,7 +244,7 @@ def predict(model: Path, images: tuple[Path, ...], top: int, choice: "Choice") -
         from zoo.network.network import Network
     network = model_files.load(model)
     names = Network.of(network).class_names
-    for answer in predict_files(network, images, choice):
+    for answer in predict_files(network, images, choice, pixel_size):
         best = answer.probabilities.argsort()[::-1][:top]
         shown = ", ".join(f"{names[index]} {answer.probabilities[index]:.1%}" for index in best)
         note = f"  ({answer.note})" if answer.note else ""

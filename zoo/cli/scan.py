@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, quiet_start, scales_of, which_picture, zoo
+from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, PIXEL_SIZE, quiet_start, scales_of, which_picture, zoo
 from zoo.errors import InputError, refuse, unknown
 from zoo.files import check_output
 from zoo.progress import say
@@ -31,11 +31,15 @@ _OPTIONS = (
         help="How scales are merged: average- or maximum-, of logits or probabilities.",
     ),
     click.option(
-        "--border", default="none", show_default=True, help="Pixels that no window covers: none, reflect or shift."
+        "--border",
+        default="none",
+        show_default=True,
+        help="Pixels that no window covers: none, reflect or shift; or full: windows all around every pixel.",
     ),
     click.option("--engine", default="keras", show_default=True, help="What computes: keras or openvino."),
     click.option("--precision", help="What openvino computes in: float32 or bfloat16."),
     OUTPUT_NAME,
+    PIXEL_SIZE,
 )
 
 
@@ -99,9 +103,10 @@ def scan(
     IMAGE is a file, or a folder of images. Several images have a folder each in the output folder, by their names; one
     that cannot be scanned is named at the end, and one that is there already is left as it is. A scan that was stopped
     goes on where it was. Beside the images' folders lie objects.csv and counts.csv of all of them. A classifier is
-    converted first. Of a padded net at most 100 grid cells, of all images together, are compared with its answers to
-    their crops, in a tenth of the time. With --workers, Ray runs that many processes here, or on the cluster that
-    RAY_ADDRESS names, and --memory is what each may hold.
+    converted first, and an image is brought to the scale that the model was trained at, where it knows it; places in
+    files are in pixels of IMAGE itself. Of a padded net at most 100 grid cells, of all images together, are compared
+    with its answers to their crops, in a tenth of the time. With --workers, Ray runs that many processes here, or on
+    the cluster that RAY_ADDRESS names, and --memory is what each may hold.
     """
     with quiet_start():
         from zoo import model_files

@@ -68,6 +68,7 @@ class ImageScans:
         """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
         from zoo import plots
         from zoo.scanning import object_files
+        from zoo.scanning.crop_check import OF_SCALES, needs_check
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.store import Store
         from zoo.scanning.summary import Summary
@@ -110,6 +111,8 @@ class ImageScans:
             say_objects(objects)
         if check is not None and len(self.checked) == 1:
             say(check.sentence())
+        if count and scores.scales and needs_check(scores.geometry):
+            say(OF_SCALES)
         if answer:
             say(answer)
         own = [] if objects is None else [*object_files.TABLES, object_files.GEOJSON, object_files.RECORD]

@@ -45,10 +45,11 @@ class PeakFinder:
     """A reader of scores (see `zoo.scanning.score_map.ScoreMap.read_by`) that finds the peaks of a map.
 
     A peak is a cell of a class (see `zoo.objects.cell_classes.CellClasses`) whose probability of that class is the
-    largest of the eight cells around it and its own; of equal ones the first in row order. Cells that were not scanned,
-    lie beyond the grid, or have the middle of their window beyond the image, as a border makes some, count for nothing. Of the peaks of a class that are less than its distance apart those of
-    lower scores are left out, one after the other from the highest score on, of equal ones the first in row order. So
-    the objects are the same however the map is cut into parts. Each class is looked at by itself.
+    largest of the eight cells around it and its own; of equal ones the first in row order. Cells count for nothing that
+    were not scanned, lie beyond the grid, or have the middle of their window beyond the image, as a border makes some.
+    Of the peaks of a class that are less than its distance apart those of lower scores are left out, one after the
+    other from the highest score on, of equal ones the first in row order. So the objects are the same however the map
+    is cut into parts. Each class is looked at by itself.
 
     Parts come in the order of their rows, and of their columns within these, as `ScoreMap.blocks` gives them. The last
     two rows and columns of those before are kept, and the peaks.
@@ -72,7 +73,7 @@ class PeakFinder:
     def __post_init__(self) -> None:
         """Begin with no peak."""
         sides = zip(self.centres, self.image_size, strict=True)
-        self._rows_inside, self._columns_inside = ((each >= 0) & (each <= side) for each, side in sides)
+        self._rows_inside, self._columns_inside = ((each >= 0) & (each < side) for each, side in sides)
         self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         # Scores of cells before the part that comes: the two rows above it, of the whole grid, and of the rows that are
         # being read the last two, and the two columns at its left.

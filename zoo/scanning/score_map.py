@@ -18,6 +18,7 @@ from zoo.network.positions import Pair, pair
 from zoo.objects.cell_classes import CellClasses
 from zoo.objects.peaks import FoundObjects, PeakFinder
 from zoo.pictures import release
+from zoo.scanning.model_scale import on_image
 from zoo.scanning.options import BorderRule
 from zoo.scanning.overlay import Overlay
 from zoo.scanning.readers import Reader, Wins
@@ -34,24 +35,24 @@ class ScoreMap:
     """Scores (rows, cols, classes) of a large image; cell (row, col) answers for `cell_box(row, col)`.
 
     The scores are what the model gives, logits for the zoo's own; `outputs` says what they are. They are an array, or
-    what is read by slices like one. `image_size` is (height, width) in pixels. `geometry` is that of the pixels that
-    were scanned, which `border` "reflect" makes more than the image. `made_from`: the model, image and options of a
-    scan with an output, by their hashes. `other_function`: a sentence where the image's size makes another function of
-    the model than the trained one (see `Geometry.other_function`), else empty.
+    what is read by slices like one. `image_size` is (height, width) in pixels of the given image. `geometry` is that of
+    the pixels that were scanned: `scale` of them, (down, across), make one of the given image, and `border` "reflect"
+    and "full" add some. `pixel_size`: that of the given image in micrometres, (down, across), where known.
+    `made_from`: the model, image and options of a scan with an output, by their hashes. `other_function`: a sentence
+    where the image's size makes another function of the model than the trained one (see `Geometry.other_function`),
+    else empty.
 
     `scanned`, (rows, cols) bool, alone says which cells have scores. Scores that are not finite there are refused, of
     an array when the map is made, else when they are read; elsewhere they are NaN, and nothing looks at them.
 
-    All boxes are in pixels of the image itself. `starts`: the first pixel of every row and of every column of windows,
-    `window`: the sides of one, infinite where it is the whole image. `scales`: those that the image was scanned at. A
-    cell then looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and `cell_box` are those
-    of the smallest scale, in which those of all others lie. `notes`: what the reader has to say of image and mask, a
-    line each. `crops`: how many cells were compared with their crops, and of how many the answer is the same, as JSON
-    holds it (see `zoo.scanning.crop_check`); None where none were.
-
-    `background`: the class that stands for nothing, None where there is none. `peaks`: by class, what makes an object
-    of a peak (see `zoo.card.Peaks`). Of a map with neither, every cell is of the class that wins; else see
-    `zoo.objects.cell_classes`.
+    All boxes are in pixels of the given image. `starts`: the first pixel of every row and of every column of windows,
+    `window`: the sides of one, infinite where it is the whole image; both are rounded where the image was scaled.
+    `middles`: `centres`, where they are not those of these. `scales`: those that the image was scanned at, on top of
+    `scale`. A cell then looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and
+    `cell_box` are those of the smallest scale, in which those of all others lie. `notes`: what the reader has to say of
+    image and mask, a line each. `crops`: how many cells were compared with their crops, and of how many the answer is
+    the same, as JSON holds it (see `zoo.scanning.crop_check`); None where none were. `background` and `peaks`: see
+    `zoo.card.Card`; of a map with neither, every cell is of the class that wins, else see `zoo.objects.cell_classes`.
     """
 
     scores: np.ndarray
@@ -70,6 +71,9 @@ class ScoreMap:
     crops: dict[str, int] | None = None
     background: str | None = None
     peaks: Mapping[str, Peaks] = field(default_factory=dict)
+    scale: tuple[float, float] = (1.0, 1.0)
+    pixel_size: tuple[float, float] | None = None
+    middles: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         """Check that the scores are known where cells were scanned.
@@ -102,17 +106,52 @@ class ScoreMap:
         return self.starts, pair(map(int, self.window))
 
     @property
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """The middles of the rows and of the columns of windows, (rows,) and (cols,).
+
+        They are continuous pixels of the given image, not rounded; the first pixel's centre is at 0.5. Where the window
+        is infinite they are a stride apart about the image's middle.
+        """
+        if self.middles is not None:
+            return self.middles
+        axes = zip(self.starts, self.window, self.stride, self.image_size, strict=True)
+        return pair(
+            starts + window / 2
+            if math.isfinite(window)
+            else side / 2 + (np.arange(len(starts)) - (len(starts) - 1) / 2) * stride
+            for starts, window, stride, side in axes
+        )
+
+    @property
+    def stride(self) -> tuple[float, float]:
+        """Pixels of the given image between neighbouring cells; whole numbers where it was not scaled."""
+        return on_image(self.geometry.stride, self.scale)
+
+    @property
     def windows(self) -> dict[float, tuple[float, float]]:
         """The sides in the image's pixels of what a cell looks at, at every scale; empty for a scan without scales."""
-        height, width = self.geometry.window
+        height, width = on_image(self.geometry.window, self.scale)
         return {scale: (height / scale, width / scale) for scale in self.scales or ()}
 
     def sentence(self) -> str:
         """Stride, window and receptive field for people to read; with scales, the window of each."""
-        if not self.scales:
-            return self.geometry.sentence()
-        windows = (f"{down:g} x {across:g} at scale {scale:g}" for scale, (down, across) in self.windows.items())
-        return f"stride {' x '.join(map(str, self.geometry.stride))}, windows in pixels: {', '.join(windows)}"
+        stride = f"stride {_sides_text(self.stride)}"
+        if self.scales:
+            windows = (f"{_sides_text(window)} at scale {scale:g}" for scale, window in self.windows.items())
+            return f"{stride}, windows in pixels: {', '.join(windows)}{self._scale_text}"
+        if not self._scale_text or math.inf in self.window:
+            return f"{self.geometry.sentence()}{self._scale_text}"
+        window = _sides_text(on_image(self.geometry.window, self.scale))
+        return f"{stride}, window {window} pixels{self._scale_text}"
+
+    @property
+    def _scale_text(self) -> str:
+        """What the image was scaled by, for people to read; nothing where it was not."""
+        if self.scale == (1, 1):
+            return ""
+        down, across = (f"{scale:.4g}" for scale in self.scale)
+        by = down if down == across else f"{down} x {across}"
+        return f"; the image was scaled by {by}"
 
     @property
     def made_by(self) -> MadeBy | None:
@@ -151,6 +190,8 @@ class ScoreMap:
             "image_size": list(self.image_size),
             "grid_shape": [rows, columns],
             "border": self.border,
+            "scale": list(self.scale),
+            "pixel_size": None if self.pixel_size is None else list(self.pixel_size),
             "last_cell_box": list(self.cell_box(rows - 1, columns - 1)),
             "uncovered": dict(zip(("top", "left", "bottom", "right"), self.uncovered, strict=True)),
             "scores": scores,
@@ -166,18 +207,19 @@ class ScoreMap:
 
     def _sides(self) -> dict[str, Any]:
         """The geometry's numbers in the image's pixels, and the window of each scale."""
-        sides = self.geometry.to_dict()
-        if not self.scales:
-            return {**sides, "windows": None}
+        sides = {**self.geometry.to_dict(), "stride": list(self.stride), "windows": None}
+        if not self.scales and self.scale == (1, 1):
+            return sides
         # A scaled pixel is made from those within 1 / s of its centre, where s shrinks; within 1, where it enlarges.
-        scale = min(self.scales)
-        reach = [
-            None if math.isinf(side) else math.ceil((side - 1) / scale + 2 * max(1 / scale, 1))
-            for side in self.geometry.receptive_field
+        smallest = pair(min(self.scales or (1,)) * by for by in self.scale)
+        sides["receptive_field"] = [
+            None if math.isinf(side) else int(side) if by == 1 else math.ceil((side - 1) / by + 2 * max(1 / by, 1))
+            for side, by in zip(self.geometry.receptive_field, smallest, strict=True)
         ]
-        windows = [{"scale": scale, "window": list(window)} for scale, window in self.windows.items()]
-        field = sides["receptive_field"] if scale == 1 else reach
-        return {**sides, "receptive_field": field, "window": list(self.window), "windows": windows}
+        sides["window"] = [None if math.isinf(side) else side for side in self.window]
+        if self.scales:
+            sides["windows"] = [{"scale": scale, "window": list(window)} for scale, window in self.windows.items()]
+        return sides
 
     @property
     def uncovered(self) -> tuple[int, int, int, int]:
@@ -224,13 +266,7 @@ class ScoreMap:
             refuse("objects", "a map of a model without a background", "one trained with data.background, or on scenes")
         window = [side for side in self.geometry.window if math.isfinite(side)] or self.image_size
         distance = min(window) / 2
-        return PeakFinder(self.cell_classes, self.outputs, self.centres, (1.0, 1.0), distance, self.image_size)
-
-    @property
-    def centres(self) -> tuple[np.ndarray, np.ndarray]:
-        """The middles of the windows, of rows (R,) and columns (S,), in continuous pixels of the image."""
-        starts, sides = self.crop_places
-        return pair(begins + side / 2 for begins, side in zip(starts, sides, strict=True))
+        return PeakFinder(self.cell_classes, self.outputs, self.centres, self.scale, distance, self.image_size)
 
     def wins(self) -> tuple[np.ndarray, int]:
         """How many cells are of each class, (classes,), and how many cells were not scanned."""
@@ -292,15 +328,11 @@ class ScoreMap:
         Where the window is infinite, they lie side by side about the image's middle.
         """
         edges = []
-        axes = zip(self.starts, self.geometry.stride, self.window, self.image_size, strict=True)
-        for starts, stride, window, side in axes:
-            if math.isinf(window):
-                cells = len(starts)
-                edges.append((side - cells * stride) // 2 + stride * np.arange(cells + 1))
-                continue
-            gaps = np.diff(starts, prepend=starts[0] - stride)
-            end = starts[-1] + (window - stride) // 2 + stride
-            edges.append(np.append(starts + (window - gaps) // 2, end))
+        for centres, stride in zip(self.centres, self.stride, strict=True):
+            gaps = np.diff(centres, prepend=centres[0] - stride)
+            ends = np.append(centres - gaps / 2, centres[-1] + stride / 2)
+            # Rounded, as what a scale divides is not quite a whole number.
+            edges.append(np.floor(np.round(ends, 6)).astype(int))
         return pair(edges)
 
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -328,7 +360,7 @@ class ScoreMap:
             image: the image that was scanned, an array or what is read by slices like one.
             class_index: the class to show instead of the winners.
             opacity: of the strongest colour; default: 0.65, and 0.4 over an image in colour.
-            side: the most pixels that the picture may have along a side. A larger image is shown `scale(side)` times
+            side: the most pixels that the picture may have along a side. A larger image is shown `factor(side)` times
                 smaller: a pixel is the mean of its block of the image, coloured by the cell of the block's centre.
 
         Raises:
@@ -348,9 +380,14 @@ class ScoreMap:
         if tuple(image.shape[:2]) != tuple(self.image_size):
             refuse("overlay", f"an image of {image.shape[:2]}", f"{self.image_size}")
 
-    def scale(self, side: int | None) -> int:
+    def factor(self, side: int | None) -> int:
         """How many pixels of the image one pixel of a picture of at most `side` pixels a side stands for."""
         return factor_for(self.image_size, side)
+
+
+def _sides_text(sides: tuple[float, float]) -> str:
+    """Two sides for people to read."""
+    return " x ".join(f"{side:g}" for side in sides)
 
 
 def _check_known(scores: np.ndarray, scanned: np.ndarray, row: int = 0, column: int = 0) -> None:
