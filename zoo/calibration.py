@@ -47,11 +47,13 @@ def find_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     It is looked for from 1/10 to 10. The cross-entropy is convex in 1/T, so that there is one minimum.
 
     Raises:
-        ValueError: where there is nothing to find it on.
+        InputError: where there is nothing to find it on, or logits are not finite.
     """
-    if not len(labels):
-        raise ValueError("labels: received none; accepted: at least one")
     logits = np.asarray(logits, np.float64)
+    if not len(labels):
+        refuse("calibration", "no labelled images or grid cells", "at least one in the validation part")
+    if not np.isfinite(logits).all():
+        refuse("calibration", "scores that are not finite", "those of a model whose training did not diverge")
     found = minimize_scalar(
         lambda log: cross_entropy(logits / np.exp(log), labels),
         bounds=np.log((_LEAST, _MOST)),

@@ -50,6 +50,7 @@ class SceneScanner:
         self.scenes = scenes
         self.network = convert(Network.of(model)).network
         self._scan = scanner_of(self.network, Options(border="full"))
+        self._macs: dict[tuple[int, ...], int | None] = {}
 
     def scan(self, scene: Scene) -> ScoreMap:
         """The scores of an image, whose places are in pixels of the given one."""
@@ -64,13 +65,19 @@ class SceneScanner:
 
     def labelled(self, scene: Scene, score_map: ScoreMap) -> tuple[np.ndarray, np.ndarray]:
         """The scores (n, K) and the labels (n,) of the grid cells that have one."""
-        labels = self.labels(scene, score_map)
-        known = labels != IGNORED
-        return np.asarray(score_map.scores)[known], labels[known]
+        return _labelled(score_map, self.labels(scene, score_map))
 
     def macs(self, score_map: ScoreMap) -> int | None:
         """The multiply-adds of a map, in one pass."""
-        return describe(self.network.model, score_map.geometry.known_size).macs
+        size = score_map.geometry.known_size
+        if size not in self._macs:
+            self._macs[size] = describe(self.network.model, size).macs
+        return self._macs[size]
+
+
+def _labelled(score_map: ScoreMap, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = labels != IGNORED
+    return np.asarray(score_map.scores)[known], labels[known]
 
 
 @own_settings()
@@ -307,8 +314,9 @@ def evaluate_dense(model: keras.Model, scenes: Scenes, images: Sequence[Scene] |
         objects = score_map.objects()
         results.append(SceneResult(scene, objects, match(objects, scene.objects, tolerance)))
         found.append((replace(score_map, peaks=all_peaks).objects(), scene.objects))
-        cells.append(scanner.labelled(scene, score_map))
-        crops.add(scene, score_map)
+        labels = scanner.labels(scene, score_map)
+        cells.append(_labelled(score_map, labels))
+        crops.add(scene, score_map, labels)
     matches = matched(found, len(scenes.class_names), tolerance)
     curves = {name: matches[index] for name, index in classes.items()}
     thresholds = {name: known.peaks[name].threshold if name in known.peaks else 0.0 for name in classes}
@@ -347,15 +355,13 @@ class _CropSample:
         """Draw cells of so many images."""
         height, width = scanner.network.window or (1, 1)
         numbers = height * width * scanner.network.channels
-        self._scanner = scanner
         self._of_each = max(min(_CROPS, _CROP_NUMBERS // numbers) // images, 1)
         self._crops: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
         self._labels: list[int] = []
 
-    def add(self, scene: Scene, score_map: ScoreMap) -> None:
-        """Take cells of an image."""
-        labels = self._scanner.labels(scene, score_map)
+    def add(self, scene: Scene, score_map: ScoreMap, labels: np.ndarray) -> None:
+        """Take cells of an image, whose labels are (rows, cols)."""
         cells = np.argwhere(labels != IGNORED)
         drawn = np.random.default_rng(len(self._labels)).permutation(len(cells))[: self._of_each]
         height, width = map(int, score_map.geometry.window)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,9 +170,10 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     if calibration is not None:
         report["calibration"] = calibration.to_dict()
     if dataset.scenes is not None:
-        dense = evaluate_dense(model, dataset.scenes)
-        dense_plots.dense(dense, folder / "dense.png")
-        report["dense"] = dense.to_dict()
+        with _left_out("not evaluated on whole images"):
+            dense = evaluate_dense(model, dataset.scenes)
+            dense_plots.dense(dense, folder / "dense.png")
+            report["dense"] = dense.to_dict()
     if converted is not None and config.canvas is not None:
         canvas = _canvas(model, converted, dataset, config, config.canvas, folder)
         report |= {"canvas_accuracy": canvas.accuracy, "canvas": canvas.to_dict()}
@@ -193,24 +195,33 @@ def _calibrated(model: keras.Model, dataset: Dataset, folder: Path) -> Calibrati
         say("not calibrated: no images are held out for validation")
         return None
     scenes = dataset.scenes
-    calibration = calibrate_on_images(model, dataset) if scenes is None else calibrate_on_scenes(model, scenes)
-    model_files.save(model, folder / "model.keras")
-    return calibration
+    with _left_out("not calibrated"):
+        calibration = calibrate_on_images(model, dataset) if scenes is None else calibrate_on_scenes(model, scenes)
+        model_files.save(model, folder / "model.keras")
+        return calibration
+    return None
 
 
-def _converted(model: keras.Model) -> keras.Model | None:
-    """The model for images of any size; None, with the reason told, where it is none that can be converted.
+@contextlib.contextmanager
+def _left_out(what: str) -> Iterator[None]:
+    """Leave out what cannot be done with a model, and say why.
 
     Raises:
         Diverged: where its scores are rounding alone.
     """
     try:
-        return convolutionalize(model)
+        yield
     except Diverged:
         raise
     except InputError as error:
-        say(f"no canvas: {error}")
-        return None
+        say(f"{what}: {error}")
+
+
+def _converted(model: keras.Model) -> keras.Model | None:
+    """The model for images of any size; None, with the reason said, where it is none that can be converted."""
+    with _left_out("no canvas"):
+        return convolutionalize(model)
+    return None
 
 
 def _which_weights(config: Config) -> str:
