@@ -275,3 +275,15 @@ def test_a_diverged_model_leaves_one_line_and_no_file(capsys, tmp_path, monkeypa
     code, _, err = command(capsys, "convert", tmp_path / "net.keras", "-o", tmp_path / "fcn.keras")
     assert code == 2 and "diverged" in err and err.count("\n") == 1, err
     assert [path.name for path in tmp_path.iterdir()] == ["net.keras"]
+
+
+@pytest.mark.parametrize("side", [None, 24])
+def test_a_map_of_fixed_size_is_compared_with_itself_on_crops(side):
+    image = keras.Input((side, side, 3))
+    x = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, keras.layers.Conv2D(2, 3)(x))
+    report = zoo.verify(model, zoo.convolutionalize(model))
+    assert report.same_function and report.same_as_crops and report.geometry["window"] == [8, 8]
+    padded = keras.Model(image, keras.layers.Conv2D(2, 3, padding="same")(x))
+    with pytest.raises(InputError, match="of a net that pads.*accepted: a classifier, or a map without padding"):
+        zoo.verify(padded, zoo.convolutionalize(padded))

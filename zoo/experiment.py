@@ -218,7 +218,7 @@ def _left_out(what: str) -> Iterator[None]:
 
 
 def _converted(model: keras.Model) -> keras.Model | None:
-    """The model for images of any size; None, with the reason said, where it is none that can be converted."""
+    """The model for images of any size; None, with the reason printed, where it is none that can be converted."""
     with _left_out("no canvas"):
         return convolutionalize(model)
     return None

@@ -97,7 +97,7 @@ class ImageScans:
                 page.write(scores, folder / "viewer.html", summary.found)
                 objects = None
                 if summary.found is not None:
-                    objects = object_files.ImageObjects.of(image.name, scores, summary.found, summary.wins)
+                    objects = object_files.ImageObjects.of(image.name, summary)
                     object_files.write(folder, objects, scores.class_names, made_by)
                 answer = self._write_answer(summary, folder / "answer.json")
                 kept = _keep(scores, streamed, self.format)
@@ -161,10 +161,8 @@ def _say_cells(summary: "Summary", masked: bool) -> None:
 
 def _say_wins(summary: "Summary") -> None:
     """Tell the user which classes the cells have."""
-    scores = summary.score_map
-    scanned = max(scores.scanned.size - scores.not_scanned, 1)
-    wins = zip(summary.wins, scores.class_names, strict=True)
-    shares = sorted(((count / scanned, name) for count, name in wins), reverse=True)
+    wins = zip(summary.wins, summary.score_map.class_names, strict=True)
+    shares = sorted(((count / max(summary.cells, 1), name) for count, name in wins), reverse=True)
     say("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
 
 

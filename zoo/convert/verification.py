@@ -175,7 +175,9 @@ def verify(
         error = error_of_inner_cells(convert(source).network, converted, trained)
         checked = Conversion(converted, error_of_inner_cells=error)
     else:
-        checked = Conversion(converted, error_at_training_size(source, converted, converted.geometry().window_sides))
+        size = converted.geometry().window_sides if source.head.collapses else source.built_size
+        size = size or converted.geometry().window_sides
+        checked = Conversion(converted, error_at_training_size(source, converted, size))
     return verified(source, checked, None if image is None else named_images(image), progress)
 
 
@@ -195,8 +197,13 @@ def verified(
             f"model {source.name!r}", "a map among its outputs, beside a vector", "vectors of classes, or one output"
         )
     shape, trained = converted.geometry(), _trained_size_of_twin(converted)
+    if not source.head.collapses and not shape.padding_free:
+        received = "a map of a net that pads, of whose cells none is the answer to a crop"
+        refuse(f"model {source.name!r}", received, "a classifier, or a map without padding")
     samples = samples_of(converted, images, progress)
-    pairs = samples.against(converted if trained else source, (0,) * converted.axes.count, shape.window_sides)
+    # What was a map all along takes images of its built size alone, which may be none of a crop.
+    answering = converted if trained or not source.head.collapses else source
+    pairs = samples.against(answering, (0,) * converted.axes.count, shape.window_sides)
     classifier: list[Answers] = []
     if trained:
         # The crop that the padded net's cell stands for, in the middle of the twin's window.
@@ -234,12 +241,8 @@ def _check_conversion(source: Network, converted: Network) -> None:
     """Check that two models take the same images, give the same classes, and one gives a map for the other's size."""
     ends = [(each.channels, *map(each.units, range(len(each.model.outputs)))) for each in (source, converted)]
     gives_maps = all(len(output.shape) == converted.axes.rank for output in converted.model.outputs)
-    is_twin = converted.card.padding == "valid"
-    if (
-        not gives_maps
-        or ends[0] != ends[1]
-        or not (is_twin or source.built_size in (None, converted.geometry().window))
-    ):
+    fits = converted.card.padding == "valid" or not source.head.collapses
+    if not gives_maps or ends[0] != ends[1] or not (fits or source.built_size in (None, converted.geometry().window)):
         raise InputError(
             f"model {converted.name!r}: is no conversion of {source.name!r}; accepted: what convolutionalize gave"
         )

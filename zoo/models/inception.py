@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Layer(Schema):
     """One layer of an Inception branch, written `3x3 64`, `3x3/2 96 valid`, `1x7 128`, `max 3x3/2`, `average 3x3`.
 
-    Rows x columns, the stride behind a slash, then the filters of a convolution; `valid` where it has no padding in a
+    Rows x columns, the stride after a slash, then the filters of a convolution; `valid` where it has no padding in a
     padded network. Layers joined by `+` stand side by side on the same input, and are concatenated.
     """
 

@@ -72,8 +72,7 @@ class PeakFinder:
 
     def __post_init__(self) -> None:
         """Begin with no peak."""
-        sides = zip(self.centres, self.image_size, strict=True)
-        self._rows_inside, self._columns_inside = ((each >= 0) & (each < side) for each, side in sides)
+        self._rows_inside, self._columns_inside = inside_image(self.centres, self.image_size)
         self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         # Scores of cells before the part that comes: the two rows above it, of the whole grid, and of the rows that are
         # being read the last two, and the two columns at its left.
@@ -147,6 +146,14 @@ class PeakFinder:
         """What makes an object of a peak of a class."""
         own = self.cell_classes.peaks.get(self.cell_classes.class_names[class_index])
         return own or Peaks(threshold=0, distance=self.distance)
+
+
+def inside_image(
+    centres: tuple[np.ndarray, np.ndarray], image_size: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows and which columns of cells have the middle of their windows in the image, (R,) and (S,) bool."""
+    rows, columns = ((each >= 0) & (each < side) for each, side in zip(centres, image_size, strict=True))
+    return rows, columns
 
 
 def suppressed(places: np.ndarray, distance: float) -> np.ndarray:

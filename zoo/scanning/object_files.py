@@ -11,9 +11,8 @@ import numpy as np
 
 from zoo.files import Output, remove, replacing_all
 from zoo.made_by import MadeBy, key_of, maker_of
-from zoo.objects.peaks import FoundObjects
 from zoo.scanning.overlay import palette
-from zoo.scanning.score_map import ScoreMap
+from zoo.scanning.summary import Summary
 
 # The record names who made the tables, which have no room for that.
 RECORD, TABLES, GEOJSON = "objects.json", ("objects.csv", "counts.csv"), "objects.geojson"
@@ -23,15 +22,19 @@ RECORD, TABLES, GEOJSON = "objects.json", ("objects.csv", "counts.csv"), "object
 class ImageObjects:
     """The objects of one image, as its files hold them.
 
-    `image`: its file's name. `image_size`: (height, width) in pixels. `background`: the class that stands for nothing.
-    `peaks`: by class, the least probability (`threshold`) and how far apart objects are at least (`distance`, in pixels
-    that are scanned). `counts`: by class, how many objects there are. `area_shares`: by class, the share of scanned
-    grid cells. `objects`: a dict each, by falling score, with `class`, `score`, and the place `x`, to the right, and
-    `y`, down, in continuous pixels of the image: the centre of the first one is (0.5, 0.5).
+    `image`: its file's name. `image_size`: (height, width) in pixels. `scale`: scanned pixels for each of the image's,
+    (vertical, horizontal). `pixel_size`: that of the image in micrometres, None where not known. `background`: the
+    class that stands for nothing. `peaks`: by class, the least probability (`threshold`) and how far apart objects are
+    at least (`distance`, in pixels that are scanned). `counts`: by class, how many objects there are. `area_shares`: by
+    class, the share of the scanned grid cells whose middle lies in the image. `objects`: a dict each, by falling score,
+    with `class`, `score`, and the place `x`, to the right, and `y`, down, in continuous pixels of the image: the centre
+    of the first one is (0.5, 0.5).
     """
 
     image: str
     image_size: tuple[int, int]
+    scale: tuple[float, float]
+    pixel_size: tuple[float, float] | None
     background: str | None
     peaks: dict[str, dict[str, float]]
     counts: dict[str, int]
@@ -39,17 +42,20 @@ class ImageObjects:
     objects: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, image: str, score_map: ScoreMap, found: FoundObjects, cells: np.ndarray) -> "ImageObjects":
-        """Those that were found in a map; `cells`: how many cells are of each class, (classes,)."""
-        names, scanned = score_map.class_names, score_map.scanned.size - score_map.not_scanned
-        rules = score_map.peak_finder()
+    def of(cls, image: str, summary: Summary) -> "ImageObjects":
+        """Those that were found in a map, of a model that knows a background."""
+        score_map, found, cells = summary.score_map, summary.found, max(summary.cells, 1)
+        assert found is not None
+        names, rules = score_map.class_names, score_map.peak_finder()
         return cls(
             image,
             score_map.image_size,
+            score_map.scale,
+            score_map.pixel_size,
             score_map.background,
             {names[index]: rules.rule(index).model_dump() for index in score_map.cell_classes.objects},
             score_map.counts_of(found),
-            {names[index]: int(cells[index]) / scanned for index in score_map.cell_classes.objects},
+            {names[index]: int(summary.wins[index]) / cells for index in score_map.cell_classes.objects},
             [
                 {"class": names[index], "score": round(score, 6), "x": round(x, 3), "y": round(y, 3)}
                 for index, score, (y, x) in zip(

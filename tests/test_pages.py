@@ -1,0 +1,42 @@
+"""The pages for users: their Python and their commands run as they stand, in order, in an empty folder."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zoo.config.data import DataConfig
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = ["own_images.md"]
+
+
+def blocks(page):
+    """The page's blocks of Python and of commands: (language, text)."""
+    return re.findall(
+        r"^```(python|sh)\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_runs(page, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
+    for language, text in blocks(page):
+        lines = [["-c", text]] if language == "python" else [["-m", *shlex.split(line)] for line in text.splitlines()]
+        for line in lines:
+            done = subprocess.run(
+                [sys.executable, *line], cwd=tmp_path, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{line}: {done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_every_key_of_its_data(page):
+    table = (DOCS / page).read_text(encoding="utf-8").partition("## Every key of `data`")[2]
+    listed = re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `")))
+    assert sorted(listed) == sorted(DataConfig.model_fields)
