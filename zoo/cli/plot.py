@@ -171,6 +171,6 @@ def _plot_cell(
         with open_pixels(network, image, options.choice) as pixels:
             measured = influence(loaded, pixels, cell, index, options)
             plots.cell(measured, pixels, output, made_by)
-    say_notes(image, pixels.notes)
+    say_notes(image, (*pixels.notes, *measured.notes))
     say(measured.table())
     say(f"wrote {output}")
