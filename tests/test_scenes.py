@@ -296,11 +296,9 @@ def test_objects_that_are_empty_or_outside_are_named_and_left_out(tmp_path):
         "2 of 7 objects are left out, being empty: 1.tif: disc at (1, 4), 2.tif: disc at (6, 4)"
     )
     assert told(data, "outside") == (
-        "1 of 7 objects is left out, with their centres outside their images: 3.tif: disc at (52.5, 47.5)"
+        "1 of 7 objects is left out, centred outside the image: 3.tif: disc at (52.5, 47.5)"
     )
-    assert told(data, "background alone") == (
-        "1 of 4 images has labels without an object, and are background alone: 2.tif"
-    )
+    assert told(data, "background alone") == ("1 of 4 images has labels without an object, so background alone: 2.tif")
     together = (*data.scenes.train, *data.scenes.test)
     assert {scene.name: len(scene.objects) for scene in together} == {"0.tif": 2, "1.tif": 1, "2.tif": 0, "3.tif": 1}
     assert data.scenes.tolerance is None
@@ -333,7 +331,7 @@ def test_images_that_cannot_be_read(tmp_path):
         load(scenes(root))
     data = load(scenes(root, unreadable="skip"))
     assert data.unreadable == ("1.tif",)
-    assert "1 image is left out, as they cannot be read: 1.tif" in map(str, data.faults)
+    assert "1 image is left out, being unreadable: 1.tif" in map(str, data.faults)
     rows = [("0.tif", "test"), ("1.tif", "train"), ("2.tif", "train"), ("3.tif", "train"), ("4.tif", "validation")]
     data = load(scenes(root, unreadable="skip", split=split_file(root, rows)))
     assert parts(data)["train"] == {"2.tif", "3.tif"}

@@ -40,6 +40,8 @@ _LINES: dict[str, dict[str, Any]] = {
 }
 # How many images the labels of grid cells are drawn over, and how many windows are a side of one at most.
 _IMAGES, _WINDOWS = 6, 6
+# The grey of the ring about an object, 0 to 1.
+_RING = 0.75
 # The most characters that are drawn of a class's name.
 LONGEST_NAME = 60
 
@@ -254,7 +256,7 @@ def labels(
         if name != scenes.background
     ]
     handles += [
-        Patch(facecolor="none", edgecolor="0.3", hatch="////", label="ring, counts for nothing"),
+        Patch(facecolor=str(_RING), edgecolor="black", hatch="////", label="ring, counts for nothing"),
         Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {shortened(scenes.background, LONGEST_NAME)}"),
         Patch(facecolor="none", edgecolor="black", ls="--", label=f"the model's window, {window[0]} x {window[1]}"),
     ]
@@ -300,8 +302,9 @@ def _labelled(axis: Axes, scene: Scene, scenes: Scenes, window: tuple[int, int],
         for side, step, begin, end in zip(window, stride, corner, corner + sides, strict=True)
     )
     found = scene_labels(scene, scenes, rows, columns, stride)
-    colours = np.vstack([palette(len(scenes.class_names)), np.zeros(3)])
-    opacity = np.where(np.isin(found, (IGNORED, scenes.class_names.index(scenes.background))), 0, 0.55)
+    # The last colour is the ring's, whose label is -1.
+    colours = np.vstack([palette(len(scenes.class_names)), np.full(3, _RING)])
+    opacity = np.select([found == IGNORED, found == scenes.class_names.index(scenes.background)], [0.3, 0], 0.55)
     down, across = np.divide(stride, 2)
     extent = (columns[0] - across, columns[-1] + across, rows[-1] + down, rows[0] - down)
     axis.imshow(np.dstack([colours[found], opacity]), extent=extent, interpolation="nearest")
@@ -317,8 +320,9 @@ def _labelled(axis: Axes, scene: Scene, scenes: Scenes, window: tuple[int, int],
             axis.add_patch(Circle((box[1], box[0]), radius, **look))
         else:
             axis.add_patch(Rectangle((box[1], box[0]), box[3] - box[1], box[2] - box[0], **look))
-    frame = Rectangle((left + 1, top + 1), window[1], window[0], fill=False, ec="black", ls="--", lw=1.5)
-    axis.add_patch(frame)
+    for colour, line_width, style in (("white", 2.5, "-"), ("black", 1.5, "--")):
+        frame = Rectangle((left + 1, top + 1), window[1], window[0], fill=False, ec=colour, lw=line_width, ls=style)
+        axis.add_patch(frame)
     axis.set(xlim=(left, right), ylim=(bottom, top))
     axis.set_title(f"{shortened(scene.name, 40)}: {len(objects)} objects", fontsize=9)
 

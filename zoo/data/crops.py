@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.data.scene_files import ScaledPixels
 from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, pixel_digest
 from zoo.objects.cell_labels import scene_labels
 from zoo.objects.marked import Scene, Scenes
@@ -40,16 +41,20 @@ class Crops:
         """Read crops, (n, h, w, C)."""
         chosen = np.arange(len(self))[index]
         crops = np.empty((len(chosen), *self.shape[1:]), self.dtype)
-        for number, at in enumerate(chosen):
-            pixels = self._scenes[self._of[at]].pixels
-            rows, columns = (
-                mirrored(start, length, side)
-                for start, length, side in zip(self._corners[at], self.shape[1:3], pixels.shape, strict=False)
-            )
-            top, left = rows.min(), columns.min()
-            read = np.asarray(pixels[top : rows.max() + 1, left : columns.max() + 1])
-            crops[number] = read[np.ix_(rows - top, columns - left)]
+        for scene in np.unique(self._of[chosen]):
+            numbers = np.flatnonzero(self._of[chosen] == scene)
+            pixels = self._scenes[scene].pixels
+            places = [self._places(at, pixels.shape) for at in chosen[numbers]]
+            regions = [np.s_[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1] for rows, cols in places]
+            read = pixels.read(regions) if isinstance(pixels, ScaledPixels) else (pixels[region] for region in regions)
+            for number, (rows, columns), part in zip(numbers, places, read, strict=True):
+                crops[number] = part[np.ix_(rows - rows.min(), columns - columns.min())]
         return crops
+
+    def _places(self, at: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """The rows and the columns of an image of `shape` that a crop has."""
+        axes = zip(self._corners[at], self.shape[1:3], shape, strict=False)
+        return [mirrored(start, length, side) for start, length, side in axes]
 
 
 def mirrored(start: int, length: int, side: int) -> np.ndarray:

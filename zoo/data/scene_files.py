@@ -45,8 +45,27 @@ class ScaledPixels:
         Raises:
             InputError: see `zoo.pictures.open_picture`.
         """
-        (pixels,) = self._read([region])
+        (pixels,) = self.read([region])
         return pixels
+
+    def read(self, regions: Sequence[tuple[slice, slice]]) -> Iterator[np.ndarray]:
+        """Read several regions, for which the file is opened once.
+
+        Raises:
+            InputError: see `zoo.pictures.open_picture`.
+        """
+        size = self.shape[:2]
+        with open_picture(self.path, Wanted(self.shape[2])) as picture:
+            for region in regions:
+                if picture.shape[:2] == size:
+                    yield self._as_stored(picture[region])
+                elif len(picture.levels) < 2:
+                    yield self._as_stored(Resized(picture, size)[region])
+                else:
+                    with picture.at_level(level_for(picture.levels, size)) as level:
+                        yield self._as_stored(Resized(level, size)[region])
+            self.notes.update(picture.notes)
+            self.pixel_size = picture.pixel_size
 
     def bands(self) -> list[tuple[slice, slice]]:
         """The regions that together are all of it."""
@@ -60,23 +79,9 @@ class ScaledPixels:
             InputError: see `zoo.pictures.open_picture`.
         """
         pixels, bands = np.empty(self.shape, self.dtype), self.bands()
-        for band, read in zip(bands, self._read(bands), strict=True):
+        for band, read in zip(bands, self.read(bands), strict=True):
             pixels[band] = read
         return pixels
-
-    def _read(self, regions: Sequence[tuple[slice, slice]]) -> Iterator[np.ndarray]:
-        size = self.shape[:2]
-        with open_picture(self.path, Wanted(self.shape[2])) as picture:
-            for region in regions:
-                if picture.shape[:2] == size:
-                    yield self._as_stored(picture[region])
-                elif len(picture.levels) < 2:
-                    yield self._as_stored(Resized(picture, size)[region])
-                else:
-                    with picture.at_level(level_for(picture.levels, size)) as level:
-                        yield self._as_stored(Resized(level, size)[region])
-            self.notes.update(picture.notes)
-            self.pixel_size = picture.pixel_size
 
     def _as_stored(self, pixels: np.ndarray) -> np.ndarray:
         if pixels.dtype == self.dtype:
@@ -248,8 +253,8 @@ def _opened(header: _Header, channels: int, held: bool, whole: bool) -> SceneFil
         if held:
             pixels = scaled.whole()
         else:
-            for region in scaled.bands() if whole else [np.s_[:1, :1]]:
-                scaled[region]
+            for _ in scaled.read(scaled.bands() if whole else [np.s_[:1, :1]]):
+                pass
     except InputError as error:
         return _Problem(header.name, str(error))
     scale = (header.made[0] / header.size[0], header.made[1] / header.size[1])

@@ -145,9 +145,9 @@ def labelled_images(
     alone = [scene.name for scene in scenes if not len(scene.objects) and scene.name in known]
     faults += [
         *fault("left out", "objects", "are left out, being empty", empty, total),
-        *fault("left out", "objects", "are left out, with their centres outside their images", outside, total),
-        *fault("note", "images", "have labels without an object, and are background alone", alone, len(scenes)),
-        *fault("unreadable", "images", "are left out, as they cannot be read", unreadable),
+        *fault("left out", "objects", "are left out, centred outside the image", outside, total),
+        *fault("note", "images", "have labels without an object, so background alone", alone, len(scenes)),
+        *fault("unreadable", "images", "are left out, being unreadable", unreadable),
         *noted(notes),
     ]
     digests = {file.name: file.digest for file in files}
