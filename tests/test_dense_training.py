@@ -317,10 +317,13 @@ def test_what_cannot_be_trained_on_its_grid_is_refused_with_the_way_out(dataset)
         ("train.augment.shift=2", "train.augment.shift: received 2 beside train.dense; accepted: 0"),
         ("train.augment.mixup=0.2", "train.augment.mixup: received 0.2 beside train.dense; accepted: 0"),
         ("train.augment.cutmix=0.2", "train.augment.cutmix: received 0.2 beside train.dense; accepted: 0"),
-        ("train.augment.randaugment.magnitude=0.1", "train.augment.randaugment: received .* accepted: null"),
+        ("train.augment.randaugment={magnitude: 0.1}", "train.augment.randaugment: received .* accepted: null"),
         ("train.distribute=data", "train.distribute: received data beside train.dense; accepted: null"),
         ("data={name: digits}", r"train.dense: received patches of \[25, 31\]; accepted for data.name = digits: null"),
-        ("train.batch_size=1000000", "train.batch_size: received 1000000, whose largest map has .* accepted: at most"),
+        (
+            "train.dense.patch=[40000, 40000]",
+            "train.batch_size: received 3, whose largest map has .* accepted: at most 1",
+        ),
     ],
 )
 def test_keys_that_do_not_go_with_dense_are_refused(override, message, tmp_path):
