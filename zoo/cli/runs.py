@@ -65,8 +65,8 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 
 @zoo.command(
     short_help="Evaluate a run on its test split, on whole images, or against another.",
-    epilog="Examples: zoo evaluate runs/november --against runs/october --tolerance 0.005 -o gate.json; "
-    "zoo evaluate runs/cells --dense --images slides --labels slides.csv -o dense.json",
+    epilog="Example: zoo evaluate runs/november --against runs/october --tolerance 0.005 -o gate.json; "
+    "or zoo evaluate runs/cells --dense --images slides --labels slides.csv -o dense.json",
 )
 @click.argument("run", type=FILE)
 @click.option("-o", "--output", type=FILE, help="Write the numbers to this JSON file too.")
