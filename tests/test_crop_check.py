@@ -120,7 +120,8 @@ def test_a_scan_tells_how_many_cells_answer_as_their_crops(capsys, tmp_path, mon
     ):
         model, *options = line
         out = scanned(capsys, tmp_path / model, tmp_path / "in" / "photo.png", "-o", tmp_path / folder, *options)
-        assert "compared" not in out
+        told = "not compared, as the scores are merged from several scales" in out
+        assert told == ("--scales" in options) and out.count("compared") == told
         assert json.loads((tmp_path / folder / "geometry.json").read_text())["crops"] is None
 
 

@@ -205,7 +205,7 @@ def test_a_large_picture_is_drawn_smaller_in_the_images_own_pixels(model_file, t
     model = package.load(model_file)
     image = np.random.default_rng(0).integers(0, 256, (64, 47, 1), np.uint8)
     result = package.scan(model, image)
-    assert result.scale(22) == 3 and result.scale(64) == 1
+    assert result.factor(22) == 3 and result.factor(64) == 1
     picture = result.overlay(image, side=22, opacity=0.0)
     assert picture.shape == (22, 16, 3)
     for row, column in ((0, 0), (20, 7), (21, 15)):

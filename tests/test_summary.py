@@ -58,7 +58,7 @@ def test_everything_is_what_each_gives_by_itself(scanned, tmp_path, monkeypatch,
 def test_scores_and_image_are_read_once(scanned, monkeypatch, bands):
     """Beside the scores' own sample, for the median cell, which is bounded."""
     scores, image = scanned
-    monkeypatch.setattr("zoo.scanning.score_map._SAMPLED", 10 * 40)
+    monkeypatch.setattr("zoo.scanning.usual_scores._SAMPLED", 10 * 40)
     monkeypatch.setattr("zoo.scanning.score_map._SCORES_AT_ONCE", scores.scores.size // bands)
     monkeypatch.setattr("zoo.scanning.thumbnails._ROWS_AT_ONCE", 61 // bands)
     monkeypatch.setattr("zoo.scanning.thumbnails._SAMPLES_AT_ONCE", 1)

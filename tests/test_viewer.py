@@ -204,6 +204,31 @@ def test_cells_that_were_not_scanned(open_page):
     assert "not scanned\t20 of 684" in page.inner_text("#legend")
 
 
+def test_objects_are_drawn_listed_and_hidden_by_class(open_page):
+    scores, view = dataclasses.replace(score_map(), background="a"), np.full((120, 160, 3), (200, 100, 60), np.uint8)
+    scores.scores[...] = 9 * np.eye(7)[0]
+    for cell, index, score in (((4, 5), 1, 9), ((4, 20), 2, 8), ((12, 25), 2, 7)):
+        scores.scores[cell] = score * np.eye(7)[index]
+    page, found = open_page(scores, view), scores.objects()
+    assert page.inner_text("#objects").splitlines()[:3] == ["b\t1", "c\t2", "d\t0"]
+    assert page.inner_text("#legend").splitlines() == ["c\t0.3 %", "b\t0.1 %", "none\t99.6 %"]
+    zoom, radius = page.evaluate("zoom"), page.evaluate("Math.min(Math.max(zoom * data.objects.radius, 3), 9)")
+
+    def marked():
+        """How far the canvas is from the class's colour at the right side of each object's circle."""
+        places = (found.centres - page.evaluate("[top_, left]")) * zoom + (0, radius)
+        picture, colours = shot(page), 255 * palette(7)[found.classes]
+        return np.array([np.abs(picture[int(y), int(x)] - c).max() for (y, x), c in zip(places, colours, strict=True)])
+
+    assert found.classes.tolist() == [1, 2, 2] and (marked() < 20).all()
+    page.uncheck("#objects tr:nth-child(2) input")
+    assert (marked() < 20).tolist() == [True, False, False]
+    for cell, name in (((12, 25), "c"), ((7, 7), "none")):
+        row, column = (edges[i] + 1 for edges, i in zip(scores.own_pixels, cell, strict=True))
+        page.mouse.move(*at(page, row, column))
+        assert read_out(page)[3] == ["class", name]
+
+
 def test_a_shifted_row_and_column_have_their_own_pixels_and_crops(open_page):
     """The last windows overlap those before by more: their pixels begin where the nearer centre changes."""
     scores = score_map(19, 36)

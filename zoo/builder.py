@@ -80,7 +80,7 @@ def find_model(spec: str | Path) -> keras.Model:
         return getattr(keras.applications, name.removeprefix(prefix))(weights=None)
     if name in list_models() or Path(name).suffix in (".yaml", ".yml"):
         return build(spec)
-    if Path(name).suffix == ".keras" or hdf5_models.is_hdf5(Path(name)) or Path(name).is_dir():
+    if Path(name).suffix.lower() == ".keras" or hdf5_models.is_hdf5(Path(name)) or Path(name).is_dir():
         return model_files.load(name)
     forms = "a path to a .yaml, .keras or .h5 file, a run directory, or keras:NAME of keras.applications"
     raise InputError(f"{unknown('model', name, list_models())}; or {forms}")

@@ -49,10 +49,15 @@ class Card(Schema):
     ("window") or to one answer for an image of any size ("global"); null where the model is not converted. `window`:
     the sides of the crop that one cell of such a map answers for. `padding`: "valid" in a padding-free twin.
 
-    `scale`: what images of the training were scaled by, or `pixel_size`: the size in micrometres that their pixels were
-    scaled to; an image to be scanned is brought to it. `fill`: what training put beyond an image's border, "reflect"
-    or raw values, one or one a channel; null where not known. `background`: the class that stands for nothing. `peaks`:
-    by class, what makes an object of a peak, as it was found on validation images.
+    `scale`: what images of the training were scaled by. `pixel_size`: the size in micrometres of a pixel that the model
+    sees. A model that was trained by pixel size has the latter alone, and an image is brought to it by its own pixel
+    size, stated by its file or its user; without one it is refused. A model that was trained by scale has the former,
+    by which an image without a pixel size is scaled; and the latter too, where all training images stated one and it
+    was the same, so that an image with one is brought to it. A model without both takes images as they are.
+
+    `fill`: what training put beyond an image's border, "reflect" (mirrored, the outermost pixels not repeated) or raw
+    values, one or one a channel; null where it put nothing there, or it is not known. `background`: the class that
+    stands for nothing. `peaks`: by class, what makes an object of a peak, as it was found on validation images.
     """
 
     version: int = 1

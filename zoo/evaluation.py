@@ -9,13 +9,16 @@ import keras
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from zoo.card import Card
 from zoo.data import Canvas, Split
 from zoo.engines.engine import check_scores
 from zoo.errors import InputError, refuse
 from zoo.large_images import scan
 from zoo.network.network import Network
 from zoo.pictures import Choice, fit_image
-from zoo.scanning.pixels import read_pixels
+from zoo.scanning.model_scale import read_at_model_scale
+from zoo.scanning.options import check_pixel_size
+from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scores import to_probabilities
 from zoo.settings import own_settings
@@ -105,11 +108,14 @@ def predict_files(
     model: keras.Model,
     paths: Sequence[Path],
     choice: Choice = Choice(),  # noqa: B008 - frozen
+    pixel_size: float | None = None,
 ) -> Iterator[Answer]:
     """Classify image files, one after another; those of another size than the model's are cropped or padded.
 
-    Rows and columns are cut off or added about the centre. A model with one answer for an image of any size takes every
-    image whole. `choice`: which image of a file with several.
+    Before that they are brought to the scale at which the model was trained, as its card says. Rows and columns are cut
+    off or added about the centre, as the card's `fill` says. A model with one answer for an image of any size takes
+    every image whole. `choice`: which image of a file with several. `pixel_size`: that of the images in micrometres,
+    where it is stated.
 
     Raises:
         InputError: for a file that cannot be read, or whose samples are of another type than those that the model was
@@ -124,16 +130,27 @@ def predict_files(
     if network.units() == 1 and outputs == "logits":
         raise InputError(f"model {model.name!r}: has a single output; accepted: one a class, or a single sigmoid")
     size = None if known.pooling == "global" else known.image_size or network.built_size
-    fill = known.preprocess.mean if known.preprocess else 0
+    if pixel_size is not None:
+        pixel_size = check_pixel_size(pixel_size)
     for path in paths:
-        image, notes = read_pixels(network, path, choice)
+        image, notes = read_at_model_scale(network, path, choice, pixel_size)
         if size is not None and image.shape[:2] != size:
             notes += (f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}",)
-            image = fit_image(image, (size[0], size[1]), fill=fill)
+            image = _fitted(image, (size[0], size[1]), known)
         if size is None:
             _check_fit(network, image, path)
         scores = check_scores(predict(model, image[None]), f"image {path}", network)
         yield Answer(Path(path), to_probabilities(scores, outputs)[0], "; ".join(notes))
+
+
+def _fitted(image: np.ndarray, size: tuple[int, int], known: Card) -> np.ndarray:
+    """An image cropped or padded to a size about its centre, with what training put beyond a border."""
+    if known.fill == "reflect":
+        missing = [max(side - now, 0) for side, now in zip(size, image.shape, strict=False)]
+        added = [(each // 2, each - each // 2) for each in missing]
+        image = Pixels(image).extended_by((added[0], added[1]))[:, :]
+    usual = known.preprocess.mean if known.preprocess else (0.0,)
+    return fit_image(image, size, fill=known.fill if isinstance(known.fill, tuple) else usual)
 
 
 def _check_fit(network: Network, image: np.ndarray, path: Path) -> None:
@@ -177,7 +194,9 @@ def evaluate_canvas(
         canvas: the large image, with boxes and labels.
         crops: the images that were pasted, (n, h, w, C).
     """
-    scanned, scan_seconds = _second_call(lambda: scan(fcn, canvas.image))
+    # The images pasted there are at the model's scale.
+    image = Pixels(canvas.image, given=Pixels(canvas.image))
+    scanned, scan_seconds = _second_call(lambda: scan(fcn, image))
     logits, crops_seconds = _second_call(lambda: predict(model, crops))
     last = np.array(scanned.scores.shape[:2]) - 1
     cells = np.clip([scanned.geometry.nearest_cell(*box) for box in canvas.boxes], 0, last)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from zoo.errors import InputError, quoted
-from zoo.stored_layers import kernel_size, own_code_in_hdf5, parts_of
+from zoo.stored_layers import in_lower_case, kernel_size, own_code_in_hdf5, parts_of
 
 ENDINGS = (".h5", ".hdf5")
 # A dataset that is larger than this, and shrinks to less than a hundredth, is no numbers that were learned.
@@ -21,7 +21,7 @@ _ANEW = "build the same layers with Keras 3, `model.load_weights` this file, and
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file's name is that of a model in HDF5."""
-    return path.name.endswith(ENDINGS)
+    return path.name.lower().endswith(ENDINGS)
 
 
 def holds_model(path: Path) -> bool:
@@ -67,7 +67,8 @@ def load(file: Path, what: str, largest_config: int) -> keras.Model:
     if (numbers := sum(map(kernel_size, parts))) > size:
         raise InputError(f"{what}: tells of {numbers:,} weights, for which {size:,} bytes are too few")
     try:
-        return keras.models.load_model(file, compile=False, safe_mode=True)
+        with in_lower_case(file) as named:
+            return keras.models.load_model(named, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever its layers do with settings that are not theirs
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{what}{by} cannot be read by Keras {keras.__version__}: {cause[:150]}; {anew}") from None

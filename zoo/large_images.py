@@ -24,7 +24,7 @@ from zoo.scanning.boxes import Boxes, BoxScores
 from zoo.scanning.influence import Influence
 from zoo.scanning.measurement import measure
 from zoo.scanning.merging import Merge
-from zoo.scanning.options import BorderRule, Options
+from zoo.scanning.options import BorderRule, Options, check_pixel_size
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.regions import WAYS, BoxScorer, ByCells, ByCrops, ByRegions, Way, score
 from zoo.scanning.scan import Scanner
@@ -35,7 +35,7 @@ from zoo.settings import own_settings
 @own_settings()
 def scan(
     fcn: keras.Model,
-    image: np.ndarray | str | Path,
+    image: np.ndarray | str | Path | Pixels,
     tile: int | None = None,
     memory: int | str | None = None,
     stride: int | tuple[int, int] | None = None,
@@ -50,10 +50,12 @@ def scan(
     choice: Choice = Choice(),  # noqa: B008 - frozen
     overwrite: bool = False,
     output_name: str | None = None,
+    pixel_size: float | None = None,
 ) -> ScoreMap:
     """Slide a model over a large image in one pass: (H, W, C) -> scores (rows, cols, classes).
 
-    Pixels and scores are float32, or float64 for a model that computes in it.
+    Pixels and scores are float32, or float64 for a model that computes in it. An image is brought to the scale at which
+    the model was trained, as its card says (see `zoo.card.Card`); all places are in pixels of the given image.
 
     Args:
         fcn: a converted model; a classifier is converted first.
@@ -68,12 +70,12 @@ def scan(
         scales: scan the image at each of these scales, such as [0.7, 1, 1.4], which finds things of other sizes, and
             merge the maps on the grid of the image itself. At scale s a cell looks at a window of 1/s times the
             model's; a scale counts for the cells of which one lies in the image, to half a stride of its grid, and
-            cells that no scale counts for are not scanned (see `zoo.scanning.scales`).
+            cells that no scale counts for are not scanned (see `zoo.scanning.scales`). They come on top of the model's.
         merge: how the scores of a cell at several scales become one; those of `zoo.scanning.answers.answer`. The scores
             are probabilities then where its name says so, and logits else.
         border: what becomes of pixels that no window covers: "none" leaves the grid as it is, "reflect" mirrors the
-            image, "shift" adds a last row and column of windows flush with the border (see
-            `zoo.scanning.grid.Grid.of`).
+            image, "shift" adds a last row and column of windows flush with the border, "full" extends the image so
+            that windows lie all around every pixel (see `zoo.scanning.grid.Grid.of`).
         mask: a region of interest, (H, W), true inside, or an image file. A cell is scanned where any pixel of its
             window is inside (with `scales`: of its `ScoreMap.cell_box`). Tiles without such a cell are skipped; the
             scores of cells that were not scanned are NaN, and `ScoreMap.scanned` says which those are.
@@ -85,22 +87,25 @@ def scan(
         choice: which image of a file with several, such as `zoo.Choice(series=1, level=2)`.
         overwrite: replace what is at the output, where that is not the same scan's; never the image or the mask.
         output_name: which output of a model with several gives the scores.
+        pixel_size: that of the image in micrometres, where its file states none, or a wrong one.
 
     Warns:
-        UserWarning: what the reader has to say of the image and the mask, such as which of several images was read.
+        UserWarning: what the reader has to say of the image and the mask, such as which of several images was read, or
+            at which scale an image without a pixel size was taken.
 
     Raises:
         InputError: where the image has other channels or samples than the model's images, values that are not finite,
-            or no window fits; a tile is smaller than the stride, or tiles are asked of a model whose cells depend on
-            the whole image; the stride is no divisor, or none for this engine; a scale is no number above 0, or the
-            image is too small or too large at it; the mask or the scales leave no cell to scan; the engine or its
-            precision is not there; the memory does not suffice; the output is the image or the mask, or holds something
-            else than the same scan; the scores are not finite; the model has several outputs and none is named, or none
-            of that name; or it gives no map but one answer for an image of any size.
+            or no window fits, or its pixel size is needed and not known; a tile is smaller than the stride, or tiles
+            are asked of a model whose cells depend on the whole image; the stride is no divisor, or none for this
+            engine; a scale is no number above 0, or the image is too small or too large at it; the mask or the scales
+            leave no cell to scan; the engine or its precision is not there; the memory does not suffice; the output is
+            the image or the mask, or holds something else than the same scan; the scores are not finite; the model has
+            several outputs and none is named, or none of that name; or it gives no map but one answer for an image of
+            any size.
         Interrupted: after Ctrl-C, where there is an output.
         OSError: where the output cannot be written; what is there is kept.
     """
-    options = Options(tile, memory, stride, scales, merge, border, engine, precision, choice, output_name)
+    options = Options(tile, memory, stride, scales, merge, border, engine, precision, choice, output_name, pixel_size)
     score_map = scanner_of(fcn, options, progress)(image, mask, output, overwrite)
     for note in score_map.notes:
         warnings.warn(f"{image if isinstance(image, str | Path) else 'image'} {note}", stacklevel=2)
@@ -130,29 +135,33 @@ def score_boxes(
     way: Way = "roi",
     progress: bool = False,
     output_name: str | None = None,
+    pixel_size: float | None = None,
 ) -> BoxScores:
     """Score boxes in an image, which share what they can.
 
     Args:
         model: a classifier with its head.
         image: (H, W) or (H, W, C) raw pixels, or a file.
-        boxes: (n, 4) in pixels, (top, left, bottom, right), half-open, or those of `zoo.scanning.boxes.read_boxes`;
-            each overlaps the image. Of one that reaches beyond it, the part inside is scored.
+        boxes: (n, 4) in pixels of the image, (top, left, bottom, right), half-open, or those of
+            `zoo.scanning.boxes.read_boxes`; each overlaps the image. Of one that reaches beyond it, the part inside is
+            scored.
         way: "roi": the body runs once, and each box's part of its map is pooled and given to the head; boxes of any
             size. "cells": the score map is scanned once, and each box has the scores of the cell whose window is
             centred nearest. "crops": the model itself runs on the window of its training size that is centred at each
             box, moved into the image where it would end beyond it.
         progress: show a bar, on a terminal.
         output_name: which output of a model with several gives the scores.
+        pixel_size: that of the image in micrometres; see `scan`.
 
     Warns:
-        UserWarning: where the model pads its maps, so that the answers of the ways differ.
+        UserWarning: where the model pads its maps, so that the answers of the ways differ; where an image without a
+            pixel size was taken at the scale of the model's training.
 
     Raises:
         InputError: for another way, bad boxes or images, scores that are not finite, or a model that cannot be split
             (see `zoo.engines.regions.Regions`).
     """
-    scored = box_scores(model, image, boxes, way, progress, output_name)
+    scored = box_scores(model, image, boxes, way, progress, output_name, pixel_size)
     for note in scored.notes:
         warnings.warn(note, stacklevel=2)
     return scored
@@ -166,6 +175,7 @@ def box_scores(
     way: Way = "roi",
     progress: bool = False,
     output_name: str | None = None,
+    pixel_size: float | None = None,
 ) -> BoxScores:
     """`score_boxes`, whose result holds the warnings.
 
@@ -188,8 +198,10 @@ def box_scores(
     else:
         run = partial(_on_crops, network.model)
         scorer, padding = ByCrops(network, run, training_size(network), progress), ()
-    scored = score(network, image, boxes, scorer)
-    return replace(scored, notes=(_of_padding(padding),)) if padding else scored
+    if pixel_size is not None:
+        pixel_size = check_pixel_size(pixel_size)
+    scored = score(network, image, boxes, scorer, pixel_size)
+    return replace(scored, notes=(*scored.notes, _of_padding(padding))) if padding else scored
 
 
 def _on_crops(model: keras.Model, crops: np.ndarray) -> np.ndarray:
@@ -218,8 +230,9 @@ def influence(
 
     That is the absolute gradient of the class's score, before a softmax or sigmoid at the end of the model, with
     respect to the pixel, summed over the channels. Only the part of the image that the cell can depend on is run.
-    Where a border mirrors the image, a pixel's gradient is the sum of its copies'. With scales it is the gradient of
-    the merged score, through the resizing; of merged probabilities up to a factor.
+    Where a border mirrors the image, a pixel's gradient is the sum of its copies'; a border of constant values has
+    none. Where the image is scaled, for the model or with scales, it is the gradient through the resizing, of the
+    merged score; of merged probabilities up to a factor.
 
     Args:
         fcn: a converted model; a classifier is converted first.
@@ -227,8 +240,8 @@ def influence(
             pyramid are made of the level that is read.
         cell: row and column in the grid of `scan`.
         class_index: the class whose score it is; default: the cell's winner.
-        options: stride, border, scales, merge, choice and output_name of the scan whose grid it is; the rest counts
-            for nothing here.
+        options: stride, border, scales, merge, choice, output_name and pixel_size of the scan whose grid it is; the
+            rest counts for nothing here.
 
     Raises:
         InputError: where the image does not suit the model, the grid has no such cell, the model gives no map, or the

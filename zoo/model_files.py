@@ -19,7 +19,7 @@ from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
 from zoo.schema import one_line
 from zoo.settings import own_settings
-from zoo.stored_layers import kernel_size, own_code, parts_of
+from zoo.stored_layers import in_lower_case, kernel_size, own_code, parts_of
 
 _MEMBER = "zoo.json"
 # The files of a run directory that commands read.
@@ -93,7 +93,8 @@ def load(path: str | Path) -> keras.Model:
         why = one_line(error, None)
         raise InputError(f"{what}: its {_MEMBER} is of another version, or damaged ({why})") from None
     try:
-        model = keras.models.load_model(file, compile=False, safe_mode=True)
+        with in_lower_case(file) as named:
+            model = keras.models.load_model(named, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever its layers do with settings that are not theirs
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{what}: {own_code(parts) or f'Keras cannot read it: {cause}'}") from None

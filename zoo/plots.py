@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +21,9 @@ from zoo.files import replacing
 from zoo.made_by import MadeBy
 from zoo.objects.cell_labels import IGNORED, scene_labels
 from zoo.objects.marked import Scene, Scenes
+from zoo.objects.peaks import FoundObjects
 from zoo.scanning.influence import Box, Influence
-from zoo.scanning.overlay import palette
+from zoo.scanning.overlay import MARK, palette
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
@@ -42,11 +43,11 @@ _IMAGES, _WINDOWS = 6, 6
 # The grey of the ring about an object, 0 to 1.
 _RING = 0.75
 # The most characters that are drawn of a class's name.
-_LONGEST_NAME = 60
+LONGEST_NAME = 60
 
 
 @contextlib.contextmanager
-def _own_style() -> Iterator[None]:
+def own_style() -> Iterator[None]:
     """Matplotlib as it comes, whatever the caller has set, and every text as it is: `$` begins no formula."""
     with (
         matplotlib.style.context(["default", {"text.parse_math": False, "hatch.linewidth": 0.6}]),
@@ -57,7 +58,7 @@ def _own_style() -> Iterator[None]:
         yield
 
 
-def _subplots(
+def subplots(
     rows: int,
     columns: int,
     size: tuple[float, float],
@@ -70,10 +71,10 @@ def _subplots(
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
 
 
-@_own_style()
+@own_style()
 def curves(history: list[dict[str, float]], path: Path) -> Path:
     """Loss and accuracy over the epochs, for training and, where there is one, validation."""
-    figure, axes = _subplots(1, 2, (9, 3.4))
+    figure, axes = subplots(1, 2, (9, 3.4))
     epochs = [row["epoch"] for row in history]
     for axis, key in zip(axes[0], ("loss", "accuracy"), strict=True):
         axis.plot(epochs, [row[key] for row in history], label="training", marker="." if len(epochs) < 20 else "")
@@ -83,27 +84,27 @@ def curves(history: list[dict[str, float]], path: Path) -> Path:
         axis.set(xlabel="epoch", ylabel=key)
         axis.grid(alpha=0.3)
         axis.legend()
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
-@_own_style()
+@own_style()
 def confusion(counts: list[list[int]], class_names: tuple[str, ...], path: Path) -> Path:
     """Rows are true classes, columns answers; colours are shares of the row, numbers are counts."""
     table = np.array(counts)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     classes = len(class_names)
     side = min(max(3.5, 0.42 * classes + 2), 16)
-    figure, ((axis,),) = _subplots(1, 1, (side, side))
+    figure, ((axis,),) = subplots(1, 1, (side, side))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= 30:
-        names = [shortened(name, _LONGEST_NAME) for name in class_names]
+        names = [shortened(name, LONGEST_NAME) for name in class_names]
         axis.set_xticks(range(classes), names, rotation=90)
         axis.set_yticks(range(classes), names)
         for row, column in np.argwhere(table):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, table[row, column], ha="center", va="center", color=colour, fontsize=7)
     axis.set(xlabel="answer", ylabel="true class")
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
 def first_convolution(model: keras.Model) -> tuple[str, np.ndarray] | None:
@@ -119,7 +120,7 @@ def _visible(kernels: np.ndarray) -> np.ndarray:
     return (shown - low) / np.maximum(high - low, 1e-12)
 
 
-@_own_style()
+@own_style()
 def filters(model: keras.Model, path: Path) -> Path:
     """The first convolution's kernels: in colour on three channels, else the mean over channels in grey.
 
@@ -138,48 +139,53 @@ def filters(model: keras.Model, path: Path) -> Path:
     for index in range(count):
         top, left = index // columns * (height + 1) + 1, index % columns * (width + 1) + 1
         sheet[top : top + height, left : left + width] = shown[..., index]
-    figure, ((axis,),) = _subplots(1, 1, (8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
+    figure, ((axis,),) = subplots(1, 1, (8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
     axis.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"{name}: {count} filters, {height} x {width} on {channels} channels", fontsize=9)
     axis.axis("off")
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
-@_own_style()
+@own_style()
 def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
-    With a `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true
-    class's name where it is wrong.
+    Of a model that knows a background the objects are drawn as circles, and the legend has their counts. With a
+    `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true class's name
+    where it is wrong.
     """
     score_map, class_index = summary.score_map, summary.class_index
     height, width = score_map.image_size
     scale = 9 / max(height, width)
-    figure, ((axis,),) = _subplots(1, 1, (width * scale + 1.6, height * scale))
+    figure, ((axis,),) = subplots(1, 1, (width * scale + 1.6, height * scale))
     bottom, right = (side * summary.factor - 0.5 for side in summary.picture.shape[:2])
     axis.imshow(summary.picture, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if canvas is not None:
         _frames(axis, score_map, canvas)
-    shown = np.flatnonzero(summary.wins) if class_index is None else [class_index]
+    shown: Sequence[int] = np.flatnonzero(summary.wins).tolist() if class_index is None else [class_index]
     colours = palette(len(score_map.class_names))
-    names = [shortened(name, _LONGEST_NAME) for name in score_map.class_names]
-    handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
+    names = [shortened(name, LONGEST_NAME) for name in score_map.class_names]
     title = "winner" if class_index is None else "probability"
+    if summary.found is not None:
+        shown = score_map.cell_classes.objects if class_index is None else [class_index]
+        numbers = _circles(axis, score_map, summary.found.of_any(shown), 72 * scale)
+        names = [f"{name}: {count}" for name, count in zip(names, numbers, strict=True)]
+        title = "objects" if class_index is None else "probability; objects"
+    handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
-    geometry = score_map.geometry
     window = f"window {' x '.join(map(str, score_map.crop_places[1]))}"
     if score_map.scales:
         window += f" at scale {min(score_map.scales):g}"
     axis.set_title(
-        f"{score_map.scores.shape[0]} x {score_map.scores.shape[1]} cells, stride {geometry.stride[0]}, "
+        f"{score_map.scores.shape[0]} x {score_map.scores.shape[1]} cells, stride {score_map.stride[0]:g}, "
         f"{window} pixels",
         fontsize=9,
     )
-    return _write(figure, path, score_map.made_by)
+    return write_figure(figure, path, score_map.made_by)
 
 
-@_own_style()
+@own_style()
 def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
@@ -200,7 +206,7 @@ def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: 
     height, width = view[2] - view[0], view[3] - view[1]
     scale = 5 / max(height, width)
     size = (2 * width * scale + 1.7, height * scale + 1.6)
-    figure, (axes,) = _subplots(1, 2, size, shared=True, layout="constrained")
+    figure, (axes,) = subplots(1, 2, size, shared=True, layout="constrained")
     axes[0].imshow(grey, cmap="gray", vmin=0, vmax=255, extent=_extent(shown))
     axes[0].imshow(share, alpha=0.7 * np.sqrt(share), **heat)
     bar = figure.colorbar(axes[1].imshow(share, **heat), ax=axes[1], ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
@@ -219,10 +225,10 @@ def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: 
     handles = [*axes[0].patches, *([Patch(color=_BEYOND, label="beyond the image")] if shown != view else [])]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.45", labelcolor="white")
     figure.suptitle(influence.sentence())
-    return _write(figure, path, made_by)
+    return write_figure(figure, path, made_by)
 
 
-@_own_style()
+@own_style()
 def labels(
     scenes: Scenes, window: tuple[int, int], stride: tuple[int, int], path: Path, made_by: MadeBy | None = None
 ) -> Path:
@@ -238,12 +244,12 @@ def labels(
     height, width = np.max([_shown_sides(scene, window) for scene in chosen], axis=0)
     scale = 5 / max(height, width)
     size = (columns * (width * scale + 0.5) + 1, rows * (height * scale + 0.6) + 0.8)
-    figure, axes = _subplots(rows, columns, size, layout="constrained")
+    figure, axes = subplots(rows, columns, size, layout="constrained")
     for axis, scene in zip(axes.flat, chosen, strict=False):
         _labelled(axis, scene, scenes, window, stride)
     for axis in axes.flat[len(chosen) :]:
         axis.axis("off")
-    names = [shortened(name, _LONGEST_NAME) for name in scenes.class_names]
+    names = [shortened(name, LONGEST_NAME) for name in scenes.class_names]
     handles = [
         Patch(facecolor=colour, edgecolor=colour, label=name)
         for name, colour in zip(names, palette(len(names)), strict=True)
@@ -251,12 +257,12 @@ def labels(
     ]
     handles += [
         Patch(facecolor=str(_RING), edgecolor="black", hatch="////", label="ring, counts for nothing"),
-        Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {shortened(scenes.background, _LONGEST_NAME)}"),
+        Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {shortened(scenes.background, LONGEST_NAME)}"),
         Patch(facecolor="none", edgecolor="black", ls="--", label=f"the model's window, {window[0]} x {window[1]}"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
     figure.suptitle(f"Labels of grid cells, stride {stride[0]}, in scanned pixels")
-    return _write(figure, path, made_by)
+    return write_figure(figure, path, made_by)
 
 
 def _showing_all(scenes: Scenes) -> list[Scene]:
@@ -335,21 +341,36 @@ def _extent(box: Box) -> tuple[float, float, float, float]:
     return left - 0.5, right - 0.5, bottom - 0.5, top - 0.5
 
 
+def _circles(axis: Axes, score_map: ScoreMap, found: FoundObjects, point: float) -> list[int]:
+    """Circles about objects, in their classes' colours between dark rims; return how many each class has.
+
+    `point`: points of the figure for a pixel of the image.
+    """
+    sides, colours = score_map.crop_places[1], palette(len(score_map.class_names))
+    across = float(np.clip(2 * MARK * min(sides) * point, 4, 14))
+    # The middle of the first pixel is at 0 here.
+    y, x = found.centres.T - 0.5
+    for colour, wide in (("black", 2.4), (colours[found.classes], 1.2)):
+        axis.scatter(x, y, across**2, facecolors="none", edgecolors=colour, linewidths=wide)
+    return np.bincount(found.classes, minlength=len(score_map.class_names)).tolist()
+
+
 def _frames(axis: Axes, score_map: ScoreMap, canvas: Canvas) -> None:
     last = np.array(score_map.scores.shape[:2]) - 1
     for box, label in zip(canvas.boxes, canvas.labels, strict=True):
         row, column = np.clip(score_map.geometry.nearest_cell(*box), 0, last)
-        right = score_map.scores[row, column].argmax() == label
+        right = score_map.classes_of(np.asarray(score_map.scores[row, column])) == label
         top, left, bottom, end = box
         frame = Rectangle(
             (left - 0.5, top - 0.5), end - left, bottom - top, fill=False, edgecolor="white" if right else "red", lw=0.8
         )
         axis.add_patch(frame)
         if not right:
-            axis.text(left, top - 1.5, shortened(score_map.class_names[label], _LONGEST_NAME), color="red", fontsize=7)
+            axis.text(left, top - 1.5, shortened(score_map.class_names[label], LONGEST_NAME), color="red", fontsize=7)
 
 
-def _write(figure: Figure, path: Path, made_by: MadeBy | None = None) -> Path:
+def write_figure(figure: Figure, path: Path, made_by: MadeBy | None = None) -> Path:
+    """Write a figure as a PNG file, which names what made it."""
     with replacing(path, made_by) as temporary:
         figure.savefig(temporary, dpi=_DPI, bbox_inches="tight", format="png")
     return Path(path)

@@ -1,8 +1,11 @@
 """What a stored model's configuration says of its layers, before any of them is made."""
 
+import contextlib
 import math
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,6 +17,18 @@ _RUN_CODE = ("Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "Torc
 # Calls of TensorFlow's functions as layers, which Keras 2 made.
 _OPERATIONS_OF_KERAS_2 = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "TensorFlowOpLayer")
 _MODELS = ("Functional", "Model", "Sequential", "InputLayer")
+
+
+@contextlib.contextmanager
+def in_lower_case(file: Path) -> Iterator[Path]:
+    """A model's file by a name in lower case: Keras knows formats by endings in lower case alone."""
+    if file.suffix == file.suffix.lower():
+        yield file
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / file.name.lower()
+        link.symlink_to(file.absolute())
+        yield link
 
 
 def parts_of(config: Any) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from zoo.errors import InputError, refuse
 from zoo.network.network import Network
 from zoo.pictures import Choice
 from zoo.progress import say
+from zoo.scanning.model_scale import at_model_scale
 from zoo.scanning.pixels import open_pixels
 
 # The canvas of a run, by its name and that of version 1.
@@ -29,8 +30,9 @@ def opened(
     files: Sequence[Path],
     run: Path | None = None,
     choice: Choice = Choice(),  # noqa: B008 - frozen
+    pixel_size: float | None = None,
 ) -> Iterator[list[NamedImage] | None]:
-    """Images for a converted network, with their names; None where there are none of this kind.
+    """Images for a converted network, at its scale, with their names; None where there are none of this kind.
 
     Args:
         network: a converted one.
@@ -38,15 +40,18 @@ def opened(
         run: where there are none, the run directory whose canvas and test images are taken, as far as its data are at
             hand and read quickly.
         choice: which image of a file with several.
+        pixel_size: that of the user's images in micrometres, where it is stated.
 
     Raises:
-        InputError: where a file cannot be read, or does not fit the network.
+        InputError: where a file cannot be read, or does not fit the network, or states no pixel size where one is
+            needed.
     """
     if len(files) > MOST_IMAGES:
         refuse("--image", f"{len(files)} images", f"at most {MOST_IMAGES}")
     with ExitStack() as open_files:
         if files:
-            images = [open_files.enter_context(open_pixels(network, file, choice)) for file in files]
+            given = [open_files.enter_context(open_pixels(network, file, choice)) for file in files]
+            images = [open_files.enter_context(at_model_scale(network.card, each, pixel_size)) for each in given]
             yield [(file.name, image) for file, image in zip(files, images, strict=True)]
             for file, image in zip(files, images, strict=True):
                 for note in image.notes:

@@ -16,6 +16,7 @@ from zoo import model_files
 from zoo.card import Preprocess
 from zoo.errors import InputError, quoted, refuse
 from zoo.models.architecture import ArchitectureConfig
+from zoo.stored_layers import in_lower_case
 
 Arrays = dict[str, np.ndarray]
 
@@ -37,7 +38,7 @@ def is_of_keras(weights: object) -> bool:
     """Whether `weights` are those of keras.applications: "keras", an .h5 file, or one of its models."""
     if isinstance(weights, keras.Model):
         return any(layer.name in ("conv1_conv", "mixed0") for layer in weights.layers)
-    return weights == "keras" or isinstance(weights, str | Path) and str(weights).endswith(".h5")
+    return weights == "keras" or isinstance(weights, str | Path) and str(weights).lower().endswith(".h5")
 
 
 def of_keras(spec: object, weights: str | Path | keras.Model) -> tuple[keras.Model, Preprocess]:
@@ -55,7 +56,10 @@ def of_keras(spec: object, weights: str | Path | keras.Model) -> tuple[keras.Mod
         raise InputError(f"weights {str(weights)!r}: no such file")
     make = getattr(keras.applications, name)
     try:
-        return make(weights="imagenet" if weights == "keras" else str(weights)), preprocess
+        if weights == "keras":
+            return make(weights="imagenet"), preprocess
+        with in_lower_case(Path(weights)) as named:
+            return make(weights=str(named)), preprocess
     # Keras raises a bare Exception where a download fails, and ValueError where a file does not fit.
     except Exception as error:
         cause = " ".join(str(error).split())[:200]

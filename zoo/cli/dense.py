@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, which_picture, zoo
+from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, quiet_start, which_picture, zoo
 from zoo.errors import InputError, refuse
 from zoo.files import Output, check_outputs, remove, write_json, writing
 from zoo.made_by import MadeBy, key_of, maker_of
@@ -42,6 +42,7 @@ _COLUMNS = 16
 @click.option(
     "--image", "images", type=FILE, multiple=True, metavar="IMAGE", help="Compare on this image; may be given again."
 )
+@PIXEL_SIZE
 @OVERWRITE
 @which_picture
 def convert(
@@ -52,6 +53,7 @@ def convert(
     pooling: "HeadPooling",
     padding: "Padding",
     images: tuple[Path, ...],
+    pixel_size: float | None,
     overwrite: bool,
     choice: "Choice",
 ) -> None:
@@ -68,6 +70,7 @@ def convert(
         from zoo.convert.conversion import convert as convert_network
         from zoo.convert.verification import verified
         from zoo.network.network import Network
+        from zoo.scanning.options import check_pixel_size
     if length is not None:
         if image_size is not None:
             refuse("length", f"{length} and image_size {image_size}", "one of the two")
@@ -80,6 +83,9 @@ def convert(
         if pooling == "global":
             refuse("--image", "an image with --pooling global", "images where there are windows to compare")
         options["images"] = [key_of(image) if image.exists() else None for image in images]
+        options |= {} if pixel_size is None else {"pixel_size": check_pixel_size(pixel_size)}
+    elif pixel_size is not None:
+        refuse("--pixel-size", "without --image", "both")
     made_by = MadeBy("zoo convert", {"model": key_of(model_files.file_of(model)), **options})
     with writing(outputs, made_by, [*model_files.files_of(model), *images], overwrite):
         source = Network.of(model_files.load(model), image_size)
@@ -100,7 +106,7 @@ def convert(
             equality = f"relative error {conversion.error_at_training_size:.1e} at training size"
             say(f"wrote {output}: one answer for an image of any size; {equality}")
             return
-        with trial_images.opened(converted, images, model, choice) as trial:
+        with trial_images.opened(converted, images, model, choice, pixel_size) as trial:
             report = verified(source, conversion, trial, progress=True)
         say(report.table())
         model_files.save(converted.model, output, made_by)

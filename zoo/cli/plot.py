@@ -9,6 +9,7 @@ from zoo.cli.start import (
     FILE,
     OUTPUT_NAME,
     OVERWRITE,
+    PIXEL_SIZE,
     config_of,
     quiet_start,
     run_config,
@@ -53,10 +54,13 @@ class _Cell(click.ParamType):
     help="The picture's .png file. Default: cell_ROW_COL.png or labels.png in the current directory.",
 )
 @click.option("--stride", type=int, help="Pixels between cells, as the scan had it.")
-@click.option("--border", type=click.Choice(["none", "reflect", "shift"]), help="The border, as the scan had it.")
+@click.option(
+    "--border", type=click.Choice(["none", "reflect", "shift", "full"]), help="The border, as the scan had it."
+)
 @click.option("--scales", help="The scales, as the scan had them, such as 0.7,1,1.4.")
 @click.option("--merge", help="How the scan merged the scales; default: average-probabilities.")
 @OUTPUT_NAME
+@PIXEL_SIZE
 @OVERWRITE
 @which_picture
 def plot(
@@ -72,6 +76,7 @@ def plot(
     scales: str | None,
     merge: str | None,
     output_name: str | None,
+    pixel_size: float | None,
     overwrite: bool,
     choice: "Choice",
 ) -> None:
@@ -79,12 +84,13 @@ def plot(
 
     With --cell and --image, draw what one cell of the score map of IMAGE looks at: its window, its theoretical
     receptive field, the pixels that can influence it, and how much each of them does. MODEL may then be any model; a
-    classifier is converted first. Of a scan with --stride, --border or --scales, give the same ones here.
+    classifier is converted first. Of a scan with --stride, --border, --scales or --pixel-size, give the same ones here.
 
     With --labels, draw what the grid cells of a CONFIG with data.name = scenes are trained to answer, over up to six
     training images, so that scale and tolerance show. It takes overrides as `zoo train` does.
     """
-    options = {"stride": stride, "border": border, "scales": scales, "merge": merge, "output_name": output_name}
+    options: dict[str, Any] = {"stride": stride, "border": border, "scales": scales, "merge": merge}
+    options |= {"output_name": output_name, "pixel_size": pixel_size}
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     own = {"--cell": cell, "--image": image, "--class": class_name}
     given = [name for name, value in own.items() if value is not None]
@@ -165,6 +171,6 @@ def _plot_cell(
         with open_pixels(network, image, options.choice) as pixels:
             measured = influence(loaded, pixels, cell, index, options)
             plots.cell(measured, pixels, output, made_by)
-    say_notes(image, pixels.notes)
+    say_notes(image, (*pixels.notes, *measured.notes))
     say(measured.table())
     say(f"wrote {output}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, quiet_start, say_notes, which_picture, zoo
+from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, PIXEL_SIZE, quiet_start, say_notes, which_picture, zoo
 from zoo.progress import say
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box.",
 )
 @OUTPUT_NAME
+@PIXEL_SIZE
 @OVERWRITE
 @which_picture
 def regions(
@@ -36,6 +37,7 @@ def regions(
     output: Path,
     way: str,
     output_name: str | None,
+    pixel_size: float | None,
     overwrite: bool,
     choice: "Choice",
 ) -> None:
@@ -44,7 +46,8 @@ def regions(
     BOXES is a .csv file with the columns top, left, bottom, right (or ymin, xmin, ymax, xmax, or x, y, width, height)
     in pixels, a .json file (a list of boxes, four numbers each, or COCO's), or a .geojson file (QuPath's). The output
     has them in the same order, each with its likeliest class, that class's probability as score, and the further
-    columns of the file. Of a box that reaches beyond the image, the part inside is scored.
+    columns of the file. The image is brought to the scale that the model was trained at, where it knows it. Of a box
+    that reaches beyond the image, the part inside is scored.
     """
     with quiet_start():
         from zoo import model_files
@@ -63,7 +66,7 @@ def regions(
         wanted = read_boxes(boxes, image)
         loaded = model_files.load(model)
         with open_pixels(Network.of(loaded), image, choice) as pixels:
-            result = box_scores(loaded, pixels, wanted, known_way, progress=True, output_name=output_name)
+            result = box_scores(loaded, pixels, wanted, known_way, True, output_name, pixel_size)
         say_notes(image, pixels.notes)
         check_equal(output, result.text(output), overwrite)
         result.save(output)

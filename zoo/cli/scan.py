@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, quiet_start, scales_of, which_picture, zoo
+from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, PIXEL_SIZE, quiet_start, scales_of, which_picture, zoo
 from zoo.errors import InputError, refuse, unknown
 from zoo.files import check_output
 from zoo.progress import say
@@ -31,11 +31,15 @@ _OPTIONS = (
         help="How scales are merged: average- or maximum-, of logits or probabilities.",
     ),
     click.option(
-        "--border", default="none", show_default=True, help="Pixels that no window covers: none, reflect or shift."
+        "--border",
+        default="none",
+        show_default=True,
+        help="Pixels that no window covers: none, reflect or shift; or full: windows all around every pixel.",
     ),
     click.option("--engine", default="keras", show_default=True, help="What computes: keras or openvino."),
     click.option("--precision", help="What openvino computes in: float32 or bfloat16."),
     OUTPUT_NAME,
+    PIXEL_SIZE,
 )
 
 
@@ -93,15 +97,21 @@ def scan(
 ) -> None:
     """Slide a model over large images: scores, geometry.json, overlay.png and viewer.html in the output folder.
 
+    Of a model that knows a background also the objects: objects.csv, objects.json, objects.geojson for QuPath, and
+    counts.csv.
+
     IMAGE is a file, or a folder of images. Several images have a folder each in the output folder, by their names; one
     that cannot be scanned is named at the end, and one that is there already is left as it is. A scan that was stopped
-    goes on where it was. A classifier is converted first. Of a padded net at most 100 grid cells, of all images
-    together, are compared with its answers to their crops, in a tenth of the time. With --workers, Ray runs that many
-    processes here, or on the cluster that RAY_ADDRESS names, and --memory is what each may hold.
+    goes on where it was. Beside the images' folders lie objects.csv and counts.csv of all of them. A classifier is
+    converted first, and an image is brought to the scale that the model was trained at, where it knows it; places in
+    files are in pixels of IMAGE itself. Of a padded net at most 100 grid cells, of all images together, are compared
+    with its answers to their crops, in a tenth of the time. With --workers, Ray runs that many processes here, or on
+    the cluster that RAY_ADDRESS names, and --memory is what each may hold.
     """
     with quiet_start():
         from zoo import model_files
         from zoo.classes import normal
+        from zoo.cli.object_tables import FolderTables
         from zoo.cli.scan_results import ImageScans, mask_of, say_crops
         from zoo.large_images import scanner_of
         from zoo.network.network import Network
@@ -133,7 +143,8 @@ def scan(
     mask = None if mask is None else mask.absolute()
     checked = {} if no_check else shares([image.absolute() for image, _ in tasks])
     scans = ImageScans(options, mask, format_, class_name, merge, others, overwrite, checked)
-    failed = []
+    scanner, failed = scanner_of(loaded, options, progress=True), []
+    tables = FolderTables(scanner, output, others, overwrite) if scanner.cell_classes.find_objects else None
     if workers is not None:
         import keras
 
@@ -145,13 +156,16 @@ def scan(
             if scanned.error:
                 failed.append((scanned.image, scanned.error))
     else:
-        scan_image = scans.prepare(loaded)
+        scan_image = scans.prepare(scanner)
         for image, folder in tasks:
             try:
                 scan_image(image, folder)
             except InputError as error:
                 failed.append((image, error))
     say_crops(folder for _, folder in tasks)
+    if tables is not None:
+        given_up = {image for image, _ in failed}
+        tables.write({folder for image, folder in tasks if image in given_up})
     for image, reason in failed:
         click.echo(str(reason) if str(image) in str(reason) else f"{image}: {reason}", err=True)
     if failed:

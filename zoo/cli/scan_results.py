@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.cli.object_tables import asked_of, say_objects
 from zoo.cli.start import say_notes
 from zoo.errors import refuse
 from zoo.files import Output, remove, write_json, writing
@@ -14,8 +15,7 @@ from zoo.made_by import MadeBy, maker_of
 from zoo.progress import say
 
 if TYPE_CHECKING:
-    import keras
-
+    from zoo.objects.cell_classes import CellClasses
     from zoo.scanning.merging import Merge
     from zoo.scanning.options import Options
     from zoo.scanning.scan import Scanner
@@ -44,15 +44,12 @@ class ImageScans:
     overwrite: bool = False
     checked: Mapping[Path, int] = field(default_factory=dict)
 
-    def prepare(self, model: "keras.Model") -> Callable[[Path, Path], None]:
+    def prepare(self, scanner: "Scanner") -> Callable[[Path, Path], None]:
         """What scans one image of many into its folder, unless its results are there."""
-        from zoo.large_images import scanner_of
-
-        scanner = scanner_of(model, self.options, progress=True)
 
         def scan_image(image: Path, folder: Path) -> None:
             mask = None if self.mask is None else mask_of(image, self.mask)
-            if _is_there(folder, lambda: {**scanner.made_from(image, mask), **self._asked}):
+            if _is_there(folder, lambda: {**scanner.made_from(image, mask), **self._asked(scanner.cell_classes)}):
                 say(f"{image}: is there already, {folder}")
                 return
             say(f"{image}:")
@@ -63,12 +60,15 @@ class ImageScans:
     def prepare_file(self, model: Path) -> Callable[[Path, Path], None]:
         """`prepare` for the model in a file, or a run directory."""
         from zoo import model_files
+        from zoo.large_images import scanner_of
 
-        return self.prepare(model_files.load(model))
+        return self.prepare(scanner_of(model_files.load(model), self.options, progress=True))
 
     def scan_image(self, scanner: "Scanner", image: Path, mask: Path | None, folder: Path) -> None:
         """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
         from zoo import plots
+        from zoo.scanning import object_files
+        from zoo.scanning.crop_check import OF_SCALES, needs_check
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.store import Store
         from zoo.scanning.summary import Summary
@@ -77,10 +77,11 @@ class ImageScans:
         streamed = folder / f"scores.{'zarr' if self.format == 'zarr' else 'npy'}"
         with open_pixels(scanner.network, image, scanner.options.choice) as pixels:
             made_from = scanner.made_from(pixels, mask)
-            made_by = MadeBy("zoo scan", {**made_from, **self._asked})
+            made_by = MadeBy("zoo scan", {**made_from, **self._asked(scanner.cell_classes)})
             overwrite = self.overwrite or _is_version_1(folder, made_by.inputs)
             outputs = [Output(streamed, folder=streamed.suffix == ".zarr", maker=MadeBy("zoo scan", made_from))]
             outputs += [Output(folder / name) for name in self._names]
+            outputs += object_files.outputs(folder) if scanner.cell_classes.find_objects else []
             read = [image, *([] if mask is None else [mask]), *self.others]
             with writing(outputs, made_by, read, overwrite):
                 begin = time.monotonic()
@@ -93,24 +94,35 @@ class ImageScans:
                 page = Page.of(scores, pixels)
                 summary = Summary(scores, pixels, shown, self.answer, page)
                 plots.overlay(summary, folder / "overlay.png")
-                page.write(scores, folder / "viewer.html")
+                page.write(scores, folder / "viewer.html", summary.found)
+                objects = None
+                if summary.found is not None:
+                    objects = object_files.ImageObjects.of(image.name, summary)
+                    object_files.write(folder, objects, scores.class_names, made_by)
                 answer = self._write_answer(summary, folder / "answer.json")
                 kept = _keep(scores, streamed, self.format)
                 _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
                 Store(streamed).settle()
         say_notes(image, scores.notes)
         _say_cells(summary, masked=mask is not None)
+        if objects is None:
+            _say_wins(summary)
+        else:
+            say_objects(objects)
         if check is not None and len(self.checked) == 1:
             say(check.sentence())
+        if count and scores.scales and needs_check(scores.geometry):
+            say(OF_SCALES)
         if answer:
             say(answer)
-        *first, last = (folder / name for name in (kept.name, "geometry.json", "overlay.png", "viewer.html"))
+        own = [] if objects is None else [*object_files.TABLES, object_files.GEOJSON, object_files.RECORD]
+        *first, last = (folder / name for name in (kept.name, "geometry.json", *own, "overlay.png", "viewer.html"))
         say(f"wrote {', '.join(map(str, first))} and {last}")
 
-    @property
-    def _asked(self) -> dict[str, str | None]:
+    def _asked(self, cell_classes: "CellClasses") -> dict[str, Any]:
         """What is asked of the files, beside what the scores depend on."""
-        return {"format": self.format, "class": self.class_name, "answer": self.answer}
+        asked = {"format": self.format, "class": self.class_name, "answer": self.answer}
+        return {**asked, **asked_of(cell_classes)}
 
     @property
     def _names(self) -> list[str]:
@@ -132,7 +144,7 @@ class ImageScans:
 
 
 def _say_cells(summary: "Summary", masked: bool) -> None:
-    """Tell the user about the grid, and which classes its cells have."""
+    """Tell the user about the grid."""
     scores, missing = summary.score_map, summary.score_map.not_scanned
     rows, columns = scores.scores.shape[:2]
     say(f"{rows} x {columns} cells, {scores.sentence()}")
@@ -145,9 +157,12 @@ def _say_cells(summary: "Summary", masked: bool) -> None:
         causes = ["outside the mask"] if masked else []
         causes += ["no window of any scale in the image"] if scores.scales else []
         say(f"cells not scanned: {missing} of {rows * columns} ({' or '.join(causes)})")
-    scanned = max(rows * columns - missing, 1)
-    wins = zip(summary.wins, scores.class_names, strict=True)
-    shares = sorted(((count / scanned, name) for count, name in wins), reverse=True)
+
+
+def _say_wins(summary: "Summary") -> None:
+    """Tell the user which classes the cells have."""
+    wins = zip(summary.wins, summary.score_map.class_names, strict=True)
+    shares = sorted(((count / max(summary.cells, 1), name) for count, name in wins), reverse=True)
     say("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
 
 
@@ -193,9 +208,12 @@ def _keep(scores: "ScoreMap", streamed: Path, format_: str | None) -> Path:
 
 def _remove_others(folder: Path, own: set[Path]) -> None:
     """Remove what another scan left in a folder that this one was given leave to overwrite."""
+    from zoo.scanning import object_files
+
     for name in ("scores.npz", "scores.npy", "scores.zarr", "scanned.npy", "answer.json"):
         if (folder / name) not in own and (maker := maker_of(folder / name)) and maker.command == "zoo scan":
             remove(folder / name)
+    object_files.discard(folder, own)
 
 
 def _is_there(folder: Path, made_from: Callable[[], dict]) -> bool:
@@ -209,9 +227,13 @@ def _is_there(folder: Path, made_from: Callable[[], dict]) -> bool:
 
 def _is_complete(folder: Path, record: dict[str, Any]) -> bool:
     """Whether all files are there that a scan's record tells of; in a folder of version 1, the scores."""
+    from zoo.scanning import object_files
+
+    has_objects = "objects" in record.get("made_from", {})
     named = [
         record.get("scores"),
         record.get("scanned"),
+        *([object_files.RECORD, object_files.GEOJSON, *object_files.TABLES] if has_objects else []),
         *(["overlay.png", "viewer.html"] if "made_by" in record else []),
     ]
     return all((folder / name).exists() for name in named if name)

@@ -22,6 +22,11 @@ OVERWRITE = click.option(
     "--overwrite", is_flag=True, help="Replace other files at the output; never one that this command reads."
 )
 OUTPUT_NAME = click.option("--output-name", help="Which output of a model with several gives the scores.")
+PIXEL_SIZE = click.option(
+    "--pixel-size",
+    type=float,
+    help="A pixel's size in micrometres, where files state none, or a wrong one; for models that know theirs.",
+)
 _BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
 # The order of the work, which is the one of the help.
 _ORDER = ("list", "describe", "train", "evaluate", "predict", "convert", "tile", "scan", "regions", "export", "plot")

@@ -349,7 +349,8 @@ class Network:
         model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, chosen, name=self.name)
         about = self.card.model_dump()
         # The names are those of the classes of one output, and the file does not say of which.
-        about |= {"class_names": ()} if len(about["class_names"]) != chosen.shape[-1] else {}
+        if len(about["class_names"]) != chosen.shape[-1]:
+            about |= {"class_names": (), "background": None, "peaks": {}}
         attach(model, Card.model_validate(about))
         return Network.of(model, self._given_size)
 

@@ -21,6 +21,7 @@ from zoo.pictures.picture import is_picture as is_picture
 from zoo.pictures.picture import open_picture as open_picture
 from zoo.pictures.picture import read_image as read_image
 from zoo.pictures.picture import read_picture as read_picture
+from zoo.pictures.picture import read_whole as read_whole
 from zoo.pictures.picture import stored_form as stored_form
 from zoo.pictures.resizing import Resized as Resized
 from zoo.pictures.resizing import level_for as level_for

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -193,10 +194,19 @@ def read_picture(
         InputError: see `open_picture`; where it is too large, or has values that are not finite.
     """
     with open_picture(path, wanted, choice, math.inf) as picture:
-        if math.prod(picture.shape) > _MOST_SAMPLES:
-            size = " x ".join(map(str, picture.shape))
-            refuse(f"image {path}", f"{size} samples", f"up to {_MOST_SAMPLES:,} where it is read whole")
-        return check_finite(picture[:, :], f"image {path}"), picture.notes
+        return read_whole(picture, picture.name), picture.notes
+
+
+def read_whole(picture: Any, name: str) -> np.ndarray:
+    """All pixels (H, W, C) of what is read by slices.
+
+    Raises:
+        InputError: beginning with `name`, where it is too large, or has values that are not finite.
+    """
+    if math.prod(picture.shape) > _MOST_SAMPLES:
+        size = " x ".join(map(str, picture.shape))
+        refuse(name, f"{size} samples", f"up to {_MOST_SAMPLES:,} where it is read whole")
+    return check_finite(picture[:, :], name)
 
 
 def read_image(path: str | Path, channels: int | None = None) -> np.ndarray:

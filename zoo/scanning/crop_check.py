@@ -19,6 +19,8 @@ from zoo.scores import LOW_AGREEMENT, WAY_OUT, answers
 MOST_CELLS, _PART = 100, 0.1
 # Cells that are drawn for one that is compared: some were not scanned, or reach beyond the image.
 _DRAWN = 20
+# What is told of a map that no crop's answer can be compared with.
+OF_SCALES = "same answer as the crop: not compared, as the scores are merged from several scales"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def check_crops(
     count: int,
     seconds: float,
     clock: Callable[[], float] = time.monotonic,
+    box: Callable[[int, int], tuple[int, int, int, int]] | None = None,
 ) -> CropCheck:
     """Compare cells of a score map, drawn at random, with the answers to their crops.
 
@@ -82,15 +85,16 @@ def check_crops(
         count: how many cells at most.
         seconds: how long the scan took; no cell is begun after a tenth of that.
         clock: tells the time in seconds.
+        box: gives the crop in `pixels` that a cell (row, column) stands for; default: that of the map.
     """
     end = clock() + _PART * seconds
-    generator = np.random.default_rng(0)
+    generator, box = np.random.default_rng(0), scores.cell_box if box is None else box
     found, scanned = CropCheck(), np.asarray(scores.scanned)
     drawn = generator.choice(scanned.size, min(_DRAWN * count, scanned.size), replace=False)
     for row, column in zip(*np.unravel_index(drawn, scanned.shape), strict=True):
         if found.compared == count or clock() >= end:
             break
-        top, left, bottom, right = scores.cell_box(row, column)
+        top, left, bottom, right = box(row, column)
         if not scanned[row, column] or min(top, left) < 0 or bottom > pixels.shape[0] or right > pixels.shape[1]:
             continue
         crop = np.asarray(pixels[top:bottom, left:right]).astype(dtype, copy=False)

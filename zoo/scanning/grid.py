@@ -7,32 +7,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.errors import refuse
+from zoo.errors import quoted, refuse
 from zoo.network.finer import finer_geometry
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Pair, pair
 from zoo.scanning.options import BorderRule
+from zoo.scanning.pixels import Added, Fill
 from zoo.scanning.tiles import AxisPart, Tile, part_of, parts_of
 
 if TYPE_CHECKING:
     from zoo.network.network import Network
-
-# Rows and columns of pixels that are added to an image: ((top, bottom), (left, right)).
-Added = tuple[Pair, Pair]
 
 
 @dataclass(frozen=True)
 class Grid:
     """The cells of an image of `image_size`, (height, width) in pixels.
 
-    `geometry` is that of the scanned pixels: the image, and around it `mirrored` rows and columns of pixels. `flush`
-    holds for each axis the geometry of the image without its first rows, whose last window ends with the image; None
-    where no row of windows is added.
+    `geometry` is that of the scanned pixels: the image, and around it `added` rows and columns of pixels, `fill` says
+    which. `flush` holds for each axis the geometry of the image without its first rows, whose last window ends with the
+    image; None where no row of windows is added.
     """
 
     image_size: Pair
     geometry: Geometry
-    mirrored: Added = ((0, 0), (0, 0))
+    added: Added = ((0, 0), (0, 0))
+    fill: Fill = "reflect"
     flush: tuple[Geometry | None, Geometry | None] = (None, None)
 
     @classmethod
@@ -53,22 +52,28 @@ class Grid:
                 smallest number of rows and columns with which all pixels are covered, at the bottom and right unless
                 the grid begins inside the image. "shift": where pixels at the bottom (right) are not covered, a row
                 (column) of windows is added that ends with the image; it is the last one of the grid of the image
-                without as many rows at its top, so that a padding-free model gives what it gives to the crops.
+                without as many rows at its top, so that a padding-free model gives what it gives to the crops. "full":
+                the image is extended at its end to the next multiple of the stride, and then by window - stride on each
+                side, so that windows lie all around every pixel: where window / stride is a whole number, as many as
+                its square. Added pixels are what training put there (`fill` of the card), mirrored ones where that is
+                not known; an image that is too small for that is mirrored several times.
             stride: pixels between neighbouring cells, a divisor of the network's stride; default: that itself.
 
         Raises:
-            InputError: for "shift" where no grid of this model ends with the image; for another stride (see
+            InputError: for "shift" where no grid of this model ends with the image; for "full" where cells have no
+                window, or the card's fill has other channels; for another stride (see
                 `zoo.network.finer.finer_geometry`).
         """
 
         def geometry_at(sides: Pair) -> Geometry:
             return network.geometry(sides) if stride is None else finer_geometry(network, stride, sides)
 
+        if border in ("reflect", "full"):
+            fewest = _for_all_windows if border == "full" else _to_cover_all
+            added = pair(fewest(geometry_at, size, axis) for axis in range(2))
+            whole = pair(side + sum(each) for side, each in zip(size, added, strict=True))
+            return cls(size, geometry_at(whole), added, _fill(network) if border == "full" else "reflect")
         plain = geometry_at(size)
-        if border == "reflect":
-            mirrored = pair(_mirrored(geometry_at, size, axis) for axis in range(2))
-            whole = pair(side + sum(added) for side, added in zip(size, mirrored, strict=True))
-            return cls(size, geometry_at(whole), mirrored)
         if border == "shift":
             if not plain.bounded:
                 refuse("border", "'shift' for a model with a block that pools over the whole image", "none, reflect")
@@ -88,7 +93,8 @@ class Grid:
         Raises:
             InputError: where it has none, or a layer does not take the image; and as `Grid.of`.
         """
-        check_fit(network, network.geometry(size))
+        if border != "full":
+            check_fit(network, network.geometry(size))
         grid = cls.of(network, size, border, stride)
         check_fit(network, grid.geometry)
         return grid
@@ -99,7 +105,7 @@ class Grid:
         cells = self.geometry.grid_shape(*self.geometry.known_size)
         starts = []
         for axis, (number, flush) in enumerate(zip(cells, self.flush, strict=True)):
-            first = self.geometry.known_offset[axis] - self.mirrored[axis][0]
+            first = self.geometry.known_offset[axis] - self.added[axis][0]
             last = [] if flush is None else [self.image_size[axis] - flush.window_sides[axis]]
             starts.append(np.append(first + self.geometry.stride[axis] * np.arange(number), np.array(last, int)))
         return pair(starts)
@@ -108,6 +114,12 @@ class Grid:
     def window(self) -> tuple[float, float]:
         """The sides of a window, infinite where it is the whole image."""
         return pair(self.geometry.window)
+
+    def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """The crop that a cell stands for, (top, left, bottom, right), half-open; the window is finite."""
+        (tops, lefts), (height, width) = self.starts, self.geometry.window_sides
+        top, left = int(tops[row]), int(lefts[column])
+        return top, left, top + height, left + width
 
     @property
     def shape(self) -> Pair:
@@ -182,7 +194,39 @@ def last_end(geometry: Geometry, axis: int) -> float:
     return geometry.known_offset[axis] + (cells - 1) * geometry.stride[axis] + geometry.window[axis]
 
 
-def _mirrored(geometry_at: Callable[[Pair], Geometry], size: Pair, axis: int) -> Pair:
+def _for_all_windows(geometry_at: Callable[[Pair], Geometry], size: Pair, axis: int) -> Pair:
+    """How many pixels before and after an axis give every pixel of it windows all around; see `Grid.of`."""
+    geometry, side = geometry_at(size), size[axis]
+    if np.isinf(geometry.window[axis]):
+        refuse("border", "'full' for a model whose cells have no window", "none")
+    around = max(geometry.window_sides[axis] - geometry.stride[axis], 0)
+    before, after = around, -side % geometry.stride[axis] + around
+    while True:
+        larger = geometry_at(_resized(size, axis, before + side + after))
+        # A grid that begins, or ends, inside its image needs more.
+        if (inside := larger.known_offset[axis]) > before - around:
+            before = around + inside
+        elif last_end(larger, axis) < before + side:
+            after += 1
+        else:
+            return before, after + larger.fitting(*larger.known_size)[axis] - larger.known_size[axis]
+
+
+def _fill(network: "Network") -> Fill:
+    """What training put beyond an image's border.
+
+    Raises:
+        InputError: where the card holds values of other channels.
+    """
+    fill = network.card.fill
+    if fill is None or fill == "reflect":
+        return "reflect"
+    if len(fill) not in (1, network.channels):
+        refuse("border", f"'full' for a model whose card has the fill {quoted(fill)}", f"{network.channels} channels")
+    return tuple(fill)
+
+
+def _to_cover_all(geometry_at: Callable[[Pair], Geometry], size: Pair, axis: int) -> Pair:
     """The fewest pixels before and after an axis with which windows cover all of it."""
     added = 0
     while True:

@@ -21,13 +21,14 @@ _EFFECTIVE = 0.95
 
 @dataclass(frozen=True)
 class Influence:
-    """What one cell of a grid looks at; boxes are (top, left, bottom, right) in pixels of the image, half-open.
+    """What one cell of a grid looks at; boxes are (top, left, bottom, right) in pixels of the given image, half-open.
 
     `values`: how much each pixel of `part` matters to the score of class `class_index`, (h, w) float64; no pixel beyond
     that box does. `scores`: the cell's own, (classes,); `outputs` says what they are. `window`: the crop that the cell
     stands for, `receptive_field`: its theoretical field, None where that is infinite; neither is clipped at the image.
     `field`: the smallest rectangle around all pixels that can influence the cell, inside the image. `grid_shape` and
-    `stride`: those of the grid.
+    `stride`: those of the grid, the latter in pixels of the given image. `notes`: what to
+    know of the scale that it was brought to, a line each.
     """
 
     cell: tuple[int, int]
@@ -39,9 +40,10 @@ class Influence:
     field: Box
     receptive_field: Box | None
     grid_shape: tuple[int, int]
-    stride: tuple[int, int]
+    stride: tuple[float, float]
     class_names: tuple[str, ...]
     outputs: Outputs
+    notes: tuple[str, ...] = ()
 
     @property
     def probability(self) -> float:
@@ -73,7 +75,7 @@ class Influence:
         rows, columns = (np.arange(part[axis], part[axis + 2]) + 0.5 - centre[axis] for axis in range(2))
         sides = (2 * np.maximum.outer(abs(rows), abs(columns))).astype(int) + 1
         held = np.cumsum(np.bincount(sides.ravel(), self.values.ravel()))
-        if not held[-1]:
+        if not held.any():
             return None
         half = np.searchsorted(held, _EFFECTIVE * held[-1]) / 2
         return (*(math.ceil(middle - half) for middle in centre), *(math.floor(middle + half) for middle in centre))
@@ -95,7 +97,7 @@ class Influence:
         rows, columns = self.grid_shape
         return (
             f"cell {self.cell[0]},{self.cell[1]} of {rows} x {columns}, class {self.class_names[self.class_index]}: "
-            f"{score}probability {self.probability:.1%}; stride {' x '.join(map(str, self.stride))}"
+            f"{score}probability {self.probability:.1%}; stride {' x '.join(f'{side:g}' for side in self.stride)}"
         )
 
     def table(self) -> str:

@@ -34,6 +34,7 @@ def image_key(image: Any, strip: int = 2**24) -> str:
         InputError: where a file of it cannot be read.
     """
     if isinstance(image, Pixels):
+        image = image.given or image
         image = image.source if image.file is None else image.file
     if isinstance(image, str | Path):
         path = Path(image)

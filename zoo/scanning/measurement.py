@@ -1,6 +1,7 @@
 """How the influence of pixels on one cell is measured: on any grid that a scan makes."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,10 @@ from zoo.pictures import Resized, check_finite
 from zoo.scanning.grid import Grid
 from zoo.scanning.influence import Box, Influence
 from zoo.scanning.merging import merge, merge_weights, merged_outputs
+from zoo.scanning.model_scale import at_model_scale, on_image
 from zoo.scanning.options import Options
 from zoo.scanning.pixels import Pixels, open_pixels
-from zoo.scanning.scales import Match, at_scale, scaled_sizes, widest_windows
+from zoo.scanning.scales import Match, Windows, at_scale, scaled_sizes
 
 if TYPE_CHECKING:
     from zoo.engines.gradients import PixelGradients
@@ -48,9 +50,11 @@ def measure(
         InputError: where the image does not suit the model, or the grid has no such cell.
     """
     what = f"cell {cell[0]},{cell[1]}" if len(cell) == 2 else "cell"
-    with open_pixels(network, image, options.choice) as source:
+    with ExitStack() as opened:
+        whole = opened.enter_context(open_pixels(network, image, options.choice))
+        source = opened.enter_context(at_model_scale(network.card, whole, options.pixel_size))
         grid = Grid.that_fits(network, source.shape[:2], options.border, options.stride)
-        _check_cell(grid, cell, options)
+        _check_cell(grid, source.image_size, cell, options)
         names = network.class_names
         if class_index is not None and class_index not in range(len(names)):
             refuse("class", quoted(class_index), f"0 to {len(names) - 1}")
@@ -74,12 +78,12 @@ def measure(
         gradient = gradients.gradient(each, view.place, weight)
         parts.append(view.on_image(check_scores(gradient, f"{what}: influence", network)))
     values, part = _together(parts)
-    starts, window = (grid.starts, grid.window) if options.scales is None else widest_windows(grid, options.scales)
-    if np.isfinite(window).all():
-        first = [int(begins[index]) for begins, index in zip(starts, cell, strict=True)]
-        box = _box(first, [begin + int(side) for begin, side in zip(first, window, strict=True)])
+    windows = Windows.of(grid, source.image_size, options.scales)
+    if np.isfinite(windows.sides).all():
+        first = [int(begins[index]) for begins, index in zip(windows.starts, cell, strict=True)]
+        box = _box(first, [begin + int(side) for begin, side in zip(first, windows.sides, strict=True)])
     else:
-        box = (0, 0, *grid.image_size)
+        box = (0, 0, *source.image_size)
     fields = [view.receptive_field for view in views]
     known = [field for field in fields if field is not None]
     return Influence(
@@ -92,17 +96,18 @@ def measure(
         field=_around(view.field for view in views),
         receptive_field=_around(known) if len(known) == len(fields) else None,
         grid_shape=grid.shape,
-        stride=pair(grid.geometry.stride),
+        stride=on_image(grid.geometry.stride, source.scale),
         class_names=names,
         outputs=outputs,
+        notes=source.scale_notes,
     )
 
 
 @dataclass(frozen=True)
 class _View:
-    """A cell of the grid of one scale: what it reads, and where that lies in the image.
+    """A cell of the grid of one scale: what it reads, and where that lies in the given image.
 
-    `source`: the image at that scale. `resized`: the filter that made it of the image; None at the image's own size.
+    `source`: the image at that scale. `resized`: the filter that made it of the given one; None at that one's size.
     """
 
     network: "Network"
@@ -112,8 +117,8 @@ class _View:
     resized: Resized | None = None
 
     @cached_property
-    def _mirrored(self) -> Pixels:
-        return self.source.mirrored_by(self.grid.mirrored)
+    def _extended(self) -> Pixels:
+        return self.source.extended_by(self.grid.added, self.grid.fill)
 
     @cached_property
     def _tile(self) -> tuple[tuple[slice, slice], Pair]:
@@ -124,7 +129,7 @@ class _View:
     @property
     def pixels(self) -> np.ndarray:
         """What is run for the cell: (h, w, C)."""
-        return self._mirrored[self._tile[0]]
+        return self._extended[self._tile[0]]
 
     @property
     def place(self) -> Pair:
@@ -134,9 +139,14 @@ class _View:
     def on_image(self, gradient: np.ndarray) -> tuple[np.ndarray, Box]:
         """A gradient with respect to `pixels` as one with respect to those of the image, and the box that these are.
 
-        A pixel of the image that was mirrored, or that several pixels of this scale are made of, has their sum.
+        A pixel of the image that was mirrored, or that several pixels of this scale are made of, has their sum; pixels
+        that are none of the image's are left out.
         """
-        rows, columns = self._mirrored.read_from(self._tile[0])
+        rows, columns = self._extended.read_from(self._tile[0])
+        inside = np.ix_(rows >= 0, columns >= 0)
+        gradient, rows, columns = gradient[inside], rows[rows >= 0], columns[columns >= 0]
+        if not len(rows) or not len(columns):
+            return np.zeros((0, 0, gradient.shape[-1])), (0, 0, 0, 0)
         top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
         folded = np.zeros((bottom - top, right - left, gradient.shape[-1]))
         np.add.at(folded, (rows[:, None] - top, columns - left), gradient)
@@ -170,9 +180,14 @@ class _View:
         top, left, bottom, right = geometry.cell_field(*cell)
         if top == bottom or left == right:
             return (0, 0, 0, 0)
-        rows, columns = self._mirrored.read_from(
-            (slice(top + cut[0], bottom + cut[0]), slice(left + cut[1], right + cut[1]))
+        rows, columns = (
+            lines[lines >= 0]
+            for lines in self._extended.read_from(
+                (slice(top + cut[0], bottom + cut[0]), slice(left + cut[1], right + cut[1]))
+            )
         )
+        if not len(rows) or not len(columns):
+            return (0, 0, 0, 0)
         box = (int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
         if self.resized is None:
             return box
@@ -190,15 +205,21 @@ class _View:
         first = []
         for axis, corner in enumerate(geometry.cell_box(*cell)[:2]):
             before = plain.first_pixel()[axis] - plain.known_offset[axis]  # where the field begins, from the window on
-            first.append(corner + before + cut[axis] - self.grid.mirrored[axis][0])
+            first.append(corner + before + cut[axis] - self.grid.added[axis][0])
         box = _box(first, [start + side for start, side in zip(first, geometry.field_sides, strict=True)])
         return box if self.resized is None else self.resized.reach(box)
 
 
 def _views(network: "Network", grid: Grid, source: Pixels, cell: Pair, options: Options) -> Sequence[_View]:
     """The cell's view at every scale that counts for it."""
+    given = source if source.given is None else source.given
+
+    def view(grid: Grid, own: Pair) -> _View:
+        resized = None if grid.image_size == given.shape[:2] else Resized(given, grid.image_size)
+        return _View(network, grid, own, Pixels(resized) if resized else given, resized)
+
     if options.scales is None:
-        return [_View(network, grid, pair(cell), source)]
+        return [view(grid, pair(cell))]
     views = []
     for scale, size in zip(options.scales, scaled_sizes(grid, options.scales), strict=True):
         with at_scale(scale):
@@ -206,8 +227,7 @@ def _views(network: "Network", grid: Grid, source: Pixels, cell: Pair, options: 
         match = Match.of(grid, scaled)
         if match.covers[*cell]:
             own = pair(int(nearest[index]) for nearest, index in zip(match.nearest, cell, strict=True))
-            resized = None if size == source.shape[:2] else Resized(source, size)
-            views.append(_View(network, scaled, own, Pixels(resized) if resized else source, resized))
+            views.append(view(scaled, own))
     if not views:
         refuse("cell", f"{cell[0]},{cell[1]}, of which no scale has a window in the image", "a cell that is scanned")
     return views
@@ -234,16 +254,16 @@ def _box(starts: Iterable[int], ends: Iterable[int]) -> Box:
     return (*pair(starts), *pair(ends))
 
 
-def _check_cell(grid: Grid, cell: Pair, options: Options) -> None:
+def _check_cell(grid: Grid, image_size: Pair, cell: Pair, options: Options) -> None:
     """Check that the grid has the cell; else say from which size of image on it would."""
     if len(cell) != 2 or not all(isinstance(index, int | np.integer) for index in cell):
         refuse("cell", quoted(cell), "row and column, two whole numbers")
     shape, geometry = grid.shape, grid.geometry
     if all(0 <= index < count for index, count in zip(cell, shape, strict=True)):
         return
-    size = " x ".join(map(str, grid.image_size))
+    size = " x ".join(map(str, image_size))
     known = [f"{size} pixels give a grid of {shape[0]} x {shape[1]}"]
-    is_plain = options.stride is None and options.border == "none"
+    is_plain = options.stride is None and options.border == "none" and image_size == grid.image_size
     for axis, (line, side) in enumerate((("row", "height"), ("column", "width"))):
         if is_plain and cell[axis] >= shape[axis]:
             more = geometry.size_for(*(count + (each == axis) for each, count in enumerate(shape)))[axis]

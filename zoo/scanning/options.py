@@ -12,8 +12,8 @@ from zoo.pictures import Choice
 from zoo.scanning.merging import Merge, check_merge
 from zoo.scanning.sizes import parse_memory
 
-# What becomes of the pixels at an image's border that no window covers.
-BorderRule = Literal["none", "reflect", "shift"]
+# What becomes of the pixels at an image's border that no window covers, or few do.
+BorderRule = Literal["none", "reflect", "shift", "full"]
 BORDER_RULES: tuple[BorderRule, ...] = get_args(BorderRule)
 
 
@@ -21,7 +21,7 @@ BORDER_RULES: tuple[BorderRule, ...] = get_args(BorderRule)
 class Options:
     """What is asked of a scan, of all images alike; `zoo.scan` says what each option means.
 
-    `scales` are floats, however they were given.
+    `scales` are floats, however they were given. `pixel_size`: that of the images in micrometres, where it is stated.
     """
 
     tile: int | None = None
@@ -34,6 +34,7 @@ class Options:
     precision: Precision | None = None
     choice: Choice = Choice()
     output_name: str | None = None
+    pixel_size: float | None = None
 
     def __post_init__(self) -> None:
         """Check what can be checked without a model and an image.
@@ -49,6 +50,8 @@ class Options:
             parse_memory(self.memory)
         if self.scales is not None:
             object.__setattr__(self, "scales", check_scales(self.scales))
+        if self.pixel_size is not None:
+            object.__setattr__(self, "pixel_size", check_pixel_size(self.pixel_size))
 
     @property
     def budget(self) -> int | None:
@@ -58,7 +61,7 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """What a scan's scores depend on, and how it is cut, as JSON holds it."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        for name in ("choice", "output_name"):  # as earlier versions wrote it, where these are not given
+        for name in ("choice", "output_name", "pixel_size"):  # as earlier versions wrote it, where these are not given
             del values[name]
         values["memory"] = self.budget
         if self.stride is not None:
@@ -67,13 +70,13 @@ class Options:
             values["scales"] = list(self.scales)
         else:
             values["merge"] = None
-        named = {} if self.output_name is None else {"output_name": self.output_name}
-        return {**values, **self.choice.given, **named}
+        later = {"output_name": self.output_name, "pixel_size": self.pixel_size}
+        return {**values, **self.choice.given, **{name: value for name, value in later.items() if value is not None}}
 
     def that_place_cells(self) -> dict[str, Any]:
         """Those that were asked for and say where cells lie and how they are answered, not how a scan is cut."""
         values = self.to_dict()
-        names = ["stride", "scales", "merge", *self.choice.given, "output_name"]
+        names = ["stride", "scales", "merge", *self.choice.given, "output_name", "pixel_size"]
         given = {name: values[name] for name in names if values.get(name) is not None}
         return given if self.border == "none" else {**given, "border": self.border}
 
@@ -86,6 +89,18 @@ def check_border(border: str) -> None:
     """
     if border not in BORDER_RULES:
         refuse("border", quoted(border), ", ".join(BORDER_RULES))
+
+
+def check_pixel_size(size: Any) -> float:
+    """A pixel's size in micrometres as a float.
+
+    Raises:
+        InputError: where it is no finite number above 0.
+    """
+    number = float(size) if isinstance(size, int | float | np.number) and not isinstance(size, bool) else 0.0
+    if not (np.isfinite(number) and number > 0):
+        refuse("pixel_size", quoted(size), "micrometres above 0, such as 0.5")
+    return number
 
 
 def check_scales(scales: Any) -> tuple[float, ...]:

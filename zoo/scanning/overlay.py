@@ -4,8 +4,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zoo.objects.cell_classes import NONE, CellClasses, of_class
 from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs, to_probabilities
+
+# How opaque the strongest colour is: over grey, and over an image in colour, whose own colours stay to be seen.
+_OVER_GREY, _OVER_COLOUR = 0.65, 0.4
+# The radius of the circle about an object, as a part of the window's lesser side.
+MARK = 0.2
 
 
 class Coloured(Protocol):
@@ -22,6 +28,10 @@ class Coloured(Protocol):
     @property
     def outputs(self) -> Outputs:
         """What they are."""
+
+    @property
+    def cell_classes(self) -> CellClasses:
+        """What makes a class of a cell's scores."""
 
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
@@ -58,20 +68,39 @@ class Overlay:
             picked.append(cells[part[-1]] - begin)
         scores, scanned = scores[np.ix_(*picked)], scanned[np.ix_(*picked)]
         if self.class_index is None:
-            self._classes[*part] = scores.argmax(-1)
-            strength = self._map.standing_out(scores)
+            self._classes[*part], strength = shown(self._map, scores)
         else:
             strength = to_probabilities(scores, self._map.outputs)[..., self.class_index]
         self._strength[*part] = np.where(scanned, strength, 0)
 
-    def over(self, grey: np.ndarray, opacity: float = 0.65) -> np.ndarray:
-        """The picture over the image's grey values: (h, w) -> RGB (h, w, 3) uint8; see `ScoreMap.overlay`."""
+    def over(self, below: np.ndarray, opacity: float | None = None) -> np.ndarray:
+        """The picture over the image: (h, w, 3 or 1) in 0 to 255 -> RGB (h, w, 3) uint8; see `ScoreMap.overlay`."""
+        if opacity is None:
+            opacity = opacity_of(self._map.cell_classes)
         rows, columns = self._cells
         known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
         where = np.ix_(np.searchsorted(self._shown[0], rows), np.searchsorted(self._shown[1], columns))
         weight = (self._strength[where] * known * np.float32(opacity))[..., None]
         colours = palette(self._map.scores.shape[-1]).astype(np.float32)[self._classes]
-        return np.round(grey[..., None] * (1 - weight) + 255 * colours[where] * weight).astype(np.uint8)
+        return np.round(below * (1 - weight) + 255 * colours[where] * weight).astype(np.uint8)
+
+
+def opacity_of(cell_classes: CellClasses) -> float:
+    """How opaque the strongest colour is, where nothing else is asked for."""
+    return _OVER_COLOUR if cell_classes.find_objects else _OVER_GREY
+
+
+def shown(score_map: Coloured, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of cells, and how opaque the colours of these are, 0 to 1: (..., K) -> (...), (...).
+
+    That is how far a cell stands out or, of a model that knows a background, how probable its class is; of a cell of no
+    class 0.
+    """
+    classes = score_map.cell_classes.of(scores, score_map.outputs)
+    if not score_map.cell_classes.find_objects:
+        return classes, score_map.standing_out(scores)
+    probable = of_class(to_probabilities(scores, score_map.outputs), np.maximum(classes, 0))
+    return classes, np.where(classes == NONE, 0, probable)
 
 
 def _middles(side: int, factor: int) -> np.ndarray:

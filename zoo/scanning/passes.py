@@ -43,7 +43,7 @@ class Scorer:
             OSError: where the scores cannot be written.
         """
         store.open(side, (*grid.shape, self.classes), self.dtype, grid.cells_of(side))
-        pixels, tiles = image.mirrored_by(grid.mirrored), list(enumerate(grid.tiles(side)))
+        pixels, tiles = image.extended_by(grid.added, grid.fill), list(enumerate(grid.tiles(side)))
         missing = [(index, tile) for index, tile in tiles if index not in store.done]
         try:
             for index, tile in track(missing, "scanning", len(missing)) if self.progress else missing:

@@ -1,38 +1,63 @@
-"""Images as a model takes them: their channels, and samples of the type that it was trained on."""
+"""Images as a model takes them: their channels, samples of the type that it was trained on, and their borders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from zoo.pictures import Choice, Resized, Wanted, check_array, level_for, open_picture, read_picture, release
+from zoo.pictures import Choice, Resized, Wanted, check_array, level_for, open_picture, release
 
 if TYPE_CHECKING:
     from zoo.network.network import Network
 
 
+# Rows and columns of pixels that are added to an image: ((top, bottom), (left, right)).
+Added = tuple[tuple[int, int], tuple[int, int]]
+# What they are: the image, mirrored without repeating its outermost pixels, or raw values, one or one a channel.
+Fill = Literal["reflect"] | tuple[float, ...]
+# In place of the number of a row or column, where there is none in the image.
+_NONE = -1
+
+
 class Pixels:
-    """An image (H, W, C) that is read region by region: `pixels[rows, columns]` -> (h, w, C)."""
+    """An image (H, W, C) that is read region by region: `pixels[rows, columns]` -> (h, w, C).
+
+    `given`: the image as it was given, where this is that one at a model's scale (see `zoo.scanning.model_scale`).
+    `pixel_size`: the distance of the given image's rows and of its columns in micrometres, None where it is not known.
+    """
 
     def __init__(
         self,
         source: Any,
-        mirrored: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
+        added: Added = ((0, 0), (0, 0)),
+        fill: Fill = "reflect",
         file: str | Path | None = None,
+        given: "Pixels | None" = None,
+        scale_notes: tuple[str, ...] = (),
     ):
-        """Read `source`, (H, W, C) or (H, W), as if mirrored at its border.
+        """Read `source`, (H, W, C) or (H, W), with rows and columns added at its border.
 
         Args:
             source: an array, or what is read by slices like one.
-            mirrored: rows and columns added, ((top, bottom), (left, right)); the outermost ones are not repeated.
+            added: how many.
+            fill: what they are; an image smaller than its border is mirrored several times.
             file: where `source` is read from, if it is known.
+            given: the image at its own size, where `source` is that one at a model's scale.
+            scale_notes: what the user should know of that scale.
         """
-        self.file = file
-        self.source, self.dtype, self.mirrored = source, np.dtype(source.dtype), mirrored
-        pairs = zip(source.shape, mirrored, strict=False)
-        self._rows, self._columns = (np.pad(np.arange(side), added, "reflect") for side, added in pairs)
+        self.file, self.given, self.scale_notes = file, given, scale_notes
+        self.source, self.added, self.fill = source, added, fill
+        self.pixel_size: tuple[float, float] | None = getattr(source, "pixel_size", None)
+        self._constant = fill != "reflect" and bool(np.any(added))
+        self.dtype = np.result_type(source.dtype, np.float32) if self._constant else np.dtype(source.dtype)
+        self._rows, self._columns = (
+            np.pad(np.arange(side), each, "constant", constant_values=_NONE)
+            if self._constant
+            else np.pad(np.arange(side), each, "reflect")
+            for side, each in zip(source.shape, added, strict=False)
+        )
         self.shape = (len(self._rows), len(self._columns), source.shape[2] if len(source.shape) == 3 else 1)
 
     @property
@@ -43,35 +68,58 @@ class Pixels:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of what was read so far, a line each, without the file's name."""
-        return getattr(self.source, "notes", ())
+        return (*getattr(self.source if self.given is None else self.given.source, "notes", ()), *self.scale_notes)
 
-    def mirrored_by(self, added: tuple[tuple[int, int], tuple[int, int]]) -> "Pixels":
-        """The same pixels, mirrored at the border by so many rows and columns, ((top, bottom), (left, right))."""
-        return Pixels(self.source, added, self.file)
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image as it was given."""
+        return self.shape[:2] if self.given is None else self.given.shape[:2]
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """How many of these pixels, down and across, make one of the given image."""
+        height, width = self.image_size
+        return self.shape[0] / height, self.shape[1] / width
+
+    def extended_by(self, added: Added, fill: Fill = "reflect") -> "Pixels":
+        """The same pixels with rows and columns added at the border."""
+        return Pixels(self.source, added, fill, self.file)
 
     def read_from(self, region: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
-        """The rows and the columns of the image without its mirrored border that those of a region are."""
+        """The rows and the columns of the image that those of a region are; -1 for those that are none of its."""
         return self._rows[region[0]], self._columns[region[1]]
 
     @contextmanager
     def resized(self, size: tuple[int, int]) -> Iterator["Pixels"]:
-        """This image at another size, resized by regions: of a pyramid, from the nearest finer level."""
-        levels = getattr(self.source, "levels", ())
-        if tuple(size) == self.shape[:2]:
-            yield self
+        """The given image at another size, resized by regions: of a pyramid, from the nearest finer level."""
+        given = self if self.given is None else self.given
+        levels = getattr(given.source, "levels", ())
+        if tuple(size) == given.shape[:2]:
+            yield given
         elif len(levels) < 2:
-            yield Pixels(Resized(self, size), file=self.file)
+            yield Pixels(Resized(given, size), file=self.file)
         else:
-            with self.source.at_level(level_for(levels, size)) as level:
+            with given.source.at_level(level_for(levels, size)) as level:
                 yield Pixels(Resized(level, size), file=self.file)
 
     def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
         """Read a region; what is read of a mapped file does not stay in memory."""
-        rows, columns = self._rows[region[0]], self._columns[region[1]]
+        rows, columns = self.read_from(region)
+        if not self._constant:
+            return self._read(rows, columns)
+        pixels = np.empty((len(rows), len(columns), self.shape[2]), self.dtype)
+        pixels[...] = self.fill
+        down, across = np.flatnonzero(rows != _NONE), np.flatnonzero(columns != _NONE)
+        if len(down) and len(across):
+            pixels[np.ix_(down, across)] = self._read(rows[down], columns[across])
+        return pixels
+
+    def _read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The pixels at some rows and columns of the image, (h, w, C)."""
         top, left = rows.min(), columns.min()
         read = np.array(self.source[top : rows.max() + 1, left : columns.max() + 1])
         release(self.source)
-        if np.any(self.mirrored):
+        if np.any(self.added):
             read = read[np.ix_(rows - top, columns - left)]
         return read if read.ndim == 3 else read[..., None]
 
@@ -103,18 +151,3 @@ def open_pixels(
         return
     with open_picture(image, wanted(network), choice) as picture:
         yield Pixels(picture, file=image)
-
-
-def read_pixels(
-    network: "Network",
-    path: str | Path,
-    choice: Choice = Choice(),  # noqa: B008 - frozen
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read an image file for a model: (H, W, C), and what the user should know about it.
-
-    Raises:
-        InputError: where it cannot be read, or has other channels or another sample type than the model's images; for
-            a model that takes something else than one image.
-    """
-    network.check_one_image()
-    return read_picture(path, wanted(network), choice)

@@ -13,6 +13,7 @@ from zoo.pictures import check_finite
 from zoo.progress import track
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
 from zoo.scanning.memory import available, tile_memory
+from zoo.scanning.model_scale import at_model_scale
 from zoo.scanning.pixels import Pixels, open_pixels
 from zoo.scanning.scan import Scanner
 from zoo.scanning.sizes import size_text
@@ -29,23 +30,32 @@ CROPS_AT_ONCE = 64
 
 
 class BoxScorer(Protocol):
-    """One of the ways: gives the scores (n, classes) of boxes (n, 4), cut off at the image, in an open image."""
+    """One of the ways: gives the scores (n, classes) of boxes (n, 4), cut off at the image, in an open image.
+
+    Image and boxes are at the scale at which the model sees them.
+    """
 
     def __call__(self, source: Pixels, boxes: np.ndarray) -> np.ndarray:
         """Score boxes."""
 
 
 def score(
-    network: "Network", image: np.ndarray | str | Path | Pixels, boxes: Sequence | Boxes, scorer: BoxScorer
+    network: "Network",
+    image: np.ndarray | str | Path | Pixels,
+    boxes: Sequence | Boxes,
+    scorer: BoxScorer,
+    pixel_size: float | None = None,
 ) -> BoxScores:
     """Score boxes in an image one of the ways; see `zoo.score_boxes`."""
-    with open_pixels(network, image) as source:
-        further = boxes.further if isinstance(boxes, Boxes) else ()
-        given = check_boxes(boxes, source.shape[:2])
-        inside = np.clip(given, 0, [*source.shape[:2], *source.shape[:2]])
-        scores = scorer(source, inside)
+    with open_pixels(network, image) as opened, at_model_scale(network.card, opened, pixel_size) as source:
+        further, size = boxes.further if isinstance(boxes, Boxes) else (), source.image_size
+        given = check_boxes(boxes, size)
+        inside = np.clip(given, 0, [*size, *size])
+        scores = scorer(source, inside * [*source.scale, *source.scale])
+        # Those of the given image are its reader's to say, and are printed with its name.
+        notes = tuple(f"{source.name} {note}" for note in source.scale_notes)
     beyond = int((inside != given).any(1).sum())
-    return BoxScores(given, scores, network.class_names, network.outputs_are[0], further, beyond)
+    return BoxScores(given, scores, network.class_names, network.outputs_are[0], further, beyond, notes)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,9 @@ from zoo.network.positions import Pair, pair
 from zoo.pictures import release
 from zoo.scanning.grid import Grid
 from zoo.scanning.merging import Merge, merge
+from zoo.scanning.model_scale import scaled_size
 from zoo.scanning.sizes import size_text
 from zoo.scores import Outputs
-
-
-def scaled_size(size: Pair, scale: float) -> Pair:
-    """Height and width of an image of `size` at a scale."""
-    return pair(max(round(side * scale), 1) for side in size)
 
 
 @contextlib.contextmanager
@@ -121,19 +117,49 @@ class ScalePart:
         return self.grid.all_cells if wanted is None else self.match.needed(wanted, self.grid.shape)
 
 
-def widest_windows(grid: Grid, scales: Sequence[float]) -> tuple[tuple[np.ndarray, np.ndarray], Pair]:
-    """What cells look at, at the smallest of some scales, in pixels of the image: the starts and sides of the windows.
+@dataclass(frozen=True)
+class Windows:
+    """What the cells of a grid look at, in pixels of the given image.
 
-    They are centred where those of `grid` are, and end at whole pixels, outwards.
+    `starts`: the first pixel of every row and of every column of windows, `sides`: those of one, infinite where it is
+    the whole image; whole pixels. `centres`: the middles of the rows and of the columns, continuous, the first pixel's
+    centre at 0.5; where the window is infinite, a stride apart about the image's middle.
     """
-    starts, sides = [], []
-    for first, window in zip(grid.starts, grid.window, strict=True):
-        # 21 / 0.7 is a little more than 30.
-        half, centres = round(window / min(scales), 6) / 2, first + window / 2
-        begins = np.floor(centres - half).astype(int)
-        starts.append(begins)
-        sides.append(int(np.ceil(centres[0] + half)) - int(begins[0]))
-    return pair(starts), pair(sides)
+
+    starts: tuple[np.ndarray, np.ndarray]
+    sides: tuple[float, float]
+    centres: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, grid: Grid, image_size: Pair, scales: Sequence[float] | None = None) -> "Windows":
+        """The windows of a grid on an image of `image_size`, which was scanned at the size that the grid is of.
+
+        They end at the pixels nearest to where they end; with `scales` they are those of the smallest one, and end at
+        whole pixels outwards, so that the windows of all scales lie in them.
+        """
+        axes = zip(grid.starts, grid.window, grid.geometry.stride, image_size, grid.image_size, strict=True)
+        starts, sides, centres = zip(*(_along(*axis, scales) for axis in axes), strict=True)
+        return cls(pair(starts), pair(sides), pair(centres))
+
+
+def _along(
+    first: np.ndarray, window: float, stride: int, side: int, scanned: int, scales: Sequence[float] | None
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Starts, side and centres of windows along an axis of `side` pixels, of which `scanned` were made."""
+    ratio = side / scanned
+    if math.isinf(window):
+        cells = np.arange(len(first))
+        return np.floor(first * ratio).astype(int), window, side / 2 + (cells - (len(first) - 1) / 2) * stride * ratio
+    centres = (first + window / 2) * ratio
+    if scales is None:
+        length = max(round(window * ratio), 1)
+        return np.floor(np.round(centres - length / 2, 6) + 0.5).astype(int), length, centres
+    # 21 / 0.7 is a little more than 30.
+    half = round(window * ratio / min(scales), 6) / 2
+    begins = np.floor(np.round(centres - half, 6)).astype(int)
+    # At a scale of the model itself windows lie differently to the pixels, so that the longest one is taken.
+    ends = np.ceil(np.round(centres + half, 6)).astype(int)
+    return begins, int((ends - begins).max()), centres
 
 
 def merger(

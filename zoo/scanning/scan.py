@@ -1,7 +1,7 @@
 """A large image to a ScoreMap, whole or in tiles, with the same answer."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.engines.engine import Engine
+from zoo.objects.cell_classes import CellClasses
 from zoo.pictures import open_mask
 from zoo.scanning.crop_check import CropCheck, check_crops, needs_check
 from zoo.scanning.finer import FinerRunner
@@ -17,10 +18,11 @@ from zoo.scanning.keys import RULE, image_key
 from zoo.scanning.masks import cells_inside, check_some
 from zoo.scanning.memory import available, check_tile, choose_tile
 from zoo.scanning.merging import merged_outputs
+from zoo.scanning.model_scale import at_model_scale
 from zoo.scanning.options import Options
 from zoo.scanning.passes import Scorer
 from zoo.scanning.pixels import Pixels, open_pixels
-from zoo.scanning.scales import ScalePart, at_scale, check_room, merger, scaled_sizes, widest_windows
+from zoo.scanning.scales import ScalePart, Windows, at_scale, check_room, merger, scaled_sizes
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.store import InMemory, Store
 
@@ -50,6 +52,8 @@ class Scanner:
             progress: show a bar over the tiles.
         """
         self.network, self._make_engine, self.options, self.progress = network, make_engine, options, progress
+        # Before any work: the background and thresholds of a card may name another model's classes.
+        self.cell_classes = CellClasses(network.class_names, network.card.background, network.card.peaks)
 
     def __call__(
         self,
@@ -66,12 +70,13 @@ class Scanner:
         """
         store, scales = InMemory() if output is None else Store(output, overwrite), self.options.scales
         with ExitStack() as opened:
-            source = opened.enter_context(open_pixels(self.network, image, self.options.choice))
-            inside = None if mask is None else opened.enter_context(open_mask(mask, source.shape[:2]))
+            given = opened.enter_context(open_pixels(self.network, image, self.options.choice))
+            source = opened.enter_context(self.at_scale(given))
+            inside = None if mask is None else opened.enter_context(open_mask(mask, source.image_size))
             grid = self._grid(source.shape[:2])
             parts = self._scale_parts(grid, store)
-            starts, window = (grid.starts, grid.window) if scales is None else widest_windows(grid, scales)
-            region = grid.all_cells if inside is None else cells_inside(inside, starts, window)
+            windows = Windows.of(grid, source.image_size, scales)
+            region = grid.all_cells if inside is None else cells_inside(inside, windows.starts, windows.sides)
             scanned = region & np.logical_or.reduce([each.match.covers for each in parts]) if parts else region
             check_some(scanned, bool(region.any()), mask, scales)
             if isinstance(store, Store):
@@ -90,9 +95,9 @@ class Scanner:
             scores,
             grid.geometry,
             self.network.class_names,
-            grid.image_size,
-            starts,
-            window,
+            source.image_size,
+            windows.starts,
+            windows.sides,
             scanned,
             merged_outputs(outputs, self.options.merge) if parts else outputs,
             self.options.border,
@@ -100,7 +105,16 @@ class Scanner:
             other_function=grid.other_function,
             scales=scales,
             notes=(*source.notes, *(f"(the mask) {note}" for note in getattr(inside, "notes", ()))),
+            background=self.cell_classes.background,
+            peaks=self.cell_classes.peaks,
+            scale=source.scale,
+            pixel_size=source.pixel_size,
+            middles=windows.centres,
         )
+
+    def at_scale(self, image: Pixels) -> AbstractContextManager[Pixels]:
+        """An open image at the scale at which the network sees it; see `zoo.scanning.model_scale.at_model_scale`."""
+        return at_model_scale(self.network.card, image, self.options.pixel_size)
 
     def made_from(self, image: Any, mask: Any = None) -> dict[str, Any]:
         """What a scan's scores depend on, and how it is cut, as JSON holds it."""
@@ -109,12 +123,27 @@ class Scanner:
             "image": image_key(image),
             "mask": None if mask is None else image_key(mask),
             **self.options.to_dict(),
+            **self._card_key,
             **(RULE if mask is not None or self.options.scales is not None else {}),
         }
+
+    @property
+    def for_all_images(self) -> dict[str, Any]:
+        """What the scores of every image depend on, as JSON holds it."""
+        return {"model": self._model_key, **self.options.to_dict()}
 
     @cached_property
     def _model_key(self) -> str:
         return self.network.key()
+
+    @property
+    def _card_key(self) -> dict[str, Any]:
+        """What scores depend on of the card, where there is any of it."""
+        card = self.network.card
+        known: dict[str, Any] = {"trained_at_scale": card.scale, "trained_at_pixel_size": card.pixel_size}
+        if self.options.border == "full":
+            known["fill"] = list(card.fill) if isinstance(card.fill, tuple) else card.fill
+        return {name: value for name, value in known.items() if value is not None}
 
     def check_crops(self, scores: ScoreMap, pixels: Pixels, count: int, seconds: float) -> CropCheck | None:
         """Compare at most `count` cells of a map with their crops; None where they are equal, or there are no crops.
@@ -123,7 +152,10 @@ class Scanner:
         """
         if not count or self.options.scales is not None or not needs_check(scores.geometry):
             return None
-        return check_crops(scores, pixels, lambda crop: self._engine(crop), self.network.dtype, count, seconds)
+        with self.at_scale(pixels) as scanned:
+            box = self._grid(scanned.shape[:2]).cell_box
+            run, dtype = lambda crop: self._engine(crop), self.network.dtype
+            return check_crops(scores, scanned, run, dtype, count, seconds, box=box)
 
     @cached_property
     def _engine(self) -> Engine:

@@ -2,54 +2,32 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from zoo.card import Peaks
 from zoo.errors import refuse
 from zoo.files import replacing, write_json
 from zoo.made_by import MadeBy
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Pair, pair
+from zoo.objects.cell_classes import CellClasses
+from zoo.objects.peaks import FoundObjects, PeakFinder
 from zoo.pictures import release
+from zoo.scanning.model_scale import on_image
 from zoo.scanning.options import BorderRule
 from zoo.scanning.overlay import Overlay
-from zoo.scanning.thumbnails import factor_for, grey_view
+from zoo.scanning.readers import Reader, Wins
+from zoo.scanning.thumbnails import factor_for, view_below
+from zoo.scanning.usual_scores import usual_scores
 from zoo.scores import Outputs, to_probabilities
 
-# Numbers of a score map that its median cell is taken from.
-_SAMPLED = 2**20
 # Numbers of a score map that are read at a time.
 _SCORES_AT_ONCE = 2**20
-
-
-class Reader(Protocol):
-    """What takes the scores of a map part by part, so that several take them in one pass: see `ScoreMap.read_by`.
-
-    `side`: parts begin at multiples of so many cells.
-    """
-
-    side: int
-
-    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
-        """Take a part: its first row and column, the scores, and which of its cells were scanned."""
-
-
-class Wins:
-    """A reader of scores that counts how many cells each class wins: `counts`, (classes,)."""
-
-    side = 1
-
-    def __init__(self, classes: int):
-        """Begin at zero."""
-        self.counts = np.zeros(classes, int)
-
-    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
-        """Take a part of the map."""
-        self.counts += np.bincount(scores[scanned].argmax(-1), minlength=len(self.counts))
 
 
 @dataclass(frozen=True)
@@ -57,20 +35,24 @@ class ScoreMap:
     """Scores (rows, cols, classes) of a large image; cell (row, col) answers for `cell_box(row, col)`.
 
     The scores are what the model gives, logits for the zoo's own; `outputs` says what they are. They are an array, or
-    what is read by slices like one. `image_size` is (height, width) in pixels. `geometry` is that of the pixels that
-    were scanned, which `border` "reflect" makes more than the image. `made_from`: the model, image and options of a
-    scan with an output, by their hashes. `other_function`: a sentence where the image's size makes another function of
-    the model than the trained one (see `Geometry.other_function`), else empty.
+    what is read by slices like one. `image_size` is (height, width) in pixels of the given image. `geometry` is that of
+    the pixels that were scanned: `scale` of them, (down, across), make one of the given image, and `border` "reflect"
+    and "full" add some. `pixel_size`: that of the given image in micrometres, (down, across), where known.
+    `made_from`: the model, image and options of a scan with an output, by their hashes. `other_function`: a sentence
+    where the image's size makes another function of the model than the trained one (see `Geometry.other_function`),
+    else empty.
 
     `scanned`, (rows, cols) bool, alone says which cells have scores. Scores that are not finite there are refused, of
     an array when the map is made, else when they are read; elsewhere they are NaN, and nothing looks at them.
 
-    All boxes are in pixels of the image itself. `starts`: the first pixel of every row and of every column of windows,
-    `window`: the sides of one, infinite where it is the whole image. `scales`: those that the image was scanned at. A
-    cell then looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and `cell_box` are those
-    of the smallest scale, in which those of all others lie. `notes`: what the reader has to say of image and mask, a
-    line each. `crops`: how many cells were compared with their crops, and of how many the answer is the same, as JSON
-    holds it (see `zoo.scanning.crop_check`); None where none were.
+    All boxes are in pixels of the given image. `starts`: the first pixel of every row and of every column of windows,
+    `window`: the sides of one, infinite where it is the whole image; both are rounded where the image was scaled.
+    `middles`: `centres`, where they are not those of these. `scales`: those that the image was scanned at, on top of
+    `scale`. A cell then looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and
+    `cell_box` are those of the smallest scale, in which those of all others lie. `notes`: what the reader has to say of
+    image and mask, a line each. `crops`: how many cells were compared with their crops, and of how many the answer is
+    the same, as JSON holds it (see `zoo.scanning.crop_check`); None where none were. `background` and `peaks`: see
+    `zoo.card.Card`; of a map with neither, every cell is of the class that wins, else see `zoo.objects.cell_classes`.
     """
 
     scores: np.ndarray
@@ -87,13 +69,19 @@ class ScoreMap:
     scales: Sequence[float] | None = None
     notes: tuple[str, ...] = ()
     crops: dict[str, int] | None = None
+    background: str | None = None
+    peaks: Mapping[str, Peaks] = field(default_factory=dict)
+    scale: tuple[float, float] = (1.0, 1.0)
+    pixel_size: tuple[float, float] | None = None
+    middles: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         """Check that the scores are known where cells were scanned.
 
         Raises:
-            InputError: where they are not, or `scanned` has another shape than the grid.
+            InputError: where they are not, `scanned` has another shape than the grid, or a class has no scores.
         """
+        self.cell_classes  # noqa: B018 - which checks the names
         grid = self.scores.shape[:2]
         scanned = np.asarray(self.scanned)
         if scanned.dtype != bool or not scanned.all() and scanned.shape != grid:
@@ -118,17 +106,52 @@ class ScoreMap:
         return self.starts, pair(map(int, self.window))
 
     @property
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """The middles of the rows and of the columns of windows, (rows,) and (cols,).
+
+        They are continuous pixels of the given image, not rounded; the first pixel's centre is at 0.5. Where the window
+        is infinite they are a stride apart about the image's middle.
+        """
+        if self.middles is not None:
+            return self.middles
+        axes = zip(self.starts, self.window, self.stride, self.image_size, strict=True)
+        return pair(
+            starts + window / 2
+            if math.isfinite(window)
+            else side / 2 + (np.arange(len(starts)) - (len(starts) - 1) / 2) * stride
+            for starts, window, stride, side in axes
+        )
+
+    @property
+    def stride(self) -> tuple[float, float]:
+        """Pixels of the given image between neighbouring cells; whole numbers where it was not scaled."""
+        return on_image(self.geometry.stride, self.scale)
+
+    @property
     def windows(self) -> dict[float, tuple[float, float]]:
         """The sides in the image's pixels of what a cell looks at, at every scale; empty for a scan without scales."""
-        height, width = self.geometry.window
+        height, width = on_image(self.geometry.window, self.scale)
         return {scale: (height / scale, width / scale) for scale in self.scales or ()}
 
     def sentence(self) -> str:
         """Stride, window and receptive field for people to read; with scales, the window of each."""
-        if not self.scales:
-            return self.geometry.sentence()
-        windows = (f"{down:g} x {across:g} at scale {scale:g}" for scale, (down, across) in self.windows.items())
-        return f"stride {' x '.join(map(str, self.geometry.stride))}, windows in pixels: {', '.join(windows)}"
+        stride = f"stride {_sides_text(self.stride)}"
+        if self.scales:
+            windows = (f"{_sides_text(window)} at scale {scale:g}" for scale, window in self.windows.items())
+            return f"{stride}, windows in pixels: {', '.join(windows)}{self._scale_text}"
+        if not self._scale_text or math.inf in self.window:
+            return f"{self.geometry.sentence()}{self._scale_text}"
+        window = _sides_text(on_image(self.geometry.window, self.scale))
+        return f"{stride}, window {window} pixels{self._scale_text}"
+
+    @property
+    def _scale_text(self) -> str:
+        """What the image was scaled by, for people to read; nothing where it was not."""
+        if self.scale == (1, 1):
+            return ""
+        down, across = (f"{scale:.4g}" for scale in self.scale)
+        by = down if down == across else f"{down} x {across}"
+        return f"; the image was scaled by {by}"
 
     @property
     def made_by(self) -> MadeBy | None:
@@ -167,6 +190,8 @@ class ScoreMap:
             "image_size": list(self.image_size),
             "grid_shape": [rows, columns],
             "border": self.border,
+            "scale": list(self.scale),
+            "pixel_size": None if self.pixel_size is None else list(self.pixel_size),
             "last_cell_box": list(self.cell_box(rows - 1, columns - 1)),
             "uncovered": dict(zip(("top", "left", "bottom", "right"), self.uncovered, strict=True)),
             "scores": scores,
@@ -182,18 +207,19 @@ class ScoreMap:
 
     def _sides(self) -> dict[str, Any]:
         """The geometry's numbers in the image's pixels, and the window of each scale."""
-        sides = self.geometry.to_dict()
-        if not self.scales:
-            return {**sides, "windows": None}
+        sides = {**self.geometry.to_dict(), "stride": list(self.stride), "windows": None}
+        if not self.scales and self.scale == (1, 1):
+            return sides
         # A scaled pixel is made from those within 1 / s of its centre, where s shrinks; within 1, where it enlarges.
-        scale = min(self.scales)
-        reach = [
-            None if math.isinf(side) else math.ceil((side - 1) / scale + 2 * max(1 / scale, 1))
-            for side in self.geometry.receptive_field
+        smallest = pair(min(self.scales or (1,)) * by for by in self.scale)
+        sides["receptive_field"] = [
+            None if math.isinf(side) else int(side) if by == 1 else math.ceil((side - 1) / by + 2 * max(1 / by, 1))
+            for side, by in zip(self.geometry.receptive_field, smallest, strict=True)
         ]
-        windows = [{"scale": scale, "window": list(window)} for scale, window in self.windows.items()]
-        field = sides["receptive_field"] if scale == 1 else reach
-        return {**sides, "receptive_field": field, "window": list(self.window), "windows": windows}
+        sides["window"] = [None if math.isinf(side) else side for side in self.window]
+        if self.scales:
+            sides["windows"] = [{"scale": scale, "window": list(window)} for scale, window in self.windows.items()]
+        return sides
 
     @property
     def uncovered(self) -> tuple[int, int, int, int]:
@@ -206,9 +232,45 @@ class ScoreMap:
         *_, bottom, right = self.cell_box(rows[-1], columns[-1])
         return max(top, 0), max(left, 0), max(height - bottom, 0), max(width - right, 0)
 
+    @cached_property
+    def cell_classes(self) -> CellClasses:
+        """What makes a class of a cell's scores."""
+        return CellClasses(self.class_names, self.background, self.peaks)
+
+    def classes_of(self, scores: np.ndarray) -> np.ndarray:
+        """The classes of cells, (..., K) -> (...); `zoo.objects.cell_classes.NONE` of those that are of none."""
+        return self.cell_classes.of(scores, self.outputs)
+
+    def objects(self) -> FoundObjects:
+        """The objects of the image: peaks of the classes that are not the background; see `PeakFinder`.
+
+        Raises:
+            InputError: of a map without a background and without `peaks`, whose every cell is of a class.
+        """
+        finder = self.peak_finder()
+        self.read_by(finder)
+        return finder.found()
+
+    def counts(self) -> dict[str, int]:
+        """How many objects of each class there are; see `objects`."""
+        return self.counts_of(self.objects())
+
+    def counts_of(self, found: FoundObjects) -> dict[str, int]:
+        """How many of the objects found are of each class that objects may have."""
+        numbers = np.bincount(found.classes, minlength=len(self.class_names)).tolist()
+        return {self.class_names[index]: numbers[index] for index in self.cell_classes.objects}
+
+    def peak_finder(self) -> PeakFinder:
+        """The reader that finds the objects; see `objects`. A class without a distance has half the window's side."""
+        if not self.cell_classes.find_objects:
+            refuse("objects", "a map of a model without a background", "one trained with data.background, or on scenes")
+        window = [side for side in self.geometry.window if math.isfinite(side)] or self.image_size
+        distance = min(window) / 2
+        return PeakFinder(self.cell_classes, self.outputs, self.centres, self.scale, distance, self.image_size)
+
     def wins(self) -> tuple[np.ndarray, int]:
-        """How many cells each class wins, (classes,), and how many cells were not scanned."""
-        wins = Wins(self.scores.shape[-1])
+        """How many cells are of each class, (classes,), and how many cells were not scanned."""
+        wins = Wins(self.scores.shape[-1], self.classes_of)
         self.read_by(wins)
         return wins.counts, self.not_scanned
 
@@ -256,19 +318,7 @@ class ScoreMap:
 
     @cached_property
     def _usual_scores(self) -> tuple[np.ndarray, float]:
-        """The median cell's scores, (classes,), and how far from them a cell stands out.
-
-        That distance is the 95th percentile, or a quarter of the largest one where fewer cells stand out. Large maps
-        are sampled evenly.
-        """
-        step = int(np.ceil(np.sqrt(np.prod(self.scores.shape) / _SAMPLED)))
-        sample = np.asarray(self.scores[::step, ::step])[self.scanned[::step, ::step]].astype(np.float64)
-        release(self.scores)
-        if not len(sample):
-            return np.zeros(self.scores.shape[-1]), 0.0
-        median = np.median(sample, axis=0)
-        distance = np.linalg.norm(sample - median, axis=-1)
-        return median, max(np.percentile(distance, 95), distance.max() / 4)
+        return usual_scores(self.scores, self.scanned)
 
     @cached_property
     def own_pixels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -278,15 +328,11 @@ class ScoreMap:
         Where the window is infinite, they lie side by side about the image's middle.
         """
         edges = []
-        axes = zip(self.starts, self.geometry.stride, self.window, self.image_size, strict=True)
-        for starts, stride, window, side in axes:
-            if math.isinf(window):
-                cells = len(starts)
-                edges.append((side - cells * stride) // 2 + stride * np.arange(cells + 1))
-                continue
-            gaps = np.diff(starts, prepend=starts[0] - stride)
-            end = starts[-1] + (window - stride) // 2 + stride
-            edges.append(np.append(starts + (window - gaps) // 2, end))
+        for centres, stride in zip(self.centres, self.stride, strict=True):
+            gaps = np.diff(centres, prepend=centres[0] - stride)
+            ends = np.append(centres - gaps / 2, centres[-1] + stride / 2)
+            # Rounded, as what a scale divides is not quite a whole number.
+            edges.append(np.floor(np.round(ends, 6)).astype(int))
         return pair(edges)
 
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +345,7 @@ class ScoreMap:
         return pair(cells)
 
     def overlay(
-        self, image: Any, class_index: int | None = None, opacity: float = 0.65, side: int | None = None
+        self, image: Any, class_index: int | None = None, opacity: float | None = None, side: int | None = None
     ) -> np.ndarray:
         """Colour the image by its scores: (H, W, 1 or 3) -> RGB (H, W, 3) uint8.
 
@@ -307,11 +353,14 @@ class ScoreMap:
         as its probability. Without, the colour is the winner's, as opaque as the cell's scores are far from the median
         cell's: a classifier has an answer for empty background too, and what stands out is what is not background.
 
+        Of a model that knows a background the image is in colour, and a cell of none of the other classes has no
+        colour; that of the others is as opaque as their class is probable.
+
         Args:
             image: the image that was scanned, an array or what is read by slices like one.
             class_index: the class to show instead of the winners.
-            opacity: of the strongest colour.
-            side: the most pixels that the picture may have along a side. A larger image is shown `scale(side)` times
+            opacity: of the strongest colour; default: 0.65, and 0.4 over an image in colour.
+            side: the most pixels that the picture may have along a side. A larger image is shown `factor(side)` times
                 smaller: a pixel is the mean of its block of the image, coloured by the cell of the block's centre.
 
         Raises:
@@ -320,7 +369,7 @@ class ScoreMap:
         self.check_image(image)
         overlay = Overlay(self, class_index, side)
         self.read_by(overlay)
-        return overlay.over(grey_view(image, side), opacity)
+        return overlay.over(view_below(image, side, self.cell_classes.find_objects), opacity)
 
     def check_image(self, image: Any) -> None:
         """Check that an image has the size of the one that was scanned.
@@ -331,9 +380,14 @@ class ScoreMap:
         if tuple(image.shape[:2]) != tuple(self.image_size):
             refuse("overlay", f"an image of {image.shape[:2]}", f"{self.image_size}")
 
-    def scale(self, side: int | None) -> int:
+    def factor(self, side: int | None) -> int:
         """How many pixels of the image one pixel of a picture of at most `side` pixels a side stands for."""
         return factor_for(self.image_size, side)
+
+
+def _sides_text(sides: tuple[float, float]) -> str:
+    """Two sides for people to read."""
+    return " x ".join(f"{side:g}" for side in sides)
 
 
 def _check_known(scores: np.ndarray, scanned: np.ndarray, row: int = 0, column: int = 0) -> None:

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from zoo.objects.peaks import FoundObjects, inside_image
 from zoo.scanning.answers import Answering
 from zoo.scanning.merging import Merge
 from zoo.scanning.overlay import Overlay
-from zoo.scanning.score_map import ScoreMap, Wins
+from zoo.scanning.readers import Wins
+from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.thumbnails import Thumbnail, read_by
 from zoo.scanning.viewer import Page
 
@@ -23,7 +25,10 @@ class Summary:
         class_index: the class that the picture shows, None for the winners.
         picture: the overlay, at most 2,000 pixels a side; see `ScoreMap.overlay`.
         factor: how many pixels of the image a pixel of it stands for.
-        wins: how many cells each class wins, (classes,).
+        wins: how many cells are of each class, (classes,).
+        cells: how many cells there are, those of no class too. Of a model that knows a background neither counts those
+            whose middle is beyond the image.
+        found: the objects, None of a model that knows no background; see `ScoreMap.objects`.
         answer: the answer for the whole image, (classes,), None where none was asked for; see `zoo.answer`.
     """
 
@@ -49,11 +54,19 @@ class Summary:
         """
         score_map.check_image(image)
         self.score_map, self.class_index = score_map, class_index
-        overlay, wins = Overlay(score_map, class_index, _OVERLAY_PIXELS), Wins(score_map.scores.shape[-1])
+        overlay = Overlay(score_map, class_index, _OVERLAY_PIXELS)
+        in_colour = score_map.cell_classes.find_objects
+        # Shares are those of the image, and not of what a border adds to it.
+        counted = inside_image(score_map.centres, score_map.image_size) if in_colour else None
+        wins = Wins(score_map.scores.shape[-1], score_map.classes_of, counted)
         answering = None if how is None else Answering(score_map.outputs, how)
-        cells = None if page is None else page.cells
-        score_map.read_by(*(each for each in (overlay, wins, cells, answering) if each is not None))
-        grey = Thumbnail(image, _OVERLAY_PIXELS)
-        read_by(image, grey, *(() if page is None else (page.view,)))
-        self.picture, self.factor, self.wins = overlay.over(grey.grey), overlay.factor, wins.counts
+        finder = score_map.peak_finder() if in_colour else None
+        readers = (overlay, wins, None if page is None else page.cells, answering, finder)
+        score_map.read_by(*(each for each in readers if each is not None))
+        below = Thumbnail(image, _OVERLAY_PIXELS, in_colour)
+        read_by(image, below, *(() if page is None else (page.view,)))
+        picture = overlay.over(below.values.astype(np.float32))
+        self.picture, self.factor = picture, overlay.factor
+        self.wins, self.cells = wins.counts, wins.cells
+        self.found: FoundObjects | None = None if finder is None else finder.found()
         self.answer: np.ndarray | None = None if answering is None else answering.probabilities

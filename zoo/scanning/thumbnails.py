@@ -59,11 +59,6 @@ class Thumbnail:
         return (means - low) * (255 / (high - low) if high > low else 0)
 
     @property
-    def grey(self) -> np.ndarray:
-        """The picture as grey values, (h, w) float32."""
-        return self.values.mean(-1).astype(np.float32)
-
-    @property
     def rgb(self) -> np.ndarray:
         """The picture, (h, w, 3) uint8."""
         values = np.round(self.values).astype(np.uint8)
@@ -86,8 +81,16 @@ def read_by(image: Any, *thumbnails: Thumbnail) -> None:
         release(image)
 
 
+def view_below(image: Any, most: int | None = None, in_colour: bool = False) -> np.ndarray:
+    """An image (H, W, C) of any depth as what colours lie over, at most `most` pixels a side: (h, w, 3 or 1) float32.
+
+    Its values are 0 to 255; there are three channels where they are asked for, and the image has those of RGB.
+    """
+    thumbnail = Thumbnail(image, most, in_colour)
+    read_by(image, thumbnail)
+    return thumbnail.values.astype(np.float32)
+
+
 def grey_view(image: Any, most: int | None = None) -> np.ndarray:
     """An image (H, W, C) of any depth as grey values 0 to 255, at most `most` pixels a side: (h, w) float32."""
-    thumbnail = Thumbnail(image, most)
-    read_by(image, thumbnail)
-    return thumbnail.grey
+    return view_below(image, most)[..., 0]

@@ -11,7 +11,9 @@ import numpy as np
 
 from zoo.errors import refuse
 from zoo.files import check_output, replacing
-from zoo.scanning.overlay import palette
+from zoo.objects.cell_classes import NONE
+from zoo.objects.peaks import FoundObjects
+from zoo.scanning.overlay import MARK, opacity_of, palette, shown
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.thumbnails import Thumbnail, read_by
 from zoo.scores import to_probabilities
@@ -19,12 +21,14 @@ from zoo.scores import to_probabilities
 # Bytes of the picture and of the scores, before base64 makes four of three: a file below 20 MB.
 _PICTURE_BYTES = 5_000_000
 _SCORES_BYTES = 9_500_000
-# In place of a winner's number, where no cell was scanned.
-_NOT_SCANNED = 65535
+# In place of a winner's number, where no cell was scanned, and where a cell is of no class.
+_NOT_SCANNED, _NO_CLASS = 65535, 65534
 # Pixels a side of the picture.
 MOST_PIXELS = 2048
 # Classes of a cell that are kept before cells are shown together: those of the read-out.
 _LEAST_KEPT = 5
+# Objects that the page has room for, and bytes of each, taken from those of the scores.
+_MOST_OBJECTS, _OBJECT_BYTES = 100_000, 12
 
 
 def view_of(image: Any, most: int = MOST_PIXELS) -> tuple[np.ndarray, int]:
@@ -43,7 +47,12 @@ def view_of(image: Any, most: int = MOST_PIXELS) -> tuple[np.ndarray, int]:
 
 
 def write_viewer(
-    score_map: ScoreMap, view: np.ndarray, path: str | Path, factor: int = 1, cells: "Cells | None" = None
+    score_map: ScoreMap,
+    view: np.ndarray,
+    path: str | Path,
+    factor: int = 1,
+    cells: "Cells | None" = None,
+    found: FoundObjects | None = None,
 ) -> Path:
     """Write a viewer of a score map: one .html file below 20 MB that needs nothing else.
 
@@ -53,12 +62,16 @@ def write_viewer(
     cell; where fewer than five do, squares of cells are shown as one: each class by its maximum, the winner of the cell
     that stands out most. The page says which. Cells that were not scanned stay without a colour.
 
+    Of a model that knows a background the cells of no class have none either, and the objects are drawn, by class as
+    the user chooses, with their counts; at most the 100,000 of the highest scores.
+
     Args:
         score_map: the scores.
         view: the image, (h, w, 3) uint8, down-sampled: see `view_of`.
         path: the file.
         factor: the side in image pixels of what one pixel of `view` shows.
         cells: what has read the scores; default: they are read here.
+        found: the objects of the map, where `cells` is given and it has some.
 
     Raises:
         InputError: where `view` is not the image's at that factor, or `path` does not end in .html.
@@ -69,14 +82,16 @@ def write_viewer(
     if view.shape != expected or view.dtype != np.uint8:
         refuse("view", f"{view.shape} of {view.dtype}", f"{expected} of uint8")
     if cells is None:
-        cells = Cells(score_map)
-        score_map.read_by(cells)
+        cells, finder = Cells(score_map), score_map.peak_finder() if score_map.cell_classes.find_objects else None
+        score_map.read_by(cells, *([] if finder is None else [finder]))
+        found = None if finder is None else finder.found()
     picture, shrunk = _picture(view)
     classes, (first_pixels, window) = len(score_map.class_names), score_map.crop_places
     content = {
         "picture": picture,
         "factor": factor * shrunk,
         "imageSize": score_map.image_size,
+        "pixelSize": None if score_map.pixel_size is None else score_map.pixel_size[1],
         "gridShape": score_map.scores.shape[:2],
         "window": window,
         "sentence": score_map.sentence(),
@@ -84,6 +99,8 @@ def write_viewer(
         "own": [edges.tolist() for edges in score_map.own_pixels],
         "classNames": score_map.class_names,
         "colours": np.round(255 * palette(classes), 3).tolist(),
+        "opacity": opacity_of(score_map.cell_classes),
+        "objects": None if found is None else _objects(score_map, found),
         **cells.to_dict(),
     }
     # A "<" in a class's name must not end the script that holds it.
@@ -92,6 +109,18 @@ def write_viewer(
     with replacing(path, score_map.made_by) as temporary:
         temporary.write_text(page.replace("{{content}}", text), encoding="utf-8")
     return path
+
+
+def _objects(score_map: ScoreMap, found: FoundObjects) -> dict[str, Any]:
+    """The objects as the page reads them, those of the highest scores, and how many there are of each class."""
+    first, numbers = slice(_MOST_OBJECTS), score_map.counts_of(found)
+    return {
+        "counts": [[index, numbers[score_map.class_names[index]]] for index in score_map.cell_classes.objects],
+        "radius": min(score_map.crop_places[1]) * MARK,
+        "classes": _packed(found.classes[first]),
+        "scores": _packed(np.round(65535 * found.scores[first])),
+        "places": base64.b64encode(found.centres[first].astype("<f4").tobytes()).decode(),
+    }
 
 
 def _picture(view: np.ndarray) -> tuple[str, int]:
@@ -112,15 +141,16 @@ def _picture(view: np.ndarray) -> tuple[str, int]:
 class Cells:
     """A reader of scores (see `ScoreMap.read_by`) that keeps what the page knows of each cell.
 
-    That is the winner, how far the cell stands out, the highest classes and their probabilities; of squares of `side`
-    cells a side, where there are too many cells.
+    That is its class, how opaque that is shown (see `zoo.scanning.overlay.shown`), the highest classes and their
+    probabilities; of squares of `side` cells a side, where there are too many cells.
     """
 
     def __init__(self, score_map: ScoreMap):
         """Choose how many classes are kept, and of how many cells at a time."""
         rows, columns, classes = score_map.scores.shape
-        kept, side = min(classes, max(_LEAST_KEPT, _SCORES_BYTES // (4 * rows * columns) - 1)), 1
-        while -(-rows // side) * -(-columns // side) * 4 * (1 + kept) > _SCORES_BYTES:
+        room = _SCORES_BYTES - _MOST_OBJECTS * _OBJECT_BYTES * score_map.cell_classes.find_objects
+        kept, side = min(classes, max(_LEAST_KEPT, room // (4 * rows * columns) - 1)), 1
+        while -(-rows // side) * -(-columns // side) * 4 * (1 + kept) > room:
             side += 1
         self._map, self.side, self._kept = score_map, side, kept
         self._shown = (-(-rows // side), -(-columns // side))
@@ -130,14 +160,15 @@ class Cells:
     def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
         """Take a part of the map, which begins at a square's first cell."""
         side, kept = self.side, self._kept
-        outstanding = _squares(np.where(scanned, self._map.standing_out(scores), -1), side)
+        classes, strength = shown(self._map, scores)
+        outstanding = _squares(np.where(scanned, strength, -1), side)
         best = outstanding.argmax(-1)[..., None]
         missing = ~_squares(scanned, side).any(-1)
         probabilities = np.where(scanned[..., None], to_probabilities(scores, self._map.outputs), -1)
         probabilities = _squares(probabilities, side).max(-2)
         order = np.argpartition(-probabilities, kept - 1, axis=-1)[..., :kept]
         order = np.take_along_axis(order, np.argsort(-np.take_along_axis(probabilities, order, -1), axis=-1), -1)
-        winners = np.take_along_axis(_squares(scores.argmax(-1), side), best, -1)[..., 0]
+        winners = np.take_along_axis(_squares(np.where(classes == NONE, _NO_CLASS, classes), side), best, -1)[..., 0]
         (top, left), (height, width) = (row // side, column // side), winners.shape
         part = np.s_[top : top + height, left : left + width]
         self._winners[part] = np.where(missing, _NOT_SCANNED, winners)
@@ -169,9 +200,9 @@ class Page:
         """The page of a score map and its image, (H, W, C), an array or what is read by slices like one."""
         return cls(Cells(score_map), Thumbnail(image, MOST_PIXELS, in_colour=True))
 
-    def write(self, score_map: ScoreMap, path: Path) -> Path:
-        """Write it; see `write_viewer`."""
-        return write_viewer(score_map, self.view.rgb, path, self.view.factor, self.cells)
+    def write(self, score_map: ScoreMap, path: Path, found: FoundObjects | None = None) -> Path:
+        """Write it, with the objects that were found; see `write_viewer`."""
+        return write_viewer(score_map, self.view.rgb, path, self.view.factor, self.cells, found)
 
 
 def _squares(block: np.ndarray, side: int) -> np.ndarray:

@@ -1,0 +1,188 @@
+"""Peaks of a score map against a plain loop over the whole array, however the map is cut."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoo.card import Peaks
+from zoo.errors import InputError
+from zoo.network.geometry import Geometry
+from zoo.objects.cell_classes import NONE, CellClasses
+from zoo.objects.peaks import PeakFinder, suppressed
+from zoo.scanning.score_map import ScoreMap
+
+NAMES = ("cell", "ground", "dot")
+
+
+def softmax(scores):
+    powers = np.exp(scores.astype(float) - scores.max())
+    return powers / powers.sum()
+
+
+def by_loop(scores, scanned, centres, scale, background, peaks, distance):
+    """The objects of a map, a cell at a time: rows of (class, score, row, column)."""
+    rows, columns, classes = scores.shape
+    chances = {(r, c): softmax(scores[r, c]) for r in range(rows) for c in range(columns) if scanned[r, c]}
+    found = []
+    for (r, c), own in chances.items():
+        winner = int(np.argmax(scores[r, c]))
+        if NAMES[winner] == background or own[winner] < (
+            peaks[NAMES[winner]].threshold if NAMES[winner] in peaks else 0
+        ):
+            continue
+        largest = True
+        for down in (-1, 0, 1):
+            for across in (-1, 0, 1):
+                other = (r + down, c + across)
+                if other == (r, c) or other not in chances:
+                    continue
+                before = other < (r, c)
+                largest &= chances[other][winner] < own[winner] or not before and chances[other][winner] == own[winner]
+        if largest:
+            found.append((winner, own[winner], r, c))
+    kept = []
+    for index, score, r, c in sorted(found, key=lambda each: (-each[1], each[2], each[3])):
+        least = peaks[NAMES[index]].distance if NAMES[index] in peaks else distance
+        place = [centres[0][r] * scale[0], centres[1][c] * scale[1]]
+        others = [[centres[0][y] * scale[0], centres[1][x] * scale[1]] for k, _, y, x in kept if k == index]
+        if all((place[0] - y) ** 2 + (place[1] - x) ** 2 >= least**2 for y, x in others):
+            kept.append((index, score, r, c))
+    return kept
+
+
+def read(finder, scores, scanned, height, width):
+    for row in range(0, scores.shape[0], height):
+        for column in range(0, scores.shape[1], width):
+            part = np.s_[row : row + height, column : column + width]
+            finder.add(row, column, scores[part], scanned[part])
+    return finder.found()
+
+
+@st.composite
+def maps(draw):
+    rows, columns = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    # Few values, so that many are equal; of plateaus too.
+    values = generator.integers(0, draw(st.integers(1, 6)), (rows, columns, 3)).astype(np.float32)
+    scanned = generator.random((rows, columns)) < draw(st.sampled_from([0.6, 1.0]))
+    values[~scanned] = draw(st.sampled_from([np.nan, 50]))
+    some = st.builds(Peaks, threshold=st.sampled_from([0, 0.3, 0.6, 0.9]), distance=st.sampled_from([0, 4, 9, 13]))
+    peaks = draw(st.dictionaries(st.sampled_from(["cell", "dot"]), some))
+    return values, scanned, draw(st.sampled_from(["ground", None])) if peaks else "ground", peaks
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    maps(),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from([(1.0, 1.0), (0.5, 0.25)]),
+    st.sampled_from([0, 9]),
+    st.sampled_from([(99, 99), (23.5, 40)]),
+)
+def test_peaks_are_those_of_a_plain_loop_however_the_map_is_cut(case, height, width, scale, border, size):
+    scores, scanned, background, peaks = case
+    centres = (3.5 - border + 4 * np.arange(scores.shape[0]), 2.5 - border + 8.5 * np.arange(scores.shape[1]))
+    inside = [(each >= 0) & (each < side) for each, side in zip(centres, size, strict=True)]
+    known = scanned & np.logical_and.outer(*inside)
+    wanted = by_loop(scores, known, centres, scale, background, peaks, 5.0)
+    finder = PeakFinder(CellClasses(NAMES, background, peaks), "logits", centres, scale, 5.0, size)
+    found = read(finder, scores, scanned, height, width)
+    assert len(found) == len(wanted)
+    given = sorted(zip(found.classes, *found.cells.T, strict=True))
+    assert given == sorted((index, row, column) for index, _, row, column in wanted)
+    assert (np.diff(found.scores) <= 0).all()
+    for index, score, (y, x), (row, column) in zip(
+        found.classes, found.scores, found.centres, found.cells, strict=True
+    ):
+        assert (y, x) == (centres[0][row], centres[1][column])
+        assert score == pytest.approx(softmax(scores[row, column])[index], rel=1e-12)
+
+
+def score_map(shape=(23, 31), seed=0, background="ground", peaks=None, chunks=None):
+    scores = np.random.default_rng(seed).normal(0, 2, (*shape, 3)).astype(np.float32)
+    height, width = 8 + 4 * (shape[0] - 1), 10 + 4 * (shape[1] - 1)
+    geometry = Geometry((8, 10), (4, 4), (8, 10), (0, 0), (height, width), SimpleNamespace(axes=2), None)
+    starts = (4 * np.arange(shape[0]), 4 * np.arange(shape[1]))
+    if chunks:
+        scores = SimpleNamespace(shape=scores.shape, dtype=scores.dtype, chunks=chunks, values=scores)
+        scores = type("Chunked", (SimpleNamespace,), {"__getitem__": lambda self, at: self.values[at]})(**vars(scores))
+    return ScoreMap(
+        scores, geometry, NAMES, (height, width), starts, (8, 10), np.ones(shape, bool), background=background,
+        peaks=peaks or {},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("at_once", [1, 200, 10**6])
+def test_a_map_gives_the_same_objects_whatever_is_read_at_a_time(monkeypatch, at_once):
+    whole = score_map(peaks={"dot": Peaks(threshold=0.5, distance=9)})
+    wanted = whole.objects()
+    assert len(wanted) > 20 and set(wanted.classes) == {0, 2}
+    monkeypatch.setattr("zoo.scanning.score_map._SCORES_AT_ONCE", at_once)
+    for chunks in (None, (5, 7), (1, 3), (4, 31)):
+        found = score_map(peaks=whole.peaks, chunks=chunks).objects()
+        for name in ("classes", "scores", "centres", "cells"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+
+
+def test_objects_counts_and_classes_of_cells_by_hand():
+    """Two bright cells, one of them too weak, one class's two peaks nearer than half a window, and empty ground."""
+    scores = np.full((5, 9, 3), (0.0, 9.0, 0.0), np.float32)
+    for (row, column), index, chance in (((1, 1), 0, 0.9), ((1, 4), 2, 0.8), ((3, 4), 2, 0.45), ((3, 5), 2, 0.95)):
+        scores[row, column] = np.log((1 - chance) / 2)
+        scores[row, column, index] = np.log(chance)
+    scores[4, 8] = np.log([0.45, 0.15, 0.4])
+    plain = score_map((5, 9))
+    found = dataclasses.replace(plain, scores=scores, peaks={"cell": Peaks(threshold=0.5, distance=0)}).objects()
+    # (3, 4) is beside a larger one, (1, 4) is 9 pixels from (3, 5): half the window's lesser side is 4.
+    assert found.cells.tolist() == [[3, 5], [1, 1], [1, 4]] and found.classes.tolist() == [2, 0, 2]
+    np.testing.assert_allclose(found.scores, [0.95, 0.9, 0.8], rtol=1e-6)
+    assert found.centres.tolist() == [[16.0, 25.0], [8.0, 9.0], [8.0, 21.0]]
+    near = {"dot": Peaks(threshold=0.5, distance=9.0), "cell": Peaks(threshold=0.5, distance=0)}
+    map_ = dataclasses.replace(plain, scores=scores, peaks=near)
+    # sqrt(8² + 4²) = 8.94 scanned pixels.
+    assert map_.counts() == {"cell": 1, "dot": 1} and list(map_.objects().cells[0]) == [3, 5]
+    classes = map_.classes_of(scores)
+    assert (classes[1, 1], classes[1, 4], classes[3, 4], classes[3, 5], classes[4, 8]) == (0, 2, NONE, 2, NONE)
+    assert (classes != NONE).sum() == 3
+    # 0.45 is enough without a threshold, and it wins there.
+    assert dataclasses.replace(plain, scores=scores).counts() == {"cell": 2, "dot": 2}
+
+
+def test_a_map_without_background_and_thresholds_is_as_ever():
+    plain = score_map(background=None)
+    np.testing.assert_array_equal(plain.classes_of(plain.scores), plain.scores.argmax(-1))
+    assert plain.wins()[0].sum() == 23 * 31
+    with pytest.raises(InputError, match="objects: received a map of a model without a background; accepted: one tra"):
+        plain.objects()
+
+
+def test_shares_leave_the_background_and_weak_cells_out():
+    map_ = score_map(peaks={"dot": Peaks(threshold=0.7, distance=3)})
+    chances = map_.probabilities
+    winners = chances.argmax(-1)
+    wanted = [(winners == 0).sum(), 0, ((winners == 2) & (chances[..., 2] >= 0.7)).sum()]
+    assert map_.wins()[0].tolist() == wanted and 0 < wanted[2] < (winners == 2).sum()
+
+
+@pytest.mark.parametrize("given", [{"background": "grund"}, {"peaks": {"dots": Peaks(threshold=0, distance=0)}}])
+def test_a_class_that_is_none_of_the_map_is_refused(given):
+    with pytest.raises(InputError, match="received the class '(grund|dots)'; accepted: one of cell, ground, dot"):
+        dataclasses.replace(score_map(), **given)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-30, 30), st.integers(-30, 30)), max_size=25),
+    st.sampled_from([0, 0.5, 1, 3.7, 5, 200, np.inf]),
+)
+def test_suppression_is_greedy(places, distance):
+    kept = []
+    for index, (y, x) in enumerate(places):
+        if all((y - places[k][0]) ** 2 + (x - places[k][1]) ** 2 >= distance**2 for k in kept):
+            kept.append(index)
+    assert suppressed(np.array(places, float).reshape(-1, 2), distance).tolist() == kept

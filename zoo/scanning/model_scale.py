@@ -1,0 +1,105 @@
+"""The scale at which a model sees images, and images brought to it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.errors import refuse
+from zoo.network.positions import Pair, pair
+from zoo.pictures import Choice, open_picture, read_whole
+from zoo.scanning.pixels import Pixels, wanted
+
+if TYPE_CHECKING:
+    from zoo.card import Card
+    from zoo.network.network import Network
+
+# Beyond it a pixel size is in another unit, or of another thing.
+_LARGEST = 64
+# Pixel sizes that differ by less are the same one, written with other digits.
+_SAME = 0.01
+
+
+def scaled_size(size: Pair, scale: float | tuple[float, float]) -> Pair:
+    """Height and width of an image of `size` at a scale, one for both axes or one for each: rounded, at least 1."""
+    scales = scale if isinstance(scale, tuple) else (scale, scale)
+    return pair(max(round(side * by), 1) for side, by in zip(size, scales, strict=True))
+
+
+def on_image(sides: Sequence[float], scale: tuple[float, float]) -> tuple[float, float]:
+    """Sides in pixels that were scanned as ones of the given image, of which `scale` scanned ones make one."""
+    return pair(side if by == 1 else side / by for side, by in zip(sides, scale, strict=True))
+
+
+@contextmanager
+def at_model_scale(card: "Card", image: Pixels, pixel_size: float | None = None) -> Iterator[Pixels]:
+    """An image at the scale at which a model sees it, as `Card` says; one that was brought to it stays as it is.
+
+    Args:
+        card: the model's.
+        image: the image at its own size.
+        pixel_size: that of the image in micrometres, where it is stated.
+
+    Raises:
+        InputError: where the model needs a pixel size and there is none; where one is stated, and the model has nothing
+            to compare it with; where the two sizes are too far apart.
+    """
+    if image.given is not None:
+        yield image
+        return
+    scale, note = _scale_of(card, image, pixel_size)
+    with image.resized(scaled_size(image.image_size, scale)) as scaled:
+        brought = Pixels(scaled.source, file=image.file, given=image, scale_notes=() if note is None else (note,))
+        brought.pixel_size = image.pixel_size if pixel_size is None else (pixel_size, pixel_size)
+        yield brought
+
+
+def read_at_model_scale(
+    network: "Network",
+    path: str | Path,
+    choice: Choice = Choice(),  # noqa: B008 - frozen
+    pixel_size: float | None = None,
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read an image file whole for a model: (H, W, C) at its scale, and what the user should know about it.
+
+    Raises:
+        InputError: where it cannot be read, or has other channels or another sample type than the model's images; for a
+            model that takes something else than one image; see `at_model_scale`.
+    """
+    network.check_one_image()
+    with open_picture(path, wanted(network), choice, math.inf) as picture:
+        with at_model_scale(network.card, Pixels(picture, file=path), pixel_size) as pixels:
+            return read_whole(pixels, pixels.name), pixels.notes
+
+
+def _scale_of(card: "Card", image: Pixels, stated: float | None) -> tuple[tuple[float, float], str | None]:
+    """What an image is scaled by, down and across, and what is to be said of that."""
+    own = image.pixel_size
+    if card.pixel_size is None:
+        if stated is not None:
+            refuse("pixel_size", f"{stated:g}", "none: the pixel size that this model was trained at is not known")
+        if card.scale is None:
+            return (1.0, 1.0), None
+        known = f"states {_text(own)} a pixel, the training images none" if own else "states no pixel size"
+        return (card.scale, card.scale), f"{known}: taken at scale {card.scale:g}, as in training"
+    size = own if stated is None else (stated, stated)
+    if size is None:
+        if card.scale is None:
+            accepted = f"one in the file, or --pixel-size; the model was trained at {card.pixel_size:g} µm a pixel"
+            refuse(image.name, "no pixel size", accepted)
+        return (card.scale, card.scale), f"states no pixel size: taken at scale {card.scale:g}, as in training"
+    scale = (size[0] / card.pixel_size, size[1] / card.pixel_size)
+    if not all(1 / _LARGEST <= each <= _LARGEST for each in scale):
+        accepted = f"up to {_LARGEST} times more or less than the model's {card.pixel_size:g} µm"
+        refuse(f"{image.name}: pixel size", _text(size), accepted)
+    differs = own is not None and any(abs(each / there - 1) > _SAME for each, there in zip(size, own, strict=True))
+    note = f"states {_text(own)} a pixel, taken as {_text(size)}, as asked" if own is not None and differs else None
+    return scale, note
+
+
+def _text(size: tuple[float, float]) -> str:
+    """A pixel size for people to read."""
+    return f"{size[0]:g} µm" if size[0] == size[1] else f"{size[0]:g} x {size[1]:g} µm"
