@@ -20,6 +20,7 @@ from zoo.archives import read_arrays
 from zoo.classes import class_list
 from zoo.config import load_config
 from zoo.data import read_image
+from zoo.data.labels import read_labels
 from zoo.errors import InputError
 
 SECONDS = 10
@@ -114,6 +115,23 @@ class Inputs:
         Image.fromarray(pixels).save(folder / "a.png")
         tifffile.imwrite(folder / "a.tif", pixels, tile=(16, 16), compression="zlib")
         zarr.create_array(str(folder / "a.zarr"), data=pixels, chunks=(16, 16, 3), overwrite=True)
+        Image.fromarray(pixels[..., 0] // 128).save(folder / "mask.png")
+        (folder / "labels.json").write_text(
+            '{"images": [{"id": 1, "file_name": "a.png", "height": 24, "width": 20}], '
+            '"categories": [{"id": 2, "name": "b"}], '
+            '"annotations": [{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4]}]}',
+            encoding="utf-8",
+        )
+        (folder / "labels.geojson").write_text(
+            '[{"type": "Feature", "geometry": {"type": "Point", "coordinates": [3, 4.5]}, "properties": '
+            '{"classification": {"name": "b"}}}]',
+            encoding="utf-8",
+        )
+        (folder / "labels.xml").write_text(
+            "<annotation><size><width>20</width><height>24</height></size><object><name>b</name><bndbox><xmin>1</xmin>"
+            "<ymin>2</ymin><xmax>5</xmax><ymax>6</ymax></bndbox></object></annotation>",
+            encoding="utf-8",
+        )
         (folder / "boxes.csv").write_text("x,y,width,height\n1,2,8,8\n3,4,9,8\n", encoding="utf-8")
         (folder / "boxes.json").write_text('[{"x": 1, "y": 2, "width": 8, "height": 8}]', encoding="utf-8")
 
@@ -168,10 +186,21 @@ class Inputs:
         name = ["boxes.csv", "boxes.json"][self.rng.integers(2)]
         read_boxes(self._changed(name))
 
+    def labels(self) -> None:
+        name = ["boxes.csv", "labels.json", "labels.geojson", "labels.xml", "mask.png"][self.rng.integers(5)]
+        changed = self._changed(name)
+        if name not in ("labels.xml", "mask.png"):
+            read_labels(changed, self.folder, ["a.png"])
+            return
+        folder = self.folder / name.partition(".")[0]
+        folder.mkdir(exist_ok=True)
+        changed.replace(folder / name)
+        read_labels(folder, self.folder, [name])
+
 
 OURS = ("override", "yaml", "classes", "keras", "npz")
-# Of the readers of pictures, masks and boxes, by their public names.
-PICTURES = ("npy", "png", "tiff", "zarr", "mask", "boxes")
+# Of the readers of pictures, masks, boxes and labels, by their public names.
+PICTURES = ("npy", "png", "tiff", "zarr", "mask", "boxes", "labels")
 
 
 def faults(inputs: Inputs, name: str, count: int) -> list[str]:

@@ -163,13 +163,13 @@ def test_boxes_and_shares_worked_by_hand():
 
 def test_the_picture_puts_every_box_and_pixel_where_it_is(monkeypatch, tmp_path):
     drawn = {}
-    write = plots._write
+    write = plots.write_figure
 
     def keep(figure, path, made_by=None):
         drawn["axes"] = figure.axes
         return write(figure, path)
 
-    monkeypatch.setattr(plots, "_write", keep)
+    monkeypatch.setattr(plots, "write_figure", keep)
     model = randomize(zoo.build("nin_digits"))
     image = np.full((60, 50, 1), 90, np.uint8)
     image[57, 3] = 255

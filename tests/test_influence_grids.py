@@ -24,6 +24,7 @@ GRIDS = [
     {"stride": (1, 2)},
     {"border": "reflect"},
     {"border": "shift"},
+    {"border": "full"},
     {"stride": 1, "border": "reflect"},
     {"scales": [0.7, 1, 1.3], "merge": "average-logits"},
     {"scales": [0.8], "border": "reflect", "merge": "maximum-logits"},

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,30 @@ import keras
 import numpy as np
 from PIL import Image
 
-from zoo import data, model_files, plots
+from zoo import data, dense_plots, model_files, plots
 from zoo.builder import build
+from zoo.calibration import Calibration, calibrate_on_images
 from zoo.card import PIXEL_TYPES, Card, attach, card
+from zoo.classes import normal
 from zoo.config import Config
 from zoo.config.data import DataConfig
 from zoo.config.experiment import CanvasConfig
-from zoo.convert.conversion import convolutionalize
+from zoo.convert.conversion import convert, convolutionalize
 from zoo.data import Dataset, make_canvas
 from zoo.data.faults import noted_since
 from zoo.data.form import ImageForm
 from zoo.data.splits import RecordedSplit
+from zoo.dense_evaluation import calibrate_on_scenes, evaluate_dense
 from zoo.environment import describe_environment
-from zoo.errors import InputError, Interrupted
+from zoo.errors import InputError, Interrupted, refuse
 from zoo.evaluation import CanvasEvaluation, evaluate, evaluate_canvas
 from zoo.files import replacing, write_json
+from zoo.made_by import MadeBy
 from zoo.network.network import Network
+from zoo.network.positions import pair
 from zoo.objects.marked import Scenes
 from zoo.pictures import as_pixel
-from zoo.progress import say
+from zoo.progress import aligned, say
 from zoo.run_directory import held, numbered, read_evaluation, read_json
 from zoo.scanning.summary import Summary
 from zoo.settings import own_settings
@@ -51,6 +57,10 @@ class Result:
         """The outcome and where it lies, in a few lines."""
         result = self.evaluation
         lines = [f"test accuracy {result['accuracy']:.2%} on {result['n']:,} images, loss {result['loss']:.4f}"]
+        if "dense" in result:
+            classes = result["dense"]["classes"].items()
+            shown = ", ".join(f"{name} {each['f1']:.3f}" for name, each in classes if each["f1"] is not None)
+            lines.append(f"F1 of the objects in {result['dense']['n_images']:,} whole images: {shown}")
         if "canvas_accuracy" in result:
             canvas = result["canvas"]
             lines.append(
@@ -134,7 +144,8 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
 
 
 def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config, folder: Path) -> Result:
-    """Evaluate, convert, scan and draw what was trained."""
+    """Calibrate, evaluate, convert, scan and draw what was trained."""
+    calibration = _calibrated(model, dataset, folder)
     evaluation = evaluate(model, dataset.test, dataset.class_names)
     # Before any picture: scores that are rounding alone are found here.
     converted = _converted(model) if config.canvas else None
@@ -156,6 +167,13 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
         "unreadable": {"n": len(dataset.unreadable), "files": list(dataset.unreadable)},
         "faults": [fault.to_dict() for fault in (*dataset.faults, *late)],
     }
+    if calibration is not None:
+        report["calibration"] = calibration.to_dict()
+    if dataset.scenes is not None:
+        with _left_out("not evaluated on whole images"):
+            dense = evaluate_dense(model, dataset.scenes)
+            dense_plots.dense(dense, folder / "dense.png")
+            report["dense"] = dense.to_dict()
     if converted is not None and config.canvas is not None:
         canvas = _canvas(model, converted, dataset, config, config.canvas, folder)
         report |= {"canvas_accuracy": canvas.accuracy, "canvas": canvas.to_dict()}
@@ -166,19 +184,44 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     return result
 
 
-def _converted(model: keras.Model) -> keras.Model | None:
-    """The model for images of any size; None, with the reason printed, where it is none that can be converted.
+def _calibrated(model: keras.Model, dataset: Dataset, folder: Path) -> Calibration | None:
+    """Calibrate a model that knows a background, and write it anew; a resumed run begins from its checkpoint again.
+
+    None, with the reason said, where nothing is held out for it or a temperature has no place in the model.
+    """
+    if card(model).background is None:
+        return None
+    if dataset.validation is None:
+        say("not calibrated: no images are held out for validation")
+        return None
+    scenes = dataset.scenes
+    with _left_out("not calibrated"):
+        calibration = calibrate_on_images(model, dataset) if scenes is None else calibrate_on_scenes(model, scenes)
+        model_files.save(model, folder / "model.keras")
+        return calibration
+    return None
+
+
+@contextlib.contextmanager
+def _left_out(what: str) -> Iterator[None]:
+    """Leave out what cannot be done with a model, and say why.
 
     Raises:
         Diverged: where its scores are rounding alone.
     """
     try:
-        return convolutionalize(model)
+        yield
     except Diverged:
         raise
     except InputError as error:
-        say(f"no canvas: {error}")
-        return None
+        say(f"{what}: {error}")
+
+
+def _converted(model: keras.Model) -> keras.Model | None:
+    """The model for images of any size; None, with the reason printed, where it is none that can be converted."""
+    with _left_out("no canvas"):
+        return convolutionalize(model)
+    return None
 
 
 def _which_weights(config: Config) -> str:
@@ -211,6 +254,32 @@ def redraw(folder: Path) -> list[Path]:
     return _draw(model, history, report["confusion"], Network.of(model).class_names, folder)
 
 
+@own_settings()
+def draw_labels(config: Config, path: Path, made_by: MadeBy | None = None) -> None:
+    """Draw the labels of grid cells over training images of an experiment, and print what each part has of each class.
+
+    Raises:
+        InputError: for an experiment whose data are no scenes, or whose model cannot be slid.
+    """
+    if config.data.name != "scenes":
+        refuse("data.name", config.data.name, "scenes, large images with labelled objects, with --labels")
+    network = convert(Network.of(build(config.model))).network
+    dataset = data.load(config)
+    scenes = dataset.scenes
+    if scenes is None:
+        raise RuntimeError("scenes were read without their images")
+    for fault in dataset.faults:
+        say(fault)
+    parts = {"training": scenes.train, "validation": scenes.validation, "test": scenes.test}
+    rows = [["objects", *parts], ["images", *(f"{len(each):,}" for each in parts.values())]]
+    for index, name in enumerate(scenes.class_names):
+        counts = [sum(int((scene.objects.classes == index).sum()) for scene in each) for each in parts.values()]
+        rows += [] if name == scenes.background else [[name, *(f"{count:,}" for count in counts)]]
+    say(aligned(rows))
+    geometry = network.geometry()
+    plots.labels(scenes, pair(geometry.window_sides), pair(geometry.stride), path, made_by)
+
+
 def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[str, ...], folder: Path) -> list[Path]:
     return [
         plots.curves(history, folder / "curves.png"),
@@ -222,12 +291,16 @@ def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[st
 def _describe_data(model: keras.Model, dataset: Dataset, config: Config) -> None:
     """Write what the model is trained on into its card."""
     pixels = np.dtype(dataset.train.images.dtype).name
-    trained_on = {
+    trained_on: dict[str, Any] = {
         "class_names": dataset.class_names,
         "dtype": pixels if pixels in PIXEL_TYPES else None,
         **({} if dataset.scenes is None else scale_of(config.data, dataset.scenes)),
-        "fill": _fill_of(dataset, config),
+        "fill": fill_of(dataset, config),
     }
+    if dataset.scenes is not None:
+        trained_on["background"] = dataset.scenes.background
+    elif config.data.background is not None:
+        trained_on["background"] = normal(config.data.background)
     attach(model, Card.model_validate({**card(model).model_dump(), **trained_on}))
 
 
@@ -244,7 +317,7 @@ def scale_of(data: DataConfig, scenes: Scenes) -> dict[str, float | None]:
     return {"scale": data.scale or 1.0, "pixel_size": float(np.mean(known)) if same else None}
 
 
-def _fill_of(dataset: Dataset, config: Config) -> str | tuple[float, ...] | None:
+def fill_of(dataset: Dataset, config: Config) -> str | tuple[float, ...] | None:
     """What training puts beyond an image's border; None where it never does."""
     if dataset.scenes is not None:
         return "reflect"

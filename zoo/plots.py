@@ -13,19 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Circle, Patch, Rectangle
 
 from zoo.data import Canvas
 from zoo.errors import InputError, shortened
 from zoo.files import replacing
 from zoo.made_by import MadeBy
+from zoo.objects.cell_labels import IGNORED, scene_labels
+from zoo.objects.marked import Scene, Scenes
 from zoo.objects.peaks import FoundObjects
 from zoo.scanning.influence import Box, Influence
 from zoo.scanning.overlay import MARK, palette
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
-from zoo.scanning.thumbnails import grey_view
+from zoo.scanning.thumbnails import Thumbnail, grey_view, read_by
 
 _DPI = 120
 _BEYOND = "lightsteelblue"
@@ -36,20 +38,27 @@ _LINES: dict[str, dict[str, Any]] = {
     "exact field": {"ec": "white", "lw": 2, "ls": (0, (4, 6))},
     "effective field": {"ec": "magenta", "lw": 2, "ls": (5, (4, 6))},
 }
+# How many images the labels of grid cells are drawn over, and how many windows are a side of one at most.
+_IMAGES, _WINDOWS = 6, 6
+# The grey of the ring about an object, 0 to 1.
+_RING = 0.75
 # The most characters that are drawn of a class's name.
-_LONGEST_NAME = 60
+LONGEST_NAME = 60
 
 
 @contextlib.contextmanager
-def _own_style() -> Iterator[None]:
+def own_style() -> Iterator[None]:
     """Matplotlib as it comes, whatever the caller has set, and every text as it is: `$` begins no formula."""
-    with matplotlib.style.context(["default", {"text.parse_math": False}]), warnings.catch_warnings():
+    with (
+        matplotlib.style.context(["default", {"text.parse_math": False, "hatch.linewidth": 0.6}]),
+        warnings.catch_warnings(),
+    ):
         # A name in a script that the font lacks is drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
-def _subplots(
+def subplots(
     rows: int,
     columns: int,
     size: tuple[float, float],
@@ -62,10 +71,10 @@ def _subplots(
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared)
 
 
-@_own_style()
+@own_style()
 def curves(history: list[dict[str, float]], path: Path) -> Path:
     """Loss and accuracy over the epochs, for training and, where there is one, validation."""
-    figure, axes = _subplots(1, 2, (9, 3.4))
+    figure, axes = subplots(1, 2, (9, 3.4))
     epochs = [row["epoch"] for row in history]
     for axis, key in zip(axes[0], ("loss", "accuracy"), strict=True):
         axis.plot(epochs, [row[key] for row in history], label="training", marker="." if len(epochs) < 20 else "")
@@ -75,27 +84,27 @@ def curves(history: list[dict[str, float]], path: Path) -> Path:
         axis.set(xlabel="epoch", ylabel=key)
         axis.grid(alpha=0.3)
         axis.legend()
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
-@_own_style()
+@own_style()
 def confusion(counts: list[list[int]], class_names: tuple[str, ...], path: Path) -> Path:
     """Rows are true classes, columns answers; colours are shares of the row, numbers are counts."""
     table = np.array(counts)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     classes = len(class_names)
     side = min(max(3.5, 0.42 * classes + 2), 16)
-    figure, ((axis,),) = _subplots(1, 1, (side, side))
+    figure, ((axis,),) = subplots(1, 1, (side, side))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= 30:
-        names = [shortened(name, _LONGEST_NAME) for name in class_names]
+        names = [shortened(name, LONGEST_NAME) for name in class_names]
         axis.set_xticks(range(classes), names, rotation=90)
         axis.set_yticks(range(classes), names)
         for row, column in np.argwhere(table):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, table[row, column], ha="center", va="center", color=colour, fontsize=7)
     axis.set(xlabel="answer", ylabel="true class")
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
 def first_convolution(model: keras.Model) -> tuple[str, np.ndarray] | None:
@@ -111,7 +120,7 @@ def _visible(kernels: np.ndarray) -> np.ndarray:
     return (shown - low) / np.maximum(high - low, 1e-12)
 
 
-@_own_style()
+@own_style()
 def filters(model: keras.Model, path: Path) -> Path:
     """The first convolution's kernels: in colour on three channels, else the mean over channels in grey.
 
@@ -130,14 +139,14 @@ def filters(model: keras.Model, path: Path) -> Path:
     for index in range(count):
         top, left = index // columns * (height + 1) + 1, index % columns * (width + 1) + 1
         sheet[top : top + height, left : left + width] = shown[..., index]
-    figure, ((axis,),) = _subplots(1, 1, (8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
+    figure, ((axis,),) = subplots(1, 1, (8, 8 * sheet.shape[0] / sheet.shape[1] + 0.4))
     axis.imshow(sheet if channels == 3 else sheet[..., 0], cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"{name}: {count} filters, {height} x {width} on {channels} channels", fontsize=9)
     axis.axis("off")
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
-@_own_style()
+@own_style()
 def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
@@ -148,7 +157,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     score_map, class_index = summary.score_map, summary.class_index
     height, width = score_map.image_size
     scale = 9 / max(height, width)
-    figure, ((axis,),) = _subplots(1, 1, (width * scale + 1.6, height * scale))
+    figure, ((axis,),) = subplots(1, 1, (width * scale + 1.6, height * scale))
     bottom, right = (side * summary.factor - 0.5 for side in summary.picture.shape[:2])
     axis.imshow(summary.picture, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="pixels", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
@@ -156,7 +165,7 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
         _frames(axis, score_map, canvas)
     shown: Sequence[int] = np.flatnonzero(summary.wins).tolist() if class_index is None else [class_index]
     colours = palette(len(score_map.class_names))
-    names = [shortened(name, _LONGEST_NAME) for name in score_map.class_names]
+    names = [shortened(name, LONGEST_NAME) for name in score_map.class_names]
     title = "winner" if class_index is None else "probability"
     if summary.found is not None:
         shown = score_map.cell_classes.objects if class_index is None else [class_index]
@@ -173,10 +182,10 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
         f"{window} pixels",
         fontsize=9,
     )
-    return _write(figure, path, score_map.made_by)
+    return write_figure(figure, path, score_map.made_by)
 
 
-@_own_style()
+@own_style()
 def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: MadeBy | None = None) -> Path:
     """What one cell looks at: window, theoretical field and measured influence, over the image around it in grey.
 
@@ -197,7 +206,7 @@ def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: 
     height, width = view[2] - view[0], view[3] - view[1]
     scale = 5 / max(height, width)
     size = (2 * width * scale + 1.7, height * scale + 1.6)
-    figure, (axes,) = _subplots(1, 2, size, shared=True, layout="constrained")
+    figure, (axes,) = subplots(1, 2, size, shared=True, layout="constrained")
     axes[0].imshow(grey, cmap="gray", vmin=0, vmax=255, extent=_extent(shown))
     axes[0].imshow(share, alpha=0.7 * np.sqrt(share), **heat)
     bar = figure.colorbar(axes[1].imshow(share, **heat), ax=axes[1], ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1])
@@ -216,7 +225,106 @@ def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: 
     handles = [*axes[0].patches, *([Patch(color=_BEYOND, label="beyond the image")] if shown != view else [])]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.45", labelcolor="white")
     figure.suptitle(influence.sentence())
-    return _write(figure, path, made_by)
+    return write_figure(figure, path, made_by)
+
+
+@own_style()
+def labels(
+    scenes: Scenes, window: tuple[int, int], stride: tuple[int, int], path: Path, made_by: MadeBy | None = None
+) -> Path:
+    """What grid cells are to be answered with, over up to six training images that show every class.
+
+    A square about the middle of a cell's window, as large as the stride, has the colour of the cell's class; hatched is
+    the ring that counts for nothing, and without colour the background. Objects are outlined: boxes, and circles of the
+    tolerance's radius about points. Of an image with more than six windows a side a part is drawn.
+    """
+    chosen = _showing_all(scenes)
+    columns = min(len(chosen), 3)
+    rows = -(-len(chosen) // columns)
+    height, width = np.max([_shown_sides(scene, window) for scene in chosen], axis=0)
+    scale = 5 / max(height, width)
+    size = (columns * (width * scale + 0.5) + 1, rows * (height * scale + 0.6) + 0.8)
+    figure, axes = subplots(rows, columns, size, layout="constrained")
+    for axis, scene in zip(axes.flat, chosen, strict=False):
+        _labelled(axis, scene, scenes, window, stride)
+    for axis in axes.flat[len(chosen) :]:
+        axis.axis("off")
+    names = [shortened(name, LONGEST_NAME) for name in scenes.class_names]
+    handles = [
+        Patch(facecolor=colour, edgecolor=colour, label=name)
+        for name, colour in zip(names, palette(len(names)), strict=True)
+        if name != scenes.background
+    ]
+    handles += [
+        Patch(facecolor=str(_RING), edgecolor="black", hatch="////", label="ring, counts for nothing"),
+        Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {shortened(scenes.background, LONGEST_NAME)}"),
+        Patch(facecolor="none", edgecolor="black", ls="--", label=f"the model's window, {window[0]} x {window[1]}"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
+    figure.suptitle(f"Labels of grid cells, stride {stride[0]}, in scanned pixels")
+    return write_figure(figure, path, made_by)
+
+
+def _showing_all(scenes: Scenes) -> list[Scene]:
+    """Up to six training images: for each class the first that has it, then others with objects, then any."""
+    first: dict[int, str] = {}
+    for scene in reversed(scenes.train):
+        first |= dict.fromkeys(scene.objects.classes.tolist(), scene.name)
+    wanted = set(list(first.values())[:_IMAGES])
+    others = sorted(scenes.train, key=lambda scene: (scene.name not in wanted, not len(scene.objects)))
+    return others[:_IMAGES]
+
+
+def _shown_sides(scene: Scene, window: tuple[int, int]) -> np.ndarray:
+    """Height and width of what is drawn of an image, in scanned pixels."""
+    return np.minimum(scene.pixels.shape[:2], np.multiply(window, _WINDOWS))
+
+
+def _middles(window: int, stride: int, begin: float, end: float) -> np.ndarray:
+    """The middles of the windows of an image's grid, and of its continuation to the border, from `begin` to `end`."""
+    middles = np.arange(window / 2 % stride, end, stride)
+    return middles[middles >= begin]
+
+
+def _labelled(axis: Axes, scene: Scene, scenes: Scenes, window: tuple[int, int], stride: tuple[int, int]) -> None:
+    """Draw an image, the labels of its grid's cells and its objects."""
+    objects = scene.scanned_objects
+    sides = _shown_sides(scene, window)
+    middle = objects.centres[len(objects) // 2] if len(objects) else np.divide(scene.pixels.shape[:2], 2)
+    corner = np.clip((middle - sides / 2).astype(int), 0, np.subtract(scene.pixels.shape[:2], sides))
+    (top, left), (bottom, right) = corner, corner + sides
+    pixels = np.asarray(scene.pixels[top:bottom, left:right])
+    picture = Thumbnail(pixels, in_colour=True)
+    read_by(pixels, picture)
+    axis.imshow(picture.rgb, extent=(left, right, bottom, top))
+    rows, columns = (
+        _middles(side, step, begin, end)
+        for side, step, begin, end in zip(window, stride, corner, corner + sides, strict=True)
+    )
+    found = scene_labels(scene, scenes, rows, columns, stride)
+    # The last colour is the ring's, whose label is -1.
+    colours = np.vstack([palette(len(scenes.class_names)), np.full(3, _RING)])
+    opacity = np.select([found == IGNORED, found == scenes.class_names.index(scenes.background)], [0.3, 0], 0.55)
+    down, across = np.divide(stride, 2)
+    extent = (columns[0] - across, columns[-1] + across, rows[-1] + down, rows[0] - down)
+    axis.imshow(np.dstack([colours[found], opacity]), extent=extent, interpolation="nearest")
+    # Contours pass between points: with several to a cell, near its border.
+    finer = np.arange(-3, 4, 2) / 8
+    y, x = ((each[:, None] + step * finer).ravel() for each, step in zip((rows, columns), stride, strict=True))
+    ring = np.kron(found == IGNORED, np.ones((4, 4)))
+    axis.contourf(x, y, ring, levels=[0.5, 1.5], colors="none", hatches=["////"])
+    for box, index, is_point in zip(objects.boxes, objects.classes, objects.are_points, strict=True):
+        look: dict[str, Any] = {"fill": False, "ec": colours[index], "lw": 1.3}
+        if is_point:
+            radius = (scenes.tolerance or 0.0) * float(np.sqrt(np.prod(scene.scale)))
+            axis.add_patch(Circle((box[1], box[0]), radius, **look))
+        else:
+            axis.add_patch(Rectangle((box[1], box[0]), box[3] - box[1], box[2] - box[0], **look))
+    for colour, line_width, style in (("white", 2.5, "-"), ("black", 1.5, "--")):
+        frame = Rectangle((left + 1, top + 1), window[1], window[0], fill=False, ec=colour, lw=line_width, ls=style)
+        axis.add_patch(frame)
+    axis.set(xlim=(left, right), ylim=(bottom, top))
+    axis.set_title(f"{shortened(scene.name, 40)}: {len(objects)} objects", fontsize=9)
 
 
 def _view(boxes: np.ndarray, size: tuple[int, int]) -> tuple[Box, Box]:
@@ -258,10 +366,11 @@ def _frames(axis: Axes, score_map: ScoreMap, canvas: Canvas) -> None:
         )
         axis.add_patch(frame)
         if not right:
-            axis.text(left, top - 1.5, shortened(score_map.class_names[label], _LONGEST_NAME), color="red", fontsize=7)
+            axis.text(left, top - 1.5, shortened(score_map.class_names[label], LONGEST_NAME), color="red", fontsize=7)
 
 
-def _write(figure: Figure, path: Path, made_by: MadeBy | None = None) -> Path:
+def write_figure(figure: Figure, path: Path, made_by: MadeBy | None = None) -> Path:
+    """Write a figure as a PNG file, which names what made it."""
     with replacing(path, made_by) as temporary:
         figure.savefig(temporary, dpi=_DPI, bbox_inches="tight", format="png")
     return Path(path)

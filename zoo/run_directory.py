@@ -24,7 +24,7 @@ _FIRST = (
 # The names of all files that a run writes, those of version 1 too.
 _FILES = (
     r"(config\.yaml|(environment|evaluation)\.json|model\.keras|history\.csv|step-\d+\.npz"
-    r"|(curves|confusion|filters|canvas|canvas_input|scene|scene_input)\.png)"
+    r"|(curves|confusion|filters|canvas|canvas_input|scene|scene_input|dense)\.png)"
 )
 # Keys of evaluation.json that version 1 called otherwise.
 _RENAMED = {"scene": "canvas", "scene_accuracy": "canvas_accuracy"}

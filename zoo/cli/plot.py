@@ -10,6 +10,7 @@ from zoo.cli.start import (
     OUTPUT_NAME,
     OVERWRITE,
     PIXEL_SIZE,
+    config_of,
     quiet_start,
     run_config,
     say_notes,
@@ -37,15 +38,20 @@ class _Cell(click.ParamType):
 
 
 @zoo.command(
-    short_help="Draw a run's pictures anew, or what one cell looks at.",
+    short_help="Draw a run's pictures anew, what one cell looks at, or labels.",
     epilog="Example: zoo plot runs/quick --cell 20,30 --image runs/quick/canvas_input.png",
 )
 @click.argument("model", type=FILE)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--labels", is_flag=True, help="Draw the labels of grid cells over training images; MODEL is a CONFIG.")
 @click.option("--cell", type=_Cell(), help="Row and column, from 0, in the grid that `zoo scan` makes of IMAGE.")
 @click.option("--image", type=FILE, help="The image that the cell belongs to.")
 @click.option("--class", "class_name", help="The class whose score it is about, instead of the cell's winner.")
 @click.option(
-    "-o", "--output", type=FILE, help="The picture's .png file. Default: cell_ROW_COL.png in the current directory."
+    "-o",
+    "--output",
+    type=FILE,
+    help="The picture's .png file. Default: cell_ROW_COL.png or labels.png in the current directory.",
 )
 @click.option("--stride", type=int, help="Pixels between cells, as the scan had it.")
 @click.option(
@@ -59,6 +65,8 @@ class _Cell(click.ParamType):
 @which_picture
 def plot(
     model: Path,
+    overrides: tuple[str, ...],
+    labels: bool,
     cell: tuple[int, int] | None,
     image: Path | None,
     class_name: str | None,
@@ -77,10 +85,23 @@ def plot(
     With --cell and --image, draw what one cell of the score map of IMAGE looks at: its window, its theoretical
     receptive field, the pixels that can influence it, and how much each of them does. MODEL may then be any model; a
     classifier is converted first. Of a scan with --stride, --border, --scales or --pixel-size, give the same ones here.
+
+    With --labels, draw what the grid cells of a CONFIG with data.name = scenes are trained to answer, over up to six
+    training images, so that scale and tolerance show. It takes overrides as `zoo train` does.
     """
     options: dict[str, Any] = {"stride": stride, "border": border, "scales": scales, "merge": merge}
     options |= {"output_name": output_name, "pixel_size": pixel_size}
-    asked = {name: value for name, value in options.items() if value is not None}
+    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    own = {"--cell": cell, "--image": image, "--class": class_name}
+    given = [name for name, value in own.items() if value is not None]
+    given += [f"--{name.replace('_', '-')}" for name in {**asked, **choice.given}]
+    if labels:
+        if given:
+            raise InputError(f"{', '.join(given)}: accepted without --labels")
+        _plot_labels([str(model), *overrides], output or Path("labels.png"), overwrite)
+        return
+    if overrides:
+        raise InputError(f"{overrides[0]}: accepted with --labels")
     if cell is not None and image is not None:
         from zoo.scanning.options import Options
 
@@ -89,9 +110,7 @@ def plot(
         file = output or Path(f"cell_{cell[0]}_{cell[1]}.png")
         _plot_cell(model, image, cell, class_name, file, overwrite, Options(choice=choice, **asked))
         return
-    own = {"--cell": cell, "--image": image, "--class": class_name, "--output": output}
-    given = [name for name, value in own.items() if value is not None]
-    given += [f"--{name.replace('_', '-')}" for name in {**asked, **choice.given}]
+    given += [] if output is None else ["--output"]
     if given:
         raise InputError(f"{', '.join(given)}: accepted with both --cell ROW,COL and --image IMAGE")
     run_config(model)
@@ -99,6 +118,20 @@ def plot(
         from zoo.experiment import redraw
     for path in redraw(model):
         say(f"wrote {path}")
+
+
+def _plot_labels(arguments: list[str], output: Path, overwrite: bool) -> None:
+    from zoo.config import load_config
+
+    config = load_config(*config_of(arguments))
+    with quiet_start():
+        from zoo.experiment import draw_labels
+        from zoo.files import Output, writing
+        from zoo.made_by import MadeBy
+    made_by = MadeBy("zoo plot", {"labels": config.digest})
+    with writing([Output(output, "picture", ".png")], made_by, [], overwrite):
+        draw_labels(config, output, made_by)
+    say(f"wrote {output}")
 
 
 def _plot_cell(
@@ -138,6 +171,6 @@ def _plot_cell(
         with open_pixels(network, image, options.choice) as pixels:
             measured = influence(loaded, pixels, cell, index, options)
             plots.cell(measured, pixels, output, made_by)
-    say_notes(image, pixels.notes)
+    say_notes(image, (*pixels.notes, *measured.notes))
     say(measured.table())
     say(f"wrote {output}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, quiet_start, run_config, which_picture, zoo
+from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, config_of, quiet_start, run_config, which_picture, zoo
 from zoo.config.sources import TFDS
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
@@ -36,11 +36,7 @@ def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: 
     """
     from zoo.config import load_config
 
-    config = next((each for each in arguments if "=" not in each or Path(each).is_file()), None)
-    if config is None:
-        raise click.MissingParameter(param_type="argument", param_hint="'CONFIG'")
-    overrides = list(arguments)
-    overrides.remove(config)
+    config, overrides = config_of(arguments)
     resolved = load_config(config, overrides)
     if seeds is None:
         with quiet_start():
@@ -68,8 +64,9 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 
 
 @zoo.command(
-    short_help="Evaluate a run on its test split, or against another.",
-    epilog="Example: zoo evaluate runs/november --against runs/october --tolerance 0.005 -o gate.json",
+    short_help="Evaluate a run on its test split, on whole images, or against another.",
+    epilog="Example: zoo evaluate runs/november --against runs/october --tolerance 0.005 -o gate.json; "
+    "or zoo evaluate runs/cells --dense --images slides --labels slides.csv -o dense.json",
 )
 @click.argument("run", type=FILE)
 @click.option("-o", "--output", type=FILE, help="Write the numbers to this JSON file too.")
@@ -77,14 +74,39 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 @click.option(
     "--tolerance", type=click.FloatRange(0, 1), help="With --against: the fall in accuracy accepted. Default: 0.01"
 )
+@click.option("--dense", is_flag=True, help="Find objects in whole images, beside those that are labelled.")
+@click.option("--images", type=FILE, metavar="FOLDER", help="With --dense: the images. Default: the test split's.")
+@click.option("--labels", type=FILE, metavar="LABELS", help="With --images: their labels, as data.labels.")
 @OVERWRITE
-def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: float | None, overwrite: bool) -> None:
+def evaluate(
+    run: Path,
+    output: Path | None,
+    against: Path | None,
+    tolerance: float | None,
+    dense: bool,
+    images: Path | None,
+    labels: Path | None,
+    overwrite: bool,
+) -> None:
     """Evaluate the model of a RUN directory on its data set's test split.
+
+    With --dense, of a run on labelled large images (data.name: scenes), every image is scanned to its border, and the
+    objects that are found are matched with those that are labelled: precision, recall and F1 at the model's thresholds,
+    average precision without; the answers at labelled grid cells; and the same by crops. Beside the JSON file lies a
+    picture, a .png of its name, with the images that have the most errors. --images evaluates on all images of another
+    folder, whose labels are read as the run's were.
 
     With --against, both models answer the same test images, and a table shows what the new one gained and lost, with
     confidence intervals; test images or class lists that differ are refused. The exit code is 1 on a regression: where
     the accuracy over all images fell by more than the tolerance, or a class's did with its interval below 0.
     """
+    if (images is None) != (labels is None) or (images is not None and not dense):
+        raise click.UsageError("--images FOLDER, --labels LABELS and --dense go together")
+    if dense and (against is not None or tolerance is not None):
+        raise click.UsageError("--dense evaluates one run; --against and --tolerance go without it")
+    if dense:
+        _evaluate_dense(run, images, labels, output, overwrite)
+        return
     if against is not None:
         _compare(run, against, 0.01 if tolerance is None else tolerance, output, overwrite)
         return
@@ -94,17 +116,11 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
     with quiet_start():
         from zoo import data, model_files
         from zoo.card import card
-        from zoo.classes import normal
         from zoo.evaluation import evaluate as measure
     with _report(output, (run,), _data_of(run), {}, overwrite) as write:
         model = model_files.load(run)
         dataset = data.load(config)
-        known = card(model).class_names
-        if known and [*map(normal, known)] != [*map(normal, dataset.class_names)]:
-            raise InputError(
-                f"run directory {str(run)!r}: its model's classes are {listing(known, 3)}, those of the data are now "
-                f"{listing(dataset.class_names, 3)}; accepted: the same ones in the same order"
-            )
+        _check_classes(run, card(model).class_names, dataset.class_names)
         for fault in dataset.faults:
             say(str(fault))
         result = measure(model, dataset.test, dataset.class_names)
@@ -112,6 +128,55 @@ def evaluate(run: Path, output: Path | None, against: Path | None, tolerance: fl
         classes = result.per_class_accuracy.items()
         say(aligned([(f"  {name}", "no images" if share is None else f"{share:.2%}") for name, share in classes]))
         write({**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
+
+
+def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
+    """Check that the classes of the data are those of the model."""
+    from zoo.classes import normal
+
+    if known and [*map(normal, known)] != [*map(normal, now)]:
+        raise InputError(
+            f"run directory {str(run)!r}: its model's classes are {listing(known, 3)}, those of the data are now "
+            f"{listing(now, 3)}; accepted: the same ones in the same order"
+        )
+
+
+def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output: Path | None, overwrite: bool) -> None:
+    config = run_config(run)
+    if config.data.name != "scenes":
+        refuse("--dense", f"a run on data.name = {config.data.name}", "one on labelled large images, scenes")
+    if output is not None and output.suffix.lower() == ".png":
+        refuse("--output", quoted(str(output)), "a JSON file, beside which the picture lies")
+    with quiet_start():
+        from zoo import data, dense_plots, model_files
+        from zoo.card import card
+        from zoo.data.form import ImageForm
+        from zoo.data.scenes import read_test_scenes
+        from zoo.dense_evaluation import evaluate_dense
+    read = [each for each in (config.data.dir, config.data.labels) if each is not None]
+    if images is not None and labels is not None:
+        read = [images, labels]
+    outputs = [] if output is None else [Output(output), Output(output.with_suffix(".png"), "picture")]
+    made_by = _made_by([run], [each for each in read if each.exists()], {"dense": True})
+    with writing(outputs, made_by, [*read, *model_files.files_of(run)], overwrite):
+        model = model_files.load(run)
+        known = card(model).class_names
+        if images is not None and labels is not None:
+            section = config.data.model_copy(update={"dir": images.absolute(), "labels": labels.absolute()})
+            scenes, faults = read_test_scenes(section, ImageForm.of(config), known)
+        else:
+            dataset = data.load(config)
+            _check_classes(run, known, dataset.class_names)
+            if dataset.scenes is None:
+                raise RuntimeError("the reader of scenes gave none")
+            scenes, faults = dataset.scenes, dataset.faults
+        for fault in faults:
+            say(str(fault))
+        result = evaluate_dense(model, scenes)
+        say(f"{result.n_images:,} images\n{aligned(result.rows())}\n{result.sentences()}")
+        if output is not None:
+            dense_plots.dense(result, output.with_suffix(".png"), made_by)
+            write_json(output, {**result.to_dict(), "faults": [fault.to_dict() for fault in faults]}, made_by)
 
 
 def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwrite: bool) -> None:
@@ -145,11 +210,19 @@ def _report(
     if output is None:
         yield lambda content: None
         return
+    made_by = _made_by(models, data, options)
+    read = [file for model in models for file in model_files.files_of(model)]
+    with writing([Output(output)], made_by, [*data, *read], overwrite):
+        yield lambda content: write_json(output, content, made_by)
+
+
+def _made_by(models: Sequence[Path], data: Sequence[Path], options: dict[str, Any]) -> MadeBy:
+    """What an evaluation's files are made from."""
+    from zoo import model_files
+
     read = [model_files.files_of(model) for model in models]
     keys = {f"model {index}": [key_of(file) for file in files if file.exists()] for index, files in enumerate(read)}
-    made_by = MadeBy("zoo evaluate", {**keys, "data": [key_of(path) for path in data], **options})
-    with writing([Output(output)], made_by, [*data, *(file for files in read for file in files)], overwrite):
-        yield lambda content: write_json(output, content, made_by)
+    return MadeBy("zoo evaluate", {**keys, "data": [key_of(path) for path in data], **options})
 
 
 @zoo.command(short_help="Classify image files.", epilog="Example: zoo predict runs/quick digit.png")

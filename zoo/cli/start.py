@@ -52,6 +52,16 @@ def zoo() -> None:
     """
 
 
+def config_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The CONFIG and the overrides among arguments, which stand in any order."""
+    config = next((each for each in arguments if "=" not in each or Path(each).is_file()), None)
+    if config is None:
+        raise click.MissingParameter(param_type="argument", param_hint="'CONFIG'")
+    overrides = list(arguments)
+    overrides.remove(config)
+    return config, overrides
+
+
 def run_config(run: Path):
     """The config of a run directory."""
     from zoo.config import load_config

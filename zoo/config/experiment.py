@@ -67,10 +67,15 @@ class Config(Schema):
                 text = f"received {list(self.canvas.size)}; accepted: at most {_LARGEST_CANVAS:,} samples"
                 raise problem(text, "canvas.size")
         batch = self.model.largest_map * self.train.batch_size
+        if self.train.dense:
+            if self.data.name != "scenes":
+                text = f"received patches of {list(self.train.dense.patch)}; accepted for data.name = {self.data.name}"
+                raise problem(f"{text}: null, as only scenes have labelled objects", "train.dense")
+            batch = batch * math.prod(self.train.dense.patch) // math.prod(self.model.image_size)
         if batch > LARGEST_MAP and not self.train.distribute:
             text = (
                 f"received {self.train.batch_size}, whose largest map has {in_bytes(batch)}; accepted: at most "
-                f"{LARGEST_MAP // self.model.largest_map}, for {in_bytes(LARGEST_MAP)}"
+                f"{LARGEST_MAP * self.train.batch_size // batch}, for {in_bytes(LARGEST_MAP)}"
             )
             raise problem(text, "train.batch_size")
         if self.train.patience and not self.data.validation:

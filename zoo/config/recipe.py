@@ -115,3 +115,15 @@ class TrainConfig(Schema):
             text = f"received {list(self.milestones)}; accepted: {accepted}"
             raise problem(text, "milestones")
         return self
+
+    @model_validator(mode="after")
+    def _check_dense(self) -> "TrainConfig":
+        if self.dense:
+            for key, nothing in (("shift", 0), ("randaugment", None), ("mixup", 0), ("cutmix", 0)):
+                if received := getattr(self.augment, key):
+                    given = f"{received:g}" if isinstance(received, float | int) else str(received)
+                    text = f"received {given} beside train.dense; accepted: {'null' if nothing is None else nothing}"
+                    raise problem(text, f"augment.{key}")
+            if self.distribute:
+                raise problem(f"received {self.distribute} beside train.dense; accepted: null", "distribute")
+        return self

@@ -4,8 +4,9 @@ Nothing here needs Keras, and only sets of tensorflow-datasets need TensorFlow, 
 
 `zoo.config.sources` is the table of sources. A module here imports only from those before it: `form` (what images are
 brought to), `faults` (what is reported), `splits` (what a reader gives, and what is held out of it); the readers
-`arrays`, `tfds`, and `class_folders` (a folder's names) and `folder` (its images); `audit` (faults of what was read);
-`canvas`; and this one, which reads a set by its source, checks it and divides it.
+`arrays`, `tfds`, and `class_folders` (a folder's names) and `folder` (its images); `labels`, `scene_files`,
+`scene_splits`, `crops` and `scenes` (large images with labels); `audit` (faults of what was read); `canvas`; and this
+one, which reads a set by its source, checks it and divides it.
 """
 
 import importlib
@@ -69,7 +70,10 @@ def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Data
         _check_part(name, part, split, len(given.class_names))
     faults = [*given.faults, *audit(parts, form.size, form.resize)]
     train, validation = given.train, given.validation
-    if validation is not None:
+    if given.scenes is not None:
+        # Crops of one image are not held out from each other.
+        held_out = f"{len(train):,} training crops of scenes"
+    elif validation is not None:
         held_out = f"{len(validation):,} images of the set's own validation part (data.validation is not used)"
     else:
         train, validation = hold_out(train, data.validation, seed)

@@ -169,16 +169,25 @@ def _files(root: Path, by_class: Sequence[Sequence[Path]], group: str | None) ->
     for label, paths in enumerate(by_class):
         for path in paths:
             name = path.relative_to(root).as_posix()
-            files.append(ImageFile(path, label, name, None if group is None else _specimen(group, name)))
-    if unnamed := [file.name for file in files if file.specimen == ""]:
-        raise InputError(
-            f"data.group: {quoted(group)} finds no specimen in {len(unnamed):,} of {len(files):,} paths "
-            f"({listing([*map(plain, unnamed)], 3)}); accepted: a regular expression that does in each"
-        )
+            files.append(ImageFile(path, label, name, None if group is None else specimen_of(group, name)))
+    check_specimens(group, {file.name: file.specimen for file in files})
     return files
 
 
-def _specimen(group: str, name: str) -> str:
+def check_specimens(group: str | None, found: dict[str, str | None]) -> None:
+    """Check that `group` finds a specimen in the path of every image.
+
+    Raises:
+        InputError: naming those where it does not.
+    """
+    if unnamed := [name for name, specimen in found.items() if specimen == ""]:
+        raise InputError(
+            f"data.group: {quoted(group)} finds no specimen in {len(unnamed):,} of {len(found):,} paths "
+            f"({listing([*map(plain, unnamed)], 3)}); accepted: a regular expression that does in each"
+        )
+
+
+def specimen_of(group: str, name: str) -> str:
     """The first group that `group` finds in a name, else its whole match; empty where it finds nothing."""
     match = re.search(normal(group), normal(name))
     if match is None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from zoo.classes import normal
 from zoo.config.data import DataConfig
 from zoo.data.class_folders import ImageFile, read_class_folders
 from zoo.data.faults import Fault, noted, plain
 from zoo.data.form import ImageForm
 from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, SourceData, check_classes, draw, pixel_digest
-from zoo.errors import InputError, listing, quoted, refuse
+from zoo.errors import InputError, listing, quoted, refuse, unknown
 from zoo.pictures import Wanted, decoders, read_picture, stored_form
 from zoo.progress import track
 
@@ -113,11 +114,13 @@ def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     where they are decoded when asked for.
 
     Raises:
-        InputError: naming the folder or file; for a `data.test` beside test/.
+        InputError: naming the folder or file; for a `data.test` beside test/, or a `data.background` that is no class.
     """
     root, share, skip = data.given_dir(), data.test, data.unreadable == "skip"
     folders = read_class_folders(root, data.group)
     check_classes(data.name, folders.class_names, num_classes)
+    if data.background is not None and normal(data.background) not in folders.class_names:
+        raise InputError(unknown("data.background", data.background, folders.class_names))
     if folders.parts.keys() != {""} and share != (usual := DataConfig.model_fields["test"].default):
         accepted = f"none (or {usual:g}, which is not used) beside {root / 'test'}, which holds the test images"
         refuse("data.test", f"{share:g}", accepted)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from zoo.objects.marked import Objects
+from zoo.objects.marked import Objects, Scene, Scenes
 
 # The label of a cell that counts for nothing: too near to an object for background, too far for its class.
 IGNORED = -1
@@ -55,4 +55,30 @@ def cell_labels(
         labels[part] = np.where(nearer & (distance <= _INNER), index, labels[part])
         ring = nearer & (distance > _INNER) & (distance <= 1)
         labels[part] = np.where(ring, IGNORED, labels[part])
+    return labels
+
+
+def scene_labels(
+    scene: Scene, scenes: Scenes, rows: np.ndarray, columns: np.ndarray, stride: tuple[float, float]
+) -> np.ndarray:
+    """Label the cells of a grid over an image and its border: `cell_labels` in scanned pixels.
+
+    A cell whose window's middle lies beyond the image is ignored: what it shows is the image mirrored, or filled.
+
+    Args:
+        scene: the image.
+        scenes: what it is one of, for the background and the tolerance.
+        rows: the middles of the windows of each row of cells, (R,), in scanned pixels.
+        columns: those of each column of cells, (S,).
+        stride: scanned pixels between cells, (vertical, horizontal).
+
+    Returns:
+        The classes' indices, (R, S) int32; `IGNORED` where a cell counts for nothing.
+    """
+    background = scenes.class_names.index(scenes.background)
+    tolerance = (scenes.tolerance or 0.0) * math.sqrt(math.prod(scene.scale))
+    labels = cell_labels(scene.scanned_objects, rows, columns, background, stride, tolerance)
+    height, width = scene.pixels.shape[:2]
+    labels[(rows < 0) | (rows >= height)] = IGNORED
+    labels[:, (columns < 0) | (columns >= width)] = IGNORED
     return labels

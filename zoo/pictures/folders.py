@@ -7,7 +7,7 @@ from zoo.errors import InputError, listing
 from zoo.pictures.picture import is_picture
 
 # What systems keep in a folder of their own accord, in small letters.
-_OF_SYSTEMS = {".ds_store", "._.ds_store", ".localized", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+OF_SYSTEMS = {".ds_store", "._.ds_store", ".localized", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def list_pictures(folder: Path) -> Listing:
         InputError: where the folder cannot be read.
     """
     try:
-        held = sorted(path for path in folder.iterdir() if path.name.lower() not in _OF_SYSTEMS)
+        held = sorted(path for path in folder.iterdir() if path.name.lower() not in OF_SYSTEMS)
     except OSError as error:
         raise InputError(f"folder {folder}: cannot be read ({error.strerror})") from None
     visible = {path: is_picture(path) for path in held if not path.name.startswith(".")}

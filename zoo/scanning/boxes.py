@@ -12,7 +12,18 @@ import numpy as np
 
 from zoo.errors import InputError, refuse
 from zoo.files import check_output, replacing
-from zoo.scanning.box_forms import COORDINATES, SIDES, array_rows, cut, json_rows, of_image, plain, short, table_rows
+from zoo.pictures.box_forms import (
+    COORDINATES,
+    SIDES,
+    array_rows,
+    cut,
+    json_rows,
+    of_image,
+    parse_json,
+    plain,
+    short,
+    table_rows,
+)
 from zoo.scores import Outputs, to_probabilities
 
 # Below it, in magnitude, coordinates of all sides of a box are fractions of the image's.
@@ -148,7 +159,7 @@ def read_boxes(path: str | Path, image: str | Path | None = None) -> Boxes:
     `box`, four numbers; or it is COCO's, whose `bbox` is (x, y, width, height). A .geojson or .json file may be
     GeoJSON, as QuPath writes it: a polygon's bounding box, and of a point the pixel that it lies in. What else a row
     says is kept. Of a file that says which images its boxes are of, those of `image` are read (see
-    `zoo.scanning.box_forms.of_image`).
+    `zoo.pictures.box_forms.of_image`).
 
     Raises:
         InputError: where the file cannot be read, has another form, the same column twice, or fractions of the image's
@@ -158,7 +169,7 @@ def read_boxes(path: str | Path, image: str | Path | None = None) -> Boxes:
     name = f"boxes {str(path)!r}"
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows, sizes = (table_rows(text), {}) if path.suffix == ".csv" else json_rows(text)
+        rows, sizes = (table_rows(text), {}) if path.suffix == ".csv" else json_rows(parse_json(text))
         rows = of_image(rows, image)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
@@ -169,6 +180,9 @@ def read_boxes(path: str | Path, image: str | Path | None = None) -> Boxes:
     if not rows:
         raise InputError(f"{name}: has none; accepted: at least one")
     array = np.array([row.sides for row in rows], np.float64)
+    points = [row.is_point for row in rows]
+    # Of a point, the pixel that it lies in.
+    array[points] = np.floor(array[points]) + (0, 0, 1, 1)
     _check_sides(array, f"{name}: ")
     return Boxes(array, tuple(row.further for row in rows), sizes.get(rows[0].image))
 

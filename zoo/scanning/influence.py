@@ -27,7 +27,8 @@ class Influence:
     that box does. `scores`: the cell's own, (classes,); `outputs` says what they are. `window`: the crop that the cell
     stands for, `receptive_field`: its theoretical field, None where that is infinite; neither is clipped at the image.
     `field`: the smallest rectangle around all pixels that can influence the cell, inside the image. `grid_shape` and
-    `stride`: those of the grid, the latter in pixels of the given image.
+    `stride`: those of the grid, the latter in pixels of the given image. `notes`: what to
+    know of the scale that it was brought to, a line each.
     """
 
     cell: tuple[int, int]
@@ -42,6 +43,7 @@ class Influence:
     stride: tuple[float, float]
     class_names: tuple[str, ...]
     outputs: Outputs
+    notes: tuple[str, ...] = ()
 
     @property
     def probability(self) -> float:

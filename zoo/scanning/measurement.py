@@ -99,6 +99,7 @@ def measure(
         stride=on_image(grid.geometry.stride, source.scale),
         class_names=names,
         outputs=outputs,
+        notes=source.scale_notes,
     )
 
 

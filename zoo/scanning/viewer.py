@@ -91,6 +91,7 @@ def write_viewer(
         "picture": picture,
         "factor": factor * shrunk,
         "imageSize": score_map.image_size,
+        "pixelSize": None if score_map.pixel_size is None else score_map.pixel_size[1],
         "gridShape": score_map.scores.shape[:2],
         "window": window,
         "sentence": score_map.sentence(),

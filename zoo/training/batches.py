@@ -5,22 +5,33 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from zoo.config.recipe import Augment
 from zoo.data import Split
 from zoo.training.distribution import ALONE, Job
+from zoo.training.jitter import is_needed, jittered
+
+NOTHING = Augment()
 
 
 def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """(n,) whole numbers -> (n, num_classes) float32."""
-    return np.eye(num_classes, dtype=np.float32)[labels]
+    """(n, ...) whole numbers -> (n, ..., num_classes) float32; zeros where the number is that of no class."""
+    return (labels[..., None] == np.arange(num_classes)).astype(np.float32)
 
 
 def training_batches(
-    split: Split, num_classes: int, batch_size: int, seed: int, first_step: int = 0, job: Job = ALONE
+    split: Split,
+    num_classes: int,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    job: Job = ALONE,
+    augment: Augment = NOTHING,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches (images, one-hot labels) without end, from `first_step` on.
 
     Every epoch is a new permutation; the images that do not fill a last batch wait for another epoch. Of several
-    processes each gets its share of the same batches.
+    processes each gets its share of the same batches. What `augment` asks for of turns, brightness and colour is done
+    here, the rest inside the training step.
     """
     steps = len(split) // batch_size
     step = first_step
@@ -29,7 +40,10 @@ def training_batches(
         order = np.random.default_rng([seed, epoch]).permutation(len(split))
         for position in range(start, steps):
             chosen = order[job.share(position * batch_size, (position + 1) * batch_size)]
-            yield np.asarray(split.images[chosen], np.float32), one_hot(split.labels[chosen], num_classes)
+            images = np.asarray(split.images[chosen], np.float32)
+            if is_needed(augment):
+                images = jittered(images, augment, seed, epoch, chosen)
+            yield images, one_hot(split.labels[chosen], num_classes)
         step = (epoch + 1) * steps
 
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from zoo.config import Config
 from zoo.config.recipe import TrainConfig
@@ -19,11 +18,11 @@ from zoo.errors import ADVICE, Diverged, InputError, Interrupted, refuse
 from zoo.files import replacing
 from zoo.signals import stop_signals
 from zoo.training import checkpoint
-from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
+from zoo.training.crops import CropTraining
+from zoo.training.dense import DenseTraining
 from zoo.training.distribution import ALONE, Job
-from zoo.training.precision import assign, resolve, training_copy
-from zoo.training.recipe import trainer as make_trainer
+from zoo.training.precision import assign
 
 # Steps after which the loss is looked at, beside those that are saved.
 _CHECKED_EVERY = 50
@@ -46,28 +45,18 @@ def train(
         The logs of every epoch: loss, accuracy, learning_rate and, with a validation split, val_loss, val_accuracy.
 
     Raises:
-        InputError: where the data are fewer than a batch, or the loss, of the training or of the validation, becomes
-            NaN or infinite, or is absurd at the end.
+        InputError: where recipe and data do not go together; where the loss, of the training or of the validation,
+            becomes NaN or infinite, or is absurd at the end.
         Diverged: in the second case, where there is a checkpoint, at which the model is then.
         Interrupted: after Ctrl-C or a termination signal, once the step at hand is done and saved.
     """
     recipe = config.train
-    steps = len(dataset.train) // recipe.batch_size
-    if steps == 0:
-        accepted = f"at most {len(dataset.train)}, the number of training images"
-        refuse("train.batch_size", recipe.batch_size, accepted)
+    course = DenseTraining(model, dataset, config) if recipe.dense else CropTraining(model, dataset, config, job)
+    steps, learner, trainer = course.steps, course.learner, course.trainer
     if recipe.accumulate > recipe.epochs * steps:
         accepted = f"at most {recipe.epochs * steps}, the number of batches of the training"
         refuse("train.accumulate", recipe.accumulate, accepted)
-    kind = dataset.train.images.dtype
-    if recipe.augment.randaugment and kind != np.uint8:
-        refuse("train.augment.randaugment", f"{kind} images", "uint8, or null")
-    job.check("train.batch_size", recipe.batch_size)
-    if dataset.validation is not None:
-        job.check("data.validation", len(dataset.validation))
-    learner = training_copy(model, resolve(recipe.precision))
-    trainer = make_trainer(learner, recipe, config.model.preprocess.mean, steps)
-    _build_state(trainer, config.model.num_classes)
+    _build_state(trainer)
     folder = Path(folder)
     if job.first:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -75,26 +64,20 @@ def train(
     if progress.step and job.first:
         print(f"resuming from step {progress.step}", flush=True)
 
-    validation = None
-    if dataset.validation is not None:
-        validation = EvaluationBatches(dataset.validation, config.model.num_classes, recipe.batch_size, job)
     metrics = metrics if progress.step % steps else []
     keeper = _Keeper(folder, learner, progress, metrics, recipe, job)
     averaging = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
     with _deferred_signals(keeper), _given_back(learner, model), _back_where_it_was(folder, trainer, job):
         while progress.step < recipe.epochs * steps and not job.any(keeper.has_stalled()):
             epoch, done = divmod(progress.step, steps)
-            batches = training_batches(
-                dataset.train, config.model.num_classes, recipe.batch_size, config.seed, progress.step, job
-            )
             trainer.fit(
-                batches,
+                course.batches(progress.step),
                 # An epoch that was cut is finished on its own, since all of one `fit`'s epochs have equal length.
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else recipe.epochs,
                 steps_per_epoch=steps - done,
                 shuffle=False,
-                validation_data=validation,
+                validation_data=course.validation,
                 # The keeper sees validated weights before they are swapped back.
                 callbacks=[*(_tensorboard(folder) if job.first else ()), keeper, *averaging],
                 verbose=(1 if sys.stdout.isatty() else 2) if job.first else 0,
@@ -115,11 +98,11 @@ def _assign_best(learner: keras.Model, progress: Progress, job: Job) -> None:
         weight.assign(value)
 
 
-def _build_state(trainer: keras.Model, num_classes: int) -> None:
+def _build_state(trainer: keras.Model) -> None:
     """Create the optimizer's and the metrics' variables, which Keras would make at the first step."""
     trainer.optimizer.build(trainer.trainable_variables)
-    blank = keras.ops.zeros((1, num_classes))
-    trainer.compute_metrics(x=None, y=blank, y_pred={"logits": [blank]})
+    blank = keras.tree.map_structure(lambda each: keras.ops.zeros([side or 1 for side in each.shape]), trainer.output)
+    trainer.compute_metrics(x=None, y=keras.tree.flatten(blank["logits"])[0], y_pred=blank)
     trainer.reset_metrics()
 
 

@@ -62,10 +62,15 @@ def training_copy(model: keras.Model, precision: str) -> keras.Model:
 
 
 def assign(model: keras.Model, source: keras.Model) -> None:
-    """Give `model` the weights of `source`, whose layers have the same names."""
+    """Give `model` the weights of `source`, whose layers have the same names.
+
+    Their shapes may differ, as those of a Dense layer and of the convolution that it slides as.
+    """
     for layer in source.layers:
         if layer.weights:
-            model.get_layer(layer.name).set_weights(layer.get_weights())
+            own = model.get_layer(layer.name)
+            shapes = [weight.shape for weight in own.weights]
+            own.set_weights([value.reshape(shape) for value, shape in zip(layer.get_weights(), shapes, strict=True)])
 
 
 def _fusible(layer: layers.Layer) -> bool:

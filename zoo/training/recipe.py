@@ -3,6 +3,7 @@
 import re
 
 import keras
+import numpy as np
 
 from zoo.config.recipe import SGD, TrainConfig
 from zoo.errors import quoted, refuse
@@ -68,25 +69,50 @@ def freeze(model: keras.Model, pattern: str) -> list[str]:
     return [layer.name for layer in frozen]
 
 
-def trainer(model: keras.Model, config: TrainConfig, fill: tuple[float, ...], steps_per_epoch: int) -> keras.Model:
+def trainer(
+    model: keras.Model,
+    config: TrainConfig,
+    fill: tuple[float, ...],
+    steps_per_epoch: int,
+    class_weights: np.ndarray | None = None,
+) -> keras.Model:
     """`model` after its augmentation, compiled: raw images (B, H, W, C) and one-hot labels (B, K) to a loss.
 
     The weights are those of `model`; saving `model` saves no augmentation. `fill` is the raw value that preprocessing
-    maps to zero.
+    maps to zero. `class_weights`, (K,): what an image's loss counts by its class, in training and validation; accuracy
+    counts all alike.
     """
-    if config.freeze:
-        freeze(model, config.freeze)
     inputs = keras.Input(model.input_shape[1:], name="image")
     images, mix = augmented(inputs, config.augment, fill)
     logits = model(images)
     outputs = {"logits": logits if isinstance(logits, list) else [logits], **({"mix": mix} if mix else {})}
     training_model = _Trainer(inputs, outputs, name=f"{model.name}_trainer")
+    training_model.class_weights = class_weights
+    return compiled(training_model, model, config, steps_per_epoch, metrics=["accuracy"])
+
+
+def compiled(
+    training_model: keras.Model, model: keras.Model, config: TrainConfig, steps_per_epoch: int, **metrics: list
+) -> keras.Model:
+    """`training_model`, which trains `model`, with the recipe's optimizer and loss; frozen layers are frozen first."""
+    if config.freeze:
+        freeze(model, config.freeze)
     training_model.compile(
         optimizer=optimizer(config, model, steps_per_epoch),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
+        **metrics,
     )
     return training_model
+
+
+def balanced(counts: np.ndarray) -> np.ndarray:
+    """What each of `counts` images or cells of a class counts so that all classes weigh the same, (K,), on average 1.
+
+    A class without any has the weight 0.
+    """
+    there = counts > 0
+    weights = counts.sum() / (there.sum() * np.maximum(counts, 1))
+    return np.where(there, weights, 0).astype(np.float32)
 
 
 class _Trainer(keras.Model):
@@ -99,6 +125,8 @@ class _Trainer(keras.Model):
         main, *auxiliary = y_pred["logits"]
         if training and "mix" in y_pred:
             y = mixed_labels(y, y_pred["mix"])
+        if self.class_weights is not None:
+            sample_weight = keras.ops.matmul(y, self.class_weights)
         loss = super().compute_loss(x, y, main, sample_weight, training)
         if training:
             for logits in auxiliary:

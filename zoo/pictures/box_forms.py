@@ -1,4 +1,4 @@
-"""The forms in which files list boxes: tables, JSON of our own, COCO's and GeoJSON."""
+"""The forms in which files list boxes and points: tables, JSON of our own, COCO's and GeoJSON."""
 
 import csv
 import io
@@ -33,6 +33,7 @@ _SIZES = (
 )
 COORDINATES = {name for form in (*_CORNERS, *_SIZES) for name in form}
 _ACCEPTED = "numbers named top, left, bottom, right (or ymin, xmin, ymax, xmax; or x, y, width, height of the corner)"
+_OR_POINTS = f"x, y of a point, or {_ACCEPTED}"
 # Names of what says which image a box is of; the first of them that a row has does.
 _IMAGE = ("filename", "imagename", "imagefile", "imagepath", "image", "imageid")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
@@ -40,15 +41,23 @@ _GEOMETRIES = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
 
 
 class ListedBox(NamedTuple):
-    """A box of a list: its sides, what else its entry says, and its image's name, "" where the entry has none."""
+    """A box of a list: its sides, what else its entry says, and its image's name, "" where the entry has none.
+
+    `is_point`: it is a point, whose sides meet. `is_whole`: a point's x and y are written without a decimal point.
+    """
 
     sides: list[float]
     further: dict[str, Any]
     image: str = ""
+    is_point: bool = False
+    is_whole: bool = False
 
 
-def table_rows(text: str) -> list[ListedBox]:
-    """The rows of a table with a header, separated by commas, semicolons or tabs; empty lines are none."""
+def table_rows(text: str, points: bool = False) -> list[ListedBox]:
+    """The rows of a table with a header, separated by commas, semicolons or tabs; empty lines are none.
+
+    With `points`, a row may have x and y alone.
+    """
     first = next(filter(str.strip, text.splitlines()), "")
     separator = max(",;\t", key=first.count)
     lines = [row for row in csv.reader(io.StringIO(text), delimiter=separator, strict=True) if any(map(str.strip, row))]
@@ -63,14 +72,26 @@ def table_rows(text: str) -> list[ListedBox]:
     rows = []
     for index, row in enumerate(lines, start=1):
         if len(row) != len(names):
-            refuse(f"box {index}", f"{short(row)}, {len(row)} of {len(names)} columns", _ACCEPTED)
-        rows.append(_row({names[at]: row[at] for at in kept}, index))
+            refuse(f"box {index}", f"{short(row)}, {len(row)} of {len(names)} columns", _accepted(points))
+        rows.append(_row({names[at]: row[at] for at in kept}, index, points))
     return rows
 
 
-def json_rows(text: str) -> tuple[list[ListedBox], dict[str, tuple[int, int]]]:
-    """The rows of a JSON text, and the size (height, width) of each image whose one it states."""
-    content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+def parse_json(text: str) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        InputError: for an object with a key twice.
+        ValueError: where it is broken, or has a number that is none or too large.
+    """
+    return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)
+
+
+def json_rows(content: Any, points: bool = False) -> tuple[list[ListedBox], dict[str, tuple[int, int]]]:
+    """The rows of a JSON text, parsed, and the size (height, width) of each image whose one it states.
+
+    With `points`, an entry of a list may have x and y alone. A point of GeoJSON is one in any case.
+    """
     if isinstance(content, dict) and "annotations" in content:
         return _coco(content)
     features = _features(content)
@@ -80,7 +101,7 @@ def json_rows(text: str) -> tuple[list[ListedBox], dict[str, tuple[int, int]]]:
         return [], {}
     if not isinstance(content, list):
         raise InputError(f"received {short(content)}; accepted: a list of boxes, COCO's JSON or GeoJSON")
-    return [_row(row, index) for index, row in enumerate(content, start=1)], {}
+    return [_row(row, index, points) for index, row in enumerate(content, start=1)], {}
 
 
 def array_rows(boxes: Any) -> list[ListedBox] | None:
@@ -168,20 +189,32 @@ def _is(value: Any) -> TypeGuard[dict[Any, Any]]:
     return isinstance(value, dict)
 
 
-def _row(row: Any, index: int) -> ListedBox:
-    """A row by names, or four numbers."""
+def _accepted(points: bool) -> str:
+    return _OR_POINTS if points else _ACCEPTED
+
+
+def _row(row: Any, index: int, points: bool = False) -> ListedBox:
+    """A row by names, or four numbers; with `points`, perhaps of a point."""
     try:
         if not isinstance(row, dict):
             return ListedBox(_numbers(row), {})
-        box, used = _named(row)
+        at = _point(row) if points else None
+        box, used = _named(row) if at is None else ([_number(row[name]) for name in at * 2], set(at))
     except InputError as error:
         raise InputError(f"box {index}: {error}") from None
     except (TypeError, ValueError, OverflowError):
-        refuse(f"box {index}", short(row), _ACCEPTED)
+        refuse(f"box {index}", short(row), _accepted(points))
     further = {name: value for name, value in row.items() if name not in used}
     names = sorted((name for name in row if plain(name) in _IMAGE), key=lambda name: _IMAGE.index(plain(name)))
     image = "" if not names or row[names[0]] is None else str(row[names[0]]).strip()
-    return ListedBox(box, further, image)
+    return ListedBox(box, further, image, at is not None, at is not None and all(_is_whole(row[name]) for name in at))
+
+
+def _point(row: dict[str, Any]) -> list[str] | None:
+    """The names of a point's y and x; None of a row that has other coordinates or another box."""
+    whose = {plain(name): name for name in row}
+    others = (COORDINATES | {"box", "bbox"}) - {"x", "y"}
+    return [whose["y"], whose["x"]] if {"x", "y"} <= set(whose) and not others & set(whose) else None
 
 
 def _named(row: dict[str, Any]) -> tuple[list[float], set[str]]:
@@ -233,6 +266,11 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _is_whole(value: Any) -> bool:
+    """Whether a number is written without a decimal point."""
+    return value.strip().lstrip("+-").isdecimal() if isinstance(value, str) else isinstance(value, int)
+
+
 def _coco(content: dict[str, Any]) -> tuple[list[ListedBox], dict[str, tuple[int, int]]]:
     """COCO's object detection: `annotations`, each with a bbox (x, y, width, height) of one of the `images`."""
     images, annotations = content.get("images", []), content["annotations"]
@@ -273,7 +311,7 @@ def _features(content: Any) -> list | None:
 
 
 def _feature(feature: Any, index: int) -> Iterator[ListedBox]:
-    """A feature's box: the bounding box of polygons, the pixel of a point; of several points, one each."""
+    """A feature's box: the bounding box of polygons, or a point; of several points, one each."""
     members = feature if _is(feature) else {}
     geometry = members.get("geometry")
     kind = geometry.get("type") if _is(geometry) else None
@@ -291,8 +329,9 @@ def _feature(feature: Any, index: int) -> Iterator[ListedBox]:
     further = {key: value for key, value in members.items() if key not in ("type", "geometry", "properties", "bbox")}
     further |= properties if _is(properties) else {}
     if "Point" in kind:
-        for x, y in points:
-            yield ListedBox([y // 1, x // 1, y // 1 + 1, x // 1 + 1], further)
+        given = geometry["coordinates"] if kind == "MultiPoint" else [geometry["coordinates"]]
+        for (x, y), written in zip(points, given, strict=True):
+            yield ListedBox([y, x, y, x], further, "", True, all(map(_is_whole, written[:2])))
     else:
         (left, right), (top, bottom) = ((min(each), max(each)) for each in zip(*points, strict=True))
         yield ListedBox([top, left, bottom, right], further)

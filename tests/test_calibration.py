@@ -1,0 +1,151 @@
+"""A temperature: found where a fine search finds it, and folded into models of every kind of head."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import randomize
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import layers
+from small_nets import HEADS, stack
+
+import zoo
+from zoo.calibration import (
+    Calibration,
+    Reliability,
+    cross_entropy,
+    expected_calibration_error,
+    find_temperature,
+    fold_temperature,
+)
+from zoo.errors import InputError
+from zoo.scores import relative_error, softmax
+
+# Of tests/small_nets.py, those whose outputs are no logits, or come from two layers.
+REFUSED = {"flatten, stack": "received probabilities", "two heads merged": "no Dense or convolutional layer"}
+
+
+def images(model, count=4):
+    return np.random.default_rng(1).uniform(0, 255, (count, *model.input_shape[1:])).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", set(HEADS) - set(REFUSED))
+def test_logits_are_divided_and_classes_stay(name):
+    model = stack(HEADS[name])
+    batch = images(model)
+    before = np.array(model(batch))
+    assert fold_temperature(model, 2.5) is model
+    after = np.array(model(batch))
+    assert relative_error(after, before / 2.5) <= 1e-6
+    assert (after.argmax(-1) == before.argmax(-1)).all() and np.ptp(before) > 0
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_last_kernel_of_logits_is_refused_in_a_line(name):
+    model = stack(HEADS[name])
+    weights = model.get_weights()
+    with pytest.raises(InputError, match=REFUSED[name]):
+        fold_temperature(model, 2.0)
+    assert all((old == new).all() for old, new in zip(weights, model.get_weights(), strict=True))
+
+
+def test_a_relu_after_class_maps_lets_a_temperature_through_and_a_capped_one_does_not():
+    def head(cap):
+        return lambda x: layers.GlobalAveragePooling2D()(layers.ReLU(cap)(layers.Conv2D(4, 1)(x)))
+
+    model = stack(head(None))
+    batch = images(model)
+    before = np.array(model(batch))
+    assert relative_error(np.array(fold_temperature(model, 0.4)(batch)), before / 0.4) <= 1e-6
+    with pytest.raises(InputError, match="no Dense or convolutional layer"):
+        fold_temperature(stack(head(6.0)), 0.4)
+
+
+def test_auxiliary_outputs_stay_as_they_are():
+    image = keras.Input((12, 10, 3))
+    x = layers.Conv2D(6, 3, activation="relu")(image)
+    outputs = [layers.Dense(4)(layers.Flatten()(x)), layers.Dense(4)(layers.GlobalAveragePooling2D()(x))]
+    model = randomize(keras.Model(image, outputs))
+    batch = images(model)
+    before = [np.array(each) for each in model(batch)]
+    after = [np.array(each) for each in fold_temperature(model, 3.0)(batch)]
+    assert relative_error(after[0], before[0] / 3) <= 1e-6 and (after[1] == before[1]).all()
+
+
+def test_a_layer_that_serves_two_outputs_is_refused():
+    image = keras.Input((12, 10, 3))
+    x, last = layers.Conv2D(6, 3)(image), layers.Dense(4)
+    shared = keras.Model(image, [last(layers.GlobalAveragePooling2D()(x)), last(layers.GlobalMaxPooling2D()(x))])
+    with pytest.raises(InputError, match="serve more than the model's first output"):
+        fold_temperature(shared, 2.0)
+    logits = layers.Dense(4)(layers.Flatten()(x))
+    with pytest.raises(InputError, match="serve more than the model's first output"):
+        fold_temperature(keras.Model(image, [logits, layers.Softmax()(logits)]), 2.0)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf")])
+def test_a_temperature_is_above_zero(temperature):
+    with pytest.raises(InputError, match="temperature: received .*; accepted: a number above 0"):
+        fold_temperature(stack(HEADS["average"]), temperature)
+
+
+def test_a_conversion_of_a_calibrated_model_is_calibrated():
+    model = stack(HEADS["flatten"])
+    picture = np.random.default_rng(2).uniform(0, 255, (30, 31, 3)).astype(np.float32)
+    before = zoo.scan(zoo.convolutionalize(model), picture).scores
+    after = zoo.scan(zoo.convolutionalize(fold_temperature(model, 1.7)), picture).scores
+    assert relative_error(after, before / 1.7) <= 1e-6
+
+
+def sample(temperature, count=4000, classes=4, seed=3):
+    """Logits, and labels drawn from the probabilities of logits / temperature."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 3, (count, classes))
+    chances = softmax(logits / temperature)
+    return logits, (generator.random((count, 1)) > chances.cumsum(-1)).sum(-1).clip(0, classes - 1)
+
+
+@pytest.mark.parametrize("true", [0.5, 1.0, 2.0])
+def test_the_temperature_is_that_of_a_fine_search_and_near_the_true_one(true):
+    logits, labels = sample(true)
+    found = find_temperature(logits, labels)
+    grid = np.exp(np.linspace(np.log(found / 1.2), np.log(found * 1.2), 401))
+    best = grid[np.argmin([cross_entropy(logits / each, labels) for each in grid])]
+    assert found == pytest.approx(best, rel=2e-3) and found == pytest.approx(true, rel=0.1)
+
+
+def test_scores_that_are_never_wrong_or_always_have_the_bounds():
+    logits = np.eye(3)[[0, 1, 2]] * 2.0
+    assert find_temperature(logits, np.arange(3)) == pytest.approx(0.1, rel=1e-3)
+    assert find_temperature(logits, np.array([1, 2, 0])) == pytest.approx(10, rel=1e-3)
+
+
+def test_calibration_error_by_hand():
+    # Of two answers at 0.95 one is right, of two at 0.6 both: half of |0.5 - 0.95| and half of |1 - 0.6|.
+    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.4, 0.6], [0.4, 0.6]])
+    error = expected_calibration_error(probabilities, np.array([0, 1, 1, 1]))
+    assert error == pytest.approx(0.5 * 0.45 + 0.5 * 0.4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1)), min_size=1, max_size=40))
+def test_calibration_error_is_that_of_plain_loops(rows):
+    chances = [0.5 + share / 62 for share, _ in rows]  # never at the border of two bins
+    probabilities = np.array([[chance, 1 - chance] for chance in chances])
+    labels = np.array([label for _, label in rows])
+    wanted = 0.0
+    for bin_ in range(15):
+        inside = [i for i, chance in enumerate(chances) if bin_ / 15 < chance <= (bin_ + 1) / 15]
+        if inside:
+            right = sum(labels[i] == 0 for i in inside) / len(inside)
+            wanted += len(inside) / len(rows) * abs(right - sum(chances[i] for i in inside) / len(inside))
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_a_calibration_is_measured_where_it_was_not_found():
+    validation, test = sample(2.0, seed=4), sample(2.0, seed=5)
+    result = Calibration.measured("images", validation, test)
+    assert result.temperature == pytest.approx(find_temperature(*validation))
+    assert result.before == Reliability.of(*test)
+    assert result.after.expected_calibration_error < result.before.expected_calibration_error / 2
+    assert result.to_dict()["after"]["loss"] < result.to_dict()["before"]["loss"]
+    assert result.sentence().startswith("calibrated on 4,000 images of the validation part by the temperature 1.977:")

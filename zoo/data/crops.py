@@ -1,0 +1,137 @@
+"""Crops of large images with one label each: objects, and places where none is."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.data.scene_files import ScaledPixels
+from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, pixel_digest
+from zoo.objects.cell_labels import scene_labels
+from zoo.objects.marked import Scene, Scenes
+
+# Places of an image among which those of background are drawn.
+_PLACES = 2**20
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The crops of one image: the `corners` (n, 2) of their windows, top and left, and their `labels` (n,)."""
+
+    corners: np.ndarray
+    labels: np.ndarray
+
+
+class Crops:
+    """Random access to windows of large images, (N, h, w, C), mirrored at the border where they end beyond it."""
+
+    def __init__(self, scenes: Sequence[Scene], of: np.ndarray, corners: np.ndarray, size: tuple[int, int]):
+        """Name the images, and for each crop its image's index (N,), and its top left corner (N, 2)."""
+        self._scenes, self._of, self._corners = scenes, of, corners
+        first = scenes[0].pixels if scenes else np.zeros((*size, 1), np.uint8)
+        self.shape, self.dtype = (len(of), *size, first.shape[2]), np.dtype(first.dtype)
+
+    def __len__(self) -> int:
+        """How many crops."""
+        return len(self._of)
+
+    def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
+        """Read crops, (n, h, w, C)."""
+        chosen = np.arange(len(self))[index]
+        crops = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        for scene in np.unique(self._of[chosen]):
+            numbers = np.flatnonzero(self._of[chosen] == scene)
+            pixels = self._scenes[scene].pixels
+            places = [self._places(at, pixels.shape) for at in chosen[numbers]]
+            regions = [np.s_[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1] for rows, cols in places]
+            read = pixels.read(regions) if isinstance(pixels, ScaledPixels) else (pixels[region] for region in regions)
+            for number, (rows, columns), part in zip(numbers, places, read, strict=True):
+                crops[number] = part[np.ix_(rows - rows.min(), columns - columns.min())]
+        return crops
+
+    def _places(self, at: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """The rows and the columns of an image of `shape` that a crop has."""
+        axes = zip(self._corners[at], self.shape[1:3], shape, strict=False)
+        return [mirrored(start, length, side) for start, length, side in axes]
+
+
+def mirrored(start: int, length: int, side: int) -> np.ndarray:
+    """The pixels from `start` on of a line of `side` that is mirrored at its ends, which are not repeated: (length,).
+
+    As `numpy.pad` has it with mode "reflect".
+    """
+    if side == 1:
+        return np.zeros(length, int)
+    at = np.abs(np.arange(start, start + length)) % (2 * side - 2)
+    return np.where(at < side, at, 2 * side - 2 - at)
+
+
+def crops_of(
+    part: Sequence[Scene],
+    scenes: Scenes,
+    digests: Mapping[str, str],
+    specimens: Mapping[str, str | None],
+    size: tuple[int, int],
+) -> RecordedSplit:
+    """A crop about every object, and in every image as many where its cells' label is background.
+
+    An image without objects has as many of background as the others have objects on average. Where these lie is drawn
+    from the image's content, and is a function of no seed.
+
+    Args:
+        part: the images.
+        scenes: what they are of, for the background and the tolerance.
+        digests: the SHA-256 of each one's content, by its name.
+        specimens: what each is of, by its name; None where that is not asked for.
+        size: (height, width) of a crop in scanned pixels.
+    """
+    counts = [len(scene.objects) for scene in part if len(scene.objects)]
+    usual = max(round(float(np.mean(counts))), 1) if counts else 1
+    places = [_places(scene, scenes, digests[scene.name], size, usual) for scene in part]
+    of = np.repeat(np.arange(len(part)), [len(each.labels) for each in places])
+    corners = np.concatenate([np.zeros((0, 2), int), *(each.corners for each in places)])
+    labels = np.concatenate([np.zeros(0, np.int32), *(each.labels for each in places)]).astype(np.int32)
+    at, crops = list(zip(of.tolist(), corners, strict=True)), Crops(part, of, corners, size)
+    names = np.array([_name(part[index], corner, size) for index, corner in at], object)
+    if math.prod(crops.shape) * crops.dtype.itemsize <= IN_MEMORY:
+        images: np.ndarray | Crops = (held := crops[:])
+        found = np.fromiter(map(pixel_digest, held), np.uint64, len(held))
+    else:
+        images = crops
+        found = np.array([_digest(digests[part[index].name], corner) for index, corner in at], np.uint64)
+    specimen = [specimens[scene.name] for scene in part]
+    known = None if None in specimen else np.array(specimen, object)[of]
+    records = Records(names, found, np.full((len(of), 2), size), known)
+    return RecordedSplit(images, labels, records)
+
+
+def _places(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], usual: int) -> _Places:
+    """The crops of an image: those of its objects, in their order, and then of background."""
+    objects = scene.scanned_objects
+    number = len(objects) or usual
+    # Everywhere, as long as the image is small.
+    step = max(math.ceil(math.sqrt(math.prod(scene.pixels.shape[:2]) / _PLACES)), 1)
+    rows, columns = (np.arange(step // 2, side, step) + 0.5 for side in scene.pixels.shape[:2])
+    background = scenes.class_names.index(scenes.background)
+    labels = scene_labels(scene, scenes, rows, columns, (step, step))
+    free = np.flatnonzero(labels == background)
+    chosen = np.random.default_rng(int(digest, 16)).choice(free, min(number, len(free)), replace=False)
+    chosen = np.sort(chosen)
+    middles = np.stack([rows[chosen // len(columns)], columns[chosen % len(columns)]], axis=1)
+    corners = np.concatenate([objects.centres, middles]) - np.divide(size, 2)
+    classes = np.concatenate([objects.classes, np.full(len(chosen), background)])
+    return _Places(np.floor(corners + 0.5).astype(int), classes)
+
+
+def _name(scene: Scene, corner: np.ndarray, size: tuple[int, int]) -> str:
+    """What a crop is called: its image, and its centre in pixels of that."""
+    y, x = (corner + np.divide(size, 2)) / scene.scale
+    return f"{scene.name} at ({x:.1f}, {y:.1f})"
+
+
+def _digest(of_image: str, corner: np.ndarray) -> int:
+    """A number that two crops share only where they are one place of images with one content."""
+    content = hashlib.blake2b(f"{of_image} {corner.tolist()}".encode(), digest_size=8)
+    return int.from_bytes(content.digest(), "big")

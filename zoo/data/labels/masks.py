@@ -1,0 +1,81 @@
+"""Labels as masks: images whose values say what is where."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from zoo.classes import class_list
+from zoo.data.labels.written import Written, reading
+from zoo.errors import InputError, listing, quoted, refuse
+from zoo.pictures import Wanted, read_picture
+from zoo.pictures.box_forms import cut, plain
+
+# The file of a folder of masks that says which class a value is.
+CLASSES = "classes.csv"
+# Pixels that meet at a corner are of one object.
+_NEIGHBOURS = np.ones((3, 3), bool)
+
+
+def read_classes(path: Path) -> dict[int, str]:
+    """The class of each value of masks: a .csv file with the columns `value`, a whole number, and `class`.
+
+    Several values may be of one class. A row for 0, which is background, is left out.
+
+    Raises:
+        InputError: naming the file and the row at fault.
+    """
+    with reading(path):
+        try:
+            rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True))
+        except csv.Error as error:
+            raise InputError(f"broken ({cut(str(error))})") from None
+        rows = [row for row in rows if any(map(str.strip, row))]
+        header = [plain(name.strip()) for name in rows[0]] if rows else []
+        if sorted(header) != ["class", "value"]:
+            refuse("header", quoted(",".join(rows[0]) if rows else ""), "value,class")
+        found: dict[int, str] = {}
+        for index, row in enumerate(rows[1:], start=1):
+            value = row[header.index("value")].strip() if len(row) == 2 else ""
+            if not value.isdecimal() or int(value) in found:
+                refuse(f"row {index}", quoted(",".join(row)), "a whole number, each once, and the name of its class")
+            found[int(value)] = row[header.index("class")].strip()
+        found.pop(0, None)
+        names = sorted(set(found.values()))
+        composed = dict(zip(names, class_list(names, CLASSES), strict=True))
+        return {value: composed[name] for value, name in found.items()}
+
+
+def read_mask(path: Path, classes: dict[int, str] | None) -> tuple[Written, set[int]]:
+    """The objects of a mask, and the values other than 0 that it has.
+
+    0 is background. Every connected component of another value is an object, with the class of that value; pixels that
+    meet at a corner are connected. Its box is that about its pixels.
+
+    Args:
+        path: an image of whole numbers, in grey.
+        classes: the class of each value; None where no file says so: then classes are "".
+
+    Raises:
+        InputError: for a mask in colours, samples that are no whole numbers, or a value that is none of `classes`.
+    """
+    from scipy import ndimage
+
+    with reading(path):
+        pixels, _ = read_picture(path, Wanted(mask=True))
+        values = pixels[..., 0]
+        if (pixels != pixels[..., :1]).any():
+            refuse("pixels", "colours", "one value a pixel, in grey")
+        if values.dtype.kind not in "bui":
+            refuse("pixels", str(values.dtype), "whole numbers")
+        there = {int(value) for value in np.unique(values)} - {0}
+        if classes is not None and (others := sorted(there - set(classes))):
+            accepted = f"0 and those of {CLASSES} ({listing([*map(str, classes)])})"
+            refuse("values", listing([*map(str, others)]), accepted)
+        boxes, names = [], []
+        for value in sorted(there):
+            components, _ = ndimage.label(values == value, _NEIGHBOURS)
+            for rows, columns in ndimage.find_objects(components):
+                boxes.append([rows.start, columns.start, rows.stop, columns.stop])
+                names.append("" if classes is None else classes[value])
+        return Written.of(boxes, names, size=pixels.shape[:2]), there

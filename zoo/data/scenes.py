@@ -1,0 +1,295 @@
+"""Scenes: large images with labelled objects, as they are and as crops."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.classes import normal
+from zoo.config.data import DataConfig
+from zoo.data.class_folders import check_specimens, specimen_of
+from zoo.data.crops import crops_of
+from zoo.data.faults import Fault, fault, noted
+from zoo.data.form import ImageForm
+from zoo.data.labels import Written, read_labels
+from zoo.data.scene_files import SceneFile, image_names, open_files
+from zoo.data.scene_splits import PARTS, draw_split, read_split
+from zoo.data.splits import SourceData, check_classes
+from zoo.errors import InputError, listing, quoted, refuse, unknown
+from zoo.objects.marked import Objects, Scene, Scenes
+
+_BACKGROUND = "background"
+_Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Labelled images of a folder, in the order of their content's hashes, before they are divided.
+
+    `class_names`: those of the objects, sorted, and the background's. `digests`: the SHA-256 of each image's content,
+    by its name. `unreadable`: the images that were left out because they cannot be decoded.
+    """
+
+    scenes: tuple[Scene, ...]
+    class_names: tuple[str, ...]
+    background: str
+    digests: Mapping[str, str]
+    faults: tuple[Fault, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Images with what their labels say, before one is opened.
+
+    `names`: those that are used; `unlabelled`: those that are left out, having no labels. `known`: what labels say.
+    """
+
+    names: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    known: Mapping[str, Written]
+    class_names: tuple[str, ...]
+    background: str
+    faults: tuple[Fault, ...]
+
+
+def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceData:
+    """Read labelled images, divide them, and cut crops of them: one about each object, and as many of background.
+
+    Whole images, or specimens with `data.group`, are for training, validation or testing: as `data.split` says, or by
+    hashes (see `zoo.data.scene_splits.draw_split`), so that neither the test nor the validation depends on a seed.
+
+    Raises:
+        InputError: see `labelled_images`; for a division that leaves training or testing without an image.
+    """
+    if data.resize:
+        refuse("data.resize", "true", "false with data.name = scenes, whose images are brought to data.scale")
+    if data.split is not None and data.test != (usual := DataConfig.model_fields["test"].default):
+        refuse("data.test", f"{data.test:g}", f"none (or {usual:g}, which is not used) beside data.split")
+    listed = _listed(data)
+    check_classes(data.name, listed.class_names, num_classes)
+    specimens = _specimens(data, listed.names)
+    given = None
+    if data.split is not None:
+        given = read_split(data.split, listed.names, listed.unlabelled, bool(data.validation))
+    found = _opened(data, listed, form.channels, form.size)
+    parts, note = _divide(data, found, specimens, given)
+    pairs = list(zip(found.scenes, parts, strict=True))
+    divided = {part: tuple(scene for scene, of in pairs if of == part) for part in PARTS}
+    scenes = Scenes(
+        found.class_names,
+        found.background,
+        **divided,
+        tolerance=data.tolerance if any(scene.objects.are_points.any() for scene in found.scenes) else None,
+    )
+    crops = {
+        part: crops_of(each, scenes, found.digests, specimens, form.size) for part, each in divided.items() if each
+    }
+    return SourceData(
+        found.class_names,
+        crops["train"],
+        crops["test"],
+        _fingerprint(found, found.scenes),
+        _fingerprint(found, scenes.test),
+        note,
+        found.unreadable,
+        crops.get("validation"),
+        found.faults,
+        scenes,
+    )
+
+
+def read_test_scenes(data: DataConfig, form: ImageForm, class_names: Sequence[str]) -> tuple[Scenes, tuple[Fault, ...]]:
+    """Read labelled images of which all are for testing a model with these classes, and faults about them.
+
+    Raises:
+        InputError: see `labelled_images`.
+    """
+    found = labelled_images(data, form.channels, form.size, class_names)
+    tolerance = data.tolerance if any(scene.objects.are_points.any() for scene in found.scenes) else None
+    return Scenes(found.class_names, found.background, (), (), found.scenes, tolerance), found.faults
+
+
+def labelled_images(data: DataConfig, channels: int, window: _Size, class_names: Sequence[str] = ()) -> LabelledImages:
+    """Read the images of `data.dir` with their labels, at the scale that the data section asks for; nothing is divided.
+
+    Args:
+        data: the data section.
+        channels: how many a model takes.
+        window: (height, width) of what a model sees of an image.
+        class_names: a model's, the background's among them, which the objects' have to be of; empty: those that the
+            labels have.
+
+    Raises:
+        InputError: where images or labels cannot be read, or do not go together: see `zoo.data.scene_files.open_files`
+            and `zoo.data.labels.read_labels`; for images without labels, labels of an image of another size or of an
+            unknown class, points without `data.tolerance`, or objects none of which fits the window.
+    """
+    return _opened(data, _listed(data, class_names), channels, window)
+
+
+def _listed(data: DataConfig, class_names: Sequence[str] = ()) -> _Listed:
+    """List the images of `data.dir`, and read their labels."""
+    if data.labels is None:
+        refuse("data.labels", "null", "a .csv, .json or .geojson file, or a folder with a file for each image")
+    names, faults = image_names(data.given_dir(), data.labels)
+    labels = read_labels(data.labels, data.given_dir(), names)
+    background, known = data.background or _BACKGROUND, labels.of_images
+    classes = _class_names(background, labels.class_names, class_names)
+    if data.tolerance is None and any(its.are_points.any() for its in known.values()):
+        accepted = "how far in pixels a place may lie from an object that is a point, as these are, and be its"
+        refuse("data.tolerance", "null", accepted)
+    used, more = _with_labels(data, names, known)
+    unlabelled = tuple(name for name in names if name not in used)
+    return _Listed(tuple(used), unlabelled, known, classes, background, (*faults, *labels.faults, *more))
+
+
+def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> LabelledImages:
+    """Open images, and take the objects that can be used."""
+    known, class_names = listed.known, listed.class_names
+    files, unreadable = open_files(data, listed.names, channels, window)
+    outside: list[str] = []
+    empty: list[str] = []
+    scenes = tuple(_scene(file, known.get(file.name), class_names, outside, empty) for file in files)
+    total = sum(len(its) for its in known.values())
+    if len(outside) > total / 2:
+        received = f"{len(outside):,} of {total:,} objects outside their images ({listing(outside, 2)})"
+        refuse("data.labels", received, "labels of images of this size, in their pixels")
+    _check_sizes(scenes, data, window)
+    notes: dict[str, set[str]] = {}
+    for file in files:
+        for text in file.notes:
+            notes.setdefault(text, set()).add(file.name)
+    alone = [scene.name for scene in scenes if not len(scene.objects) and scene.name in known]
+    faults = (
+        *listed.faults,
+        *fault("left out", "objects", "are left out, being empty", empty, total),
+        *fault("left out", "objects", "are left out, centred outside the image", outside, total),
+        *fault("note", "images", "have labels without an object, so background alone", alone, len(scenes)),
+        *fault("unreadable", "images", "are left out, being unreadable", unreadable),
+        *noted(notes),
+    )
+    digests = {file.name: file.digest for file in files}
+    return LabelledImages(scenes, class_names, listed.background, digests, faults, unreadable)
+
+
+def _class_names(background: str, found: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    """The classes: those that are given, or those that were found and the background."""
+    if background in found:
+        accepted = "another name for what is no object (data.background)"
+        refuse("data.labels", f"objects of the class {quoted(background)}", accepted)
+    if not given:
+        return (*found, normal(background))
+    if background not in given:
+        raise InputError(f"data.background: {unknown('class', background, given)}")
+    for name in found:
+        if name not in given:
+            raise InputError(f"data.labels: {unknown('class', name, [each for each in given if each != background])}")
+    return tuple(given)
+
+
+def _with_labels(data: DataConfig, names: Sequence[str], known: Mapping[str, Written]) -> tuple[list[str], list[Fault]]:
+    """The images that are used, and a fault about those without labels.
+
+    Raises:
+        InputError: naming them, where they are refused.
+    """
+    without = [name for name in names if name not in known]
+    if without and data.unlabelled == "refuse":
+        received = f"{len(without):,} of {len(names):,} images without labels ({listing(without, 3)})"
+        accepted = "labels of each, data.unlabelled=background, where they show no object, or data.unlabelled=skip"
+        refuse("data.labels", received, accepted)
+    if data.unlabelled == "skip":
+        used = [name for name in names if name in known]
+        return used, fault("left out", "images", "are left out, having no labels", without, len(names))
+    verb = "are taken for background alone, having no labels"
+    return list(names), fault("note", "images", verb, without, len(names))
+
+
+def _scene(
+    file: SceneFile, written: Written | None, class_names: Sequence[str], outside: list[str], empty: list[str]
+) -> Scene:
+    """An image with those of its objects that can be used; the others are named in `outside` and `empty`."""
+    objects = Objects.none()
+    if written is not None and len(written):
+        if written.image_size not in (None, file.image_size):
+            _refuse_size(file, written)
+        boxes = written.boxes
+        centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        is_empty = (sides <= 0).any(1) & ~written.are_points
+        is_outside = ((centres < 0) | (centres > file.image_size)).any(1) & ~is_empty
+        for listed, those in ((empty, is_empty), (outside, is_outside)):
+            listed += [_name(file.name, written.names[at], centres[at]) for at in np.flatnonzero(those)]
+        classes = np.array([class_names.index(name) for name in written.names], np.int32)
+        objects = Objects(centres, sides, classes).at(~is_empty & ~is_outside)
+    return Scene(file.name, file.pixels, objects, file.image_size, file.scale, file.pixel_size)
+
+
+def _refuse_size(file: SceneFile, written: Written) -> None:
+    stated, own = (" x ".join(map(str, size or ())) for size in (written.image_size, file.image_size))
+    refuse("data.labels", f"those of an image of {stated} pixels for {file.name}", f"{own}, as this image is")
+
+
+def _name(image: str, class_name: str, centre: np.ndarray) -> str:
+    return f"{image}: {class_name} at ({centre[1]:g}, {centre[0]:g})"
+
+
+def _check_sizes(scenes: Sequence[Scene], data: DataConfig, window: _Size) -> None:
+    """Check that at the images' scale at least one object fits into the window, and points leave it nowhere.
+
+    A cell has the class of a point that is up to half the tolerance from the middle of its window.
+    """
+    text = f"the model's window, {window[0]} x {window[1]} (model.image_size)"
+    least, smallest = np.inf, np.zeros(2)
+    some_are_points = any(scene.objects.are_points.any() for scene in scenes)
+    for scene in scenes:
+        objects = scene.scanned_objects
+        if some_are_points:
+            reach = (data.tolerance or 0.0) * max(scene.scale)
+            if reach > min(window):
+                refuse("data.tolerance", f"{data.tolerance:g}, {reach:.4g} pixels at scale", f"up to a side of {text}")
+        elif len(objects):
+            shares = (objects.sides / window).max(1)
+            if shares.min() < least:
+                least, smallest = shares.min(), objects.sides[shares.argmin()]
+    if np.isfinite(least) and least > 1:
+        key, value = (
+            ("data.scale", data.scale or 1) if data.pixel_size is None else ("data.pixel_size", data.pixel_size)
+        )
+        received = f"{value:g}, at which the smallest object has {smallest[0]:.4g} x {smallest[1]:.4g} pixels"
+        refuse(key, received, f"one at which objects fit {text}")
+
+
+def _specimens(data: DataConfig, names: Sequence[str]) -> dict[str, str | None]:
+    """What `data.group` finds in each name; None without it."""
+    found = {name: None if data.group is None else specimen_of(data.group, name) for name in names}
+    check_specimens(data.group, found)
+    return found
+
+
+def _divide(
+    data: DataConfig, found: LabelledImages, specimens: Mapping[str, str | None], given: Mapping[str, str] | None
+) -> tuple[list[str], str]:
+    """The part of each image, where a file does not give it, and a sentence about it."""
+    names = [scene.name for scene in found.scenes]
+    if given is None:
+        parts = draw_split(data, [found.digests[name] for name in names], [specimens[name] for name in names])
+        by = "content hash" if data.group is None else "specimen"
+    else:
+        parts, by = [given[name] for name in names], "data.split"
+        for part in ("train", "test"):
+            if part not in parts:
+                refuse(f"data.split: {data.split}", f"no {part} image that can be read", "at least one")
+    counts = ", ".join(f"{parts.count(part):,} for {part.replace('train', 'training')}" for part in PARTS)
+    return parts, f"whole images chosen by {by}: {counts}"
+
+
+def _fingerprint(found: LabelledImages, scenes: Sequence[Scene]) -> str:
+    """A SHA-256 of class names, images and labels, independent of how they are divided and scaled."""
+    content = hashlib.sha256(repr((found.class_names, found.background)).encode())
+    for scene in scenes:
+        content.update(found.digests[scene.name].encode())
+        for each in (scene.objects.boxes.astype("<f8"), scene.objects.classes.astype("<i4")):
+            content.update(np.ascontiguousarray(each).tobytes())
+    return content.hexdigest()

@@ -1,0 +1,101 @@
+"""The picture of an evaluation on whole images: curves of precision and recall, and the images with the most errors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Rectangle
+
+from zoo.dense_evaluation import DenseEvaluation, SceneResult
+from zoo.errors import shortened
+from zoo.made_by import MadeBy
+from zoo.plots import LONGEST_NAME, own_style, subplots, write_figure
+from zoo.scanning.overlay import palette
+from zoo.scanning.thumbnails import view_below
+
+# How many images are drawn, in how many columns, and the most pixels a side of one.
+_WORST, _COLUMNS, _PIXELS = 6, 3, 600
+# Classes beyond these have no curve.
+_CURVES = 20
+_MISSED: dict[str, Any] = {"fill": False, "ls": (0, (3, 2)), "lw": 1.4}
+
+
+@own_style()
+def dense(result: DenseEvaluation, path: Path, made_by: MadeBy | None = None) -> Path:
+    """Precision over recall by class, thresholds marked; and the six images with the most errors.
+
+    There a dot is a peak that has an object, a cross a false one, a dashed line an object that was missed, each in its
+    class's colour.
+    """
+    worst = sorted(result.images, key=lambda each: -each.errors)[:_WORST]
+    rows = -(-len(worst) // _COLUMNS)
+    figure, axes = subplots(1 + rows, _COLUMNS, (13, 4.2 * (1 + rows)), layout="constrained")
+    colours = {name: palette(len(result.class_names))[index] for index, name in enumerate(result.class_names)}
+    _curves(axes[0, 0], result, colours)
+    for axis in axes[0, 1:]:
+        axis.axis("off")
+    _legends(axes[0, 1], axes[0, 0], colours)
+    by_index = [colours[name] for name in result.class_names]
+    for axis, each in zip(axes[1:].flat, worst, strict=False):
+        _image(axis, each, by_index, result.tolerance or 0.0)
+    for axis in axes[1:].flat[len(worst) :]:
+        axis.axis("off")
+    return write_figure(figure, path, made_by)
+
+
+def _curves(axis: Axes, result: DenseEvaluation, colours: dict[str, np.ndarray]) -> None:
+    for name, matches in list(result.curves.items())[:_CURVES]:
+        precision, recall, _ = matches.curve()
+        scores = result.classes[name]
+        area = "none" if scores.average_precision is None else f"{scores.average_precision:.3f}"
+        f1 = "none" if scores.f1 is None else f"{scores.f1:.3f}"
+        label = f"{shortened(name, LONGEST_NAME)}: {scores.n:,} objects, F1 {f1}, average precision {area}"
+        axis.plot(recall, precision, color=colours[name], label=label, drawstyle="steps-post")
+        if scores.precision is not None and scores.recall is not None:
+            axis.plot(scores.recall, scores.precision, "o", color=colours[name], mec="black", ms=8)
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    axis.set_title(f"{result.n_images} images; circles: at the thresholds", fontsize=10)
+    axis.grid(alpha=0.3)
+
+
+def _legends(axis: Axes, curves: Axes, colours: dict[str, np.ndarray]) -> None:
+    """What lines and marks mean, in a field of their own."""
+    handles, labels = curves.get_legend_handles_labels()
+    first = axis.legend(handles, labels, loc="upper left", borderaxespad=0, frameon=False)
+    axis.add_artist(first)
+    marks = [
+        Line2D([], [], ls="", marker="o", mec="white", color="0.3", label="found, and there"),
+        Line2D([], [], ls="", marker="x", ms=8, mew=2, color="0.3", label="found, and not there"),
+        Line2D([], [], ls=_MISSED["ls"], lw=_MISSED["lw"], color="0.3", label="there, and not found"),
+    ]
+    axis.legend(handles=marks, loc="lower left", borderaxespad=0, frameon=False)
+
+
+def _image(axis: Axes, result: SceneResult, colours: list[np.ndarray], tolerance: float) -> None:
+    """An image with its hits, false peaks and missed objects, in its own pixels."""
+    scene, found = result.scene, result.found
+    height, width = scene.image_size
+    view = view_below(scene.pixels, _PIXELS, in_colour=True)
+    shown = np.clip(view, 0, 255).astype(np.uint8)
+    axis.imshow(shown if shown.shape[-1] == 3 else shown[..., 0], cmap="gray", extent=(0, width, height, 0))
+    for index in np.flatnonzero(result.missed):
+        (y, x), (down, across) = scene.objects.centres[index], scene.objects.sides[index]
+        colour = colours[scene.objects.classes[index]]
+        if down or across:
+            axis.add_patch(Rectangle((x - across / 2, y - down / 2), across, down, ec=colour, **_MISSED))
+        else:
+            axis.add_patch(Circle((x, y), tolerance, ec=colour, **_MISSED))
+    for kind, (y, x), match in zip(found.classes, found.centres, result.matches, strict=True):
+        colour = colours[kind]
+        if match < 0:
+            axis.plot(x, y, "x", color=colour, ms=9, mew=2.5)
+        else:
+            axis.plot(x, y, "o", color=colour, mec="white", ms=5)
+    false, missed = int((result.matches < 0).sum()), int(result.missed.sum())
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.set_title(
+        f"{shortened(scene.name, LONGEST_NAME)}\n{false} false, {missed} missed of {len(scene.objects)}", fontsize=9
+    )
+    axis.tick_params(labelsize=7)

@@ -1,0 +1,170 @@
+"""Patches of labelled images with the labels of their grids, as functions of seed, epoch and step alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.config.recipe import Augment
+from zoo.errors import refuse
+from zoo.network.geometry import Geometry
+from zoo.network.positions import Pair, pair
+from zoo.objects.cell_labels import scene_labels
+from zoo.objects.marked import Scene, Scenes
+from zoo.training.batches import one_hot
+from zoo.training.jitter import draw_move, generator, moved, tinted
+
+
+@dataclass(frozen=True)
+class PatchForm:
+    """The patches of a training: their sides in scanned pixels, and their grids.
+
+    `size` is `window` and `cells` - 1 strides, so that a flipped or turned patch has the flipped or turned grid.
+    """
+
+    size: Pair
+    window: Pair
+    stride: Pair
+    cells: Pair
+
+    @classmethod
+    def of(cls, geometry: Geometry, asked: Pair) -> "PatchForm":
+        """The largest that fits into `asked` (height, width).
+
+        Raises:
+            InputError: where no window does.
+        """
+        window, stride = pair(geometry.window_sides), pair(geometry.stride)
+        if any(side < least for side, least in zip(asked, window, strict=True)):
+            refuse("train.dense.patch", list(asked), f"at least the model's window, {list(window)} pixels")
+        steps = pair((side - least) // step for side, least, step in zip(asked, window, stride, strict=True))
+        size = pair(least + count * step for least, count, step in zip(window, steps, stride, strict=True))
+        return cls(size, window, stride, pair(count + 1 for count in steps))
+
+    @property
+    def is_square(self) -> bool:
+        """Whether a quarter turn of a patch is one of another patch's shape with the same windows."""
+        return self.window[0] == self.window[1] and self.stride[0] == self.stride[1]
+
+    @property
+    def turned(self) -> "PatchForm":
+        """The form whose quarter turn is this one."""
+        return PatchForm(self.size[::-1], self.window[::-1], self.stride[::-1], self.cells[::-1])
+
+    def first(self, axis: int) -> int:
+        """Where an image's first window begins: its middle is on the border, or half a pixel inside."""
+        return -(self.window[axis] // 2)
+
+    def ends(self, axis: int, side: int) -> tuple[int, int]:
+        """The first and the last place at which a patch holds as many cells as it can of an image of so many rows."""
+        first = self.first(axis)
+        last = side - first - self.size[axis]
+        return min(first, last), max(first, last)
+
+    def pixels(self, scene: Scene, at: Pair) -> np.ndarray:
+        """The patch that begins at (top, left), float32; beyond its border the image is mirrored."""
+        sides = scene.pixels.shape[:2]
+        spans = [_mirrored(start, side, whole) for start, side, whole in zip(at, self.size, sides, strict=True)]
+        (rows, top), (columns, left) = ((span, span.min()) for span in spans)
+        part = np.asarray(scene.pixels[top : rows.max() + 1, left : columns.max() + 1], np.float32)
+        return part[rows - top][:, columns - left]
+
+    def labels(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
+        """The labels of its cells, (rows, columns) int32; see `scene_labels`."""
+        rows, columns = (
+            start + window / 2 + stride * np.arange(count)
+            for start, window, stride, count in zip(at, self.window, self.stride, self.cells, strict=True)
+        )
+        return scene_labels(scene, scenes, rows, columns, self.stride)
+
+
+def _mirrored(start: int, side: int, whole: int) -> np.ndarray:
+    """The pixels that stand at start, start + 1, ... (side,): an image's own, mirrored without its outermost twice."""
+    period = max(2 * (whole - 1), 1)
+    places = np.arange(start, start + side) % period
+    return np.minimum(places, period - places) if whole > 1 else np.zeros_like(places)
+
+
+def training_patches(
+    scenes: Scenes,
+    form: PatchForm,
+    augment: Augment,
+    patches: int,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches without end, from `first_step` on: patches (B, H, W, C), one-hot labels (B, rows, columns, K).
+
+    Of every training image an epoch takes `patches`, in an order of its own, at places drawn evenly from those at which
+    a patch holds as many of the image's cells as it can. The label of a cell that does not count is zeros.
+    """
+    total = len(scenes.train) * patches
+    steps = total // batch_size
+    step = first_step
+    while True:
+        epoch, start = divmod(step, steps)
+        order = np.random.default_rng([seed, epoch]).permutation(total)
+        for position in range(start, steps):
+            chosen = order[position * batch_size : (position + 1) * batch_size]
+            drawn = [_draw(scenes, int(index), form, augment, generator(seed, epoch, int(index))) for index in chosen]
+            images, labels = map(np.stack, zip(*drawn, strict=True))
+            yield images, one_hot(labels, len(scenes.class_names))
+        step = (epoch + 1) * steps
+
+
+def _draw(
+    scenes: Scenes, index: int, form: PatchForm, augment: Augment, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A patch of an image, and its labels, both turned and the patch tinted."""
+    scene = scenes.train[index % len(scenes.train)]
+    move = draw_move(augment.turns, augment.flip, form.is_square, rng)
+    source = form.turned if move[0] % 2 else form
+    at = pair(int(rng.integers(first, last + 1)) for first, last in map(source.ends, range(2), scene.pixels.shape[:2]))
+    image = tinted(source.pixels(scene, at), augment, rng)
+    return moved(image, move), moved(source.labels(scene, scenes, at), move)
+
+
+class WholeImages(keras.utils.PyDataset):
+    """Every grid cell of images once, patch by patch: (patches, one-hot labels, the cells' weights).
+
+    The images are extended by half a window, mirrored, so that the middles of the windows cover them. The mean loss of
+    an epoch, weighed so, is the weighted mean over all labelled cells.
+    """
+
+    def __init__(self, scenes: Scenes, images: Sequence[Scene], form: PatchForm, batch_size: int):
+        """Take labelled images, the patches that they are cut into, and how many of those make a batch."""
+        super().__init__()
+        self.form, self.batch_size, self.num_classes = form, batch_size, len(scenes.class_names)
+        self.places = [(scene, at) for scene in images for at in _places(scene, form)]
+        self.labels = np.stack([form.labels(scene, scenes, at) for scene, at in self.places])
+        self.weights = np.ones(self.num_classes, np.float32)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many cells each class has, (K,)."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=self.num_classes)
+
+    def __len__(self) -> int:
+        """How many batches."""
+        return -(-len(self.places) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One batch."""
+        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        labels = one_hot(self.labels[part], self.num_classes)
+        share = self.labels.size / (self.counts @ self.weights)
+        patches = np.stack([self.form.pixels(scene, at) for scene, at in self.places[part]])
+        return patches, labels, (labels @ self.weights * share).astype(np.float32)
+
+
+def _places(scene: Scene, form: PatchForm) -> Iterator[Any]:
+    """Where the patches of an image begin."""
+    starts = []
+    for axis in range(2):
+        step = form.cells[axis] * form.stride[axis]
+        count = -(-scene.pixels.shape[axis] // step)
+        starts.append(form.first(axis) + step * np.arange(count))
+    return ((int(top), int(left)) for top in starts[0] for left in starts[1])
