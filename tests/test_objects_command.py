@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -218,6 +219,9 @@ def test_places_are_in_pixels_of_the_image_as_given_and_inside_it(capsys, tmp_pa
     assert not inside.all()
     share = (map_.classes_of(map_.scores)[inside] == 0).mean()
     assert record["area_shares"][RED] == pytest.approx(share) and share > 0
+    page = (tmp_path / "out" / "viewer.html").read_text()
+    (row, end), (column, last) = json.loads(re.search(r'"counted":(\[\[.*?\]\])', page)[1])
+    assert inside[row:end, column:last].all() and inside.sum() == (end - row) * (last - column)
 
 
 def test_a_background_of_another_models_classes_is_refused_before_the_scan(tmp_path, images):
