@@ -48,23 +48,24 @@ class FolderTables:
         """Write them, without the folders of images that `failed` now, and tell the user about all together."""
         from zoo.scanning import object_files
 
-        images = list(self._images(failed))
-        if not images:
+        folders = [folder for folder in self._folders() if folder not in failed]
+        if not folders:
             return
         with self._writing():
-            object_files.write_all(self._folder, images, self._made_by)
-        say(f"{len(images)} images:")
-        say(aligned([("class", "objects"), *((name, str(n)) for name, n in object_files.total(images).items())]))
+            images = map(object_files.ImageObjects.read, folders)
+            total = object_files.write_all(self._folder, images, self._made_by)
+        say(f"{len(folders)} images:")
+        say(aligned([("class", "objects"), *((name, str(count)) for name, count in total.items())]))
         say(f"wrote {' and '.join(str(self._folder / name) for name in object_files.TABLES)}")
 
-    def _images(self, failed: Collection[Path]) -> Iterator["ImageObjects"]:
+    def _folders(self) -> Iterator[Path]:
+        """The folders of the images that this model has scanned by these options."""
         from zoo.scanning import object_files
 
         for record in sorted(self._folder.glob(f"*/{object_files.RECORD}")):
             maker, wanted = maker_of(record), self._made_by.inputs
-            same = maker is not None and all(maker.inputs.get(name) == value for name, value in wanted.items())
-            if same and record.parent not in failed:
-                yield object_files.ImageObjects.read(record.parent)
+            if maker is not None and all(maker.inputs.get(name) == value for name, value in wanted.items()):
+                yield record.parent
 
 
 def say_objects(image: "ImageObjects") -> None:

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def discard(folder: Path, kept: Collection[Path]) -> None:
 def write(folder: Path, image: ImageObjects, class_names: Sequence[str], made_by: MadeBy) -> None:
     """Write the objects of an image into its folder: objects.csv, objects.geojson, objects.json and counts.csv."""
     colours = np.round(255 * palette(len(class_names))).astype(int).tolist()
-    features = [
+    features = (
         {
             "type": "Feature",
             "geometry": {"type": "Point", "coordinates": [each["x"], each["y"]]},
@@ -103,53 +104,63 @@ def write(folder: Path, image: ImageObjects, class_names: Sequence[str], made_by
             },
         }
         for each in image.objects
-    ]
+    )
     with replacing_all(folder / RECORD) as working:
         head = {"type": "FeatureCollection", "made_by": made_by.to_dict()}
-        (working / GEOJSON).write_text(_listed(head, "features", features), encoding="utf-8")
-        _write_tables(working, [image], {**vars(image)}, "objects", made_by)
+        _write_listed(working / GEOJSON, head, "features", features)
+        _write_tables(working, [image])
+        _write_record(working, {**vars(image)}, "objects", made_by)
 
 
-def write_all(folder: Path, images: Sequence[ImageObjects], made_by: MadeBy) -> None:
-    """Write objects.csv and counts.csv of several images, and objects.json: the counts of all together and of each."""
-    each_one = [{"image": each.image, "counts": each.counts, "area_shares": each.area_shares} for each in images]
+def write_all(folder: Path, images: Iterable[ImageObjects], made_by: MadeBy) -> dict[str, int]:
+    """Write objects.csv and counts.csv of several images, and objects.json: the counts of all together and of each.
+
+    The images are taken one after the other. Returns how many objects of each class all have together.
+    """
+    each_one: list[dict[str, Any]] = []
+    total: dict[str, int] = {}
+
+    def noted() -> Iterator[ImageObjects]:
+        for image in images:
+            each_one.append({"image": image.image, "counts": image.counts, "area_shares": image.area_shares})
+            total.update({name: total.get(name, 0) + count for name, count in image.counts.items()})
+            yield image
+
     with replacing_all(folder / RECORD) as working:
-        _write_tables(working, images, {"counts": total(images), "images": each_one}, "images", made_by)
+        _write_tables(working, noted())
+        _write_record(working, {"counts": total, "images": each_one}, "images", made_by)
+    return total
 
 
-def total(images: Iterable[ImageObjects]) -> dict[str, int]:
-    """How many objects of each class several images have together."""
-    counts: dict[str, int] = {}
-    for image in images:
-        for name, count in image.counts.items():
-            counts[name] = counts.get(name, 0) + count
-    return counts
+def _write_tables(folder: Path, images: Iterable[ImageObjects]) -> None:
+    """Write the two tables; a file's name that is no text is written as it is."""
+    with ExitStack() as opened:
+        objects, counts = (
+            csv.writer(
+                opened.enter_context((folder / name).open("w", encoding="utf-8", errors="surrogateescape", newline="")),
+                lineterminator="\n",
+            )
+            for name in TABLES
+        )
+        objects.writerow(["image", "class", "score", "x", "y"])
+        counts.writerow(["image", "class", "count"])
+        for image in images:
+            objects.writerows([image.image, *each.values()] for each in image.objects)
+            counts.writerows([image.image, *each] for each in image.counts.items())
 
 
-def _write_tables(
-    folder: Path, images: Sequence[ImageObjects], record: dict[str, Any], key: str, made_by: MadeBy
-) -> None:
-    """Write the tables, and the record with its list `key`, which answers for them (see `zoo.files.Output`)."""
-    objects = ([image.image, *each.values()] for image in images for each in image.objects)
-    counts = ([image.image, name, count] for image in images for name, count in image.counts.items())
-    _write_csv(folder / TABLES[0], ["image", "class", "score", "x", "y"], objects)
-    _write_csv(folder / TABLES[1], ["image", "class", "count"], counts)
+def _write_record(folder: Path, record: dict[str, Any], key: str, made_by: MadeBy) -> None:
+    """Write the record with its list `key` last; it answers for the tables (see `zoo.files.Output`)."""
     made_by = replace(made_by, beside={name: key_of(folder / name) for name in TABLES})
     head = {name: value for name, value in record.items() if name != key}
-    text = _listed({**head, "made_by": made_by.to_dict()}, key, record[key])
-    (folder / RECORD).write_text(text, encoding="utf-8")
+    _write_listed(folder / RECORD, {**head, "made_by": made_by.to_dict()}, key, record[key])
 
 
-def _write_csv(path: Path, names: list[str], rows: Iterable[list[Any]]) -> None:
-    """Write a table; a file's name that is no text is written as it is."""
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
-
-
-def _listed(head: dict[str, Any], key: str, items: Sequence[Any]) -> str:
-    """A JSON object with a long list at its end, of which each item has a line."""
-    lines = ",\n".join(json.dumps(item, allow_nan=False) for item in items)
+def _write_listed(path: Path, head: dict[str, Any], key: str, items: Iterable[Any]) -> None:
+    """Write a JSON object with a long list at its end, of which each item has a line."""
     first = json.dumps(head, indent=2, allow_nan=False).removesuffix("\n}")
-    return f'{first},\n  "{key}": [\n{lines}\n]\n}}\n'
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f'{first},\n  "{key}": [')
+        for index, item in enumerate(items):
+            file.write(f"{',' if index else ''}\n{json.dumps(item, allow_nan=False)}")
+        file.write("\n]\n}\n")
