@@ -424,6 +424,8 @@ def test_classes_of_a_model_are_kept(tmp_path):
     found = labelled_images(data, 3, (8, 8), known)
     assert found.class_names == known
     assert [scene.objects.classes.tolist() for scene in found.scenes] == [[3, 1]] * 3
+    # What is too large for its window is no fault of a model that is trained.
+    assert len(labelled_images(data.model_copy(update={"tolerance": 30}), 3, (8, 8), known).scenes) == 3
     with pytest.raises(InputError, match="data.labels: unknown class 'square'.*; accepted: disc, mite"):
         labelled_images(data, 3, (8, 8), ("background", "disc", "mite"))
     with pytest.raises(InputError, match="data.background: unknown class 'background'"):
