@@ -8,6 +8,7 @@ import pytest
 from conftest import SCAN_FILES, command
 from discs import BLUE, GROUND, RED, picture, saved
 from PIL import Image
+from test_fleet import needs_ray, start
 
 import zoo
 from zoo.card import Card, Peaks, attach, card
@@ -203,10 +204,12 @@ def test_a_background_of_another_models_classes_is_refused_before_the_scan(tmp_p
         zoo.scan(model, images / "a.png")
 
 
+@needs_ray
 @pytest.mark.extended
 def test_workers_give_the_tables_of_one_process(capsys, model, images, tmp_path):
-    pytest.importorskip("ray")
     assert command(capsys, "scan", model, images, "-o", tmp_path / "one")[0] == 0
-    assert command(capsys, "scan", model, images, "-o", tmp_path / "two", "--workers", 2)[0] == 0
+    printed, errors = (started := start(model, images, "-o", tmp_path / "two")).communicate()
+    assert started.returncode == 0, errors
+    assert "3 images:" in printed and printed.count("class ") == 4
     for name in ("objects.csv", "counts.csv"):
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()

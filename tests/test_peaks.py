@@ -47,10 +47,16 @@ def by_loop(scores, scanned, centres, scale, background, peaks, distance):
     kept = []
     for index, score, r, c in sorted(found, key=lambda each: (-each[1], each[2], each[3])):
         least = peaks[NAMES[index]].distance if NAMES[index] in peaks else distance
-        place = [centres[0][r] * scale[0], centres[1][c] * scale[1]]
-        others = [[centres[0][y] * scale[0], centres[1][x] * scale[1]] for k, _, y, x in kept if k == index]
-        if all((place[0] - y) ** 2 + (place[1] - x) ** 2 >= least**2 for y, x in others):
-            kept.append((index, score, r, c))
+        weights, sums = 0.0, np.zeros(2)
+        for down in (-1, 0, 1):
+            for across in (-1, 0, 1):
+                if {(r + down, c + across), (r - down, c - across)} <= set(chances):
+                    weights += chances[r + down, c + across][index]
+                    middle = np.array([centres[0][r + down], centres[1][c + across]])
+                    sums += chances[r + down, c + across][index] * middle
+        place = sums / weights * scale
+        if all(((place - other) ** 2).sum() >= least**2 for k, *_, other in kept if k == index):
+            kept.append((index, score, r, c, place))
     return kept
 
 
@@ -70,7 +76,7 @@ def maps(draw):
     values = generator.integers(0, draw(st.integers(1, 6)), (rows, columns, 3)).astype(np.float32)
     scanned = generator.random((rows, columns)) < draw(st.sampled_from([0.6, 1.0]))
     values[~scanned] = draw(st.sampled_from([np.nan, 50]))
-    some = st.builds(Peaks, threshold=st.sampled_from([0, 0.3, 0.6, 0.9]), distance=st.sampled_from([0, 4, 9, 13]))
+    some = st.builds(Peaks, threshold=st.sampled_from([0, 0.3, 0.6, 0.9]), distance=st.sampled_from([0, 4.1, 9.1, 13]))
     peaks = draw(st.dictionaries(st.sampled_from(["cell", "dot"]), some))
     return values, scanned, draw(st.sampled_from(["ground", None])) if peaks else "ground", peaks
 
@@ -94,13 +100,13 @@ def test_peaks_are_those_of_a_plain_loop_however_the_map_is_cut(case, height, wi
     found = read(finder, scores, scanned, height, width)
     assert len(found) == len(wanted)
     given = sorted(zip(found.classes, *found.cells.T, strict=True))
-    assert given == sorted((index, row, column) for index, _, row, column in wanted)
+    assert given == sorted((index, row, column) for index, _, row, column, _ in wanted)
     assert (np.diff(found.scores) <= 0).all()
-    for index, score, (y, x), (row, column) in zip(
-        found.classes, found.scores, found.centres, found.cells, strict=True
-    ):
-        assert (y, x) == (centres[0][row], centres[1][column])
-        assert score == pytest.approx(softmax(scores[row, column])[index], rel=1e-12)
+    there = {(index, row, column): (score, place) for index, score, row, column, place in wanted}
+    for index, score, centre, cell in zip(found.classes, found.scores, found.centres, found.cells, strict=True):
+        known_score, place = there[index, *cell]
+        assert score == pytest.approx(known_score, rel=1e-12)
+        np.testing.assert_allclose(centre * scale, place, rtol=1e-9)
 
 
 def score_map(shape=(23, 31), seed=0, background="ground", peaks=None, chunks=None):
@@ -138,13 +144,16 @@ def test_objects_counts_and_classes_of_cells_by_hand():
     scores[4, 8] = np.log([0.45, 0.15, 0.4])
     plain = score_map((5, 9))
     found = dataclasses.replace(plain, scores=scores, peaks={"cell": Peaks(threshold=0.5, distance=0)}).objects()
-    # (3, 4) is beside a larger one, (1, 4) is 9 pixels from (3, 5): half the window's lesser side is 4.
+    # (3, 4) is beside a larger one, (1, 4) is 8 pixels or more from (3, 5): half the window's lesser side is 4.
     assert found.cells.tolist() == [[3, 5], [1, 1], [1, 4]] and found.classes.tolist() == [2, 0, 2]
     np.testing.assert_allclose(found.scores, [0.95, 0.9, 0.8], rtol=1e-6)
-    assert found.centres.tolist() == [[16.0, 25.0], [8.0, 9.0], [8.0, 21.0]]
+    # The weak cell at its left, 4 pixels away, draws the first one to itself; the others have ground all around.
+    ground = 1 / (np.exp(9) + 2)
+    drawn = 4 * (0.45 - ground) / (0.95 + 0.45 + 7 * ground)
+    np.testing.assert_allclose(found.centres, [[16.0, 25.0 - drawn], [8.0, 9.0], [8.0, 21.0]], rtol=1e-6)
     near = {"dot": Peaks(threshold=0.5, distance=9.0), "cell": Peaks(threshold=0.5, distance=0)}
     map_ = dataclasses.replace(plain, scores=scores, peaks=near)
-    # sqrt(8² + 4²) = 8.94 scanned pixels.
+    # sqrt(8² + 2.7²) = 8.5 scanned pixels.
     assert map_.counts() == {"cell": 1, "dot": 1} and list(map_.objects().cells[0]) == [3, 5]
     classes = map_.classes_of(scores)
     assert (classes[1, 1], classes[1, 4], classes[3, 4], classes[3, 5], classes[4, 8]) == (0, 2, NONE, 2, NONE)
@@ -186,3 +195,9 @@ def test_suppression_is_greedy(places, distance):
         if all((y - places[k][0]) ** 2 + (x - places[k][1]) ** 2 >= distance**2 for k in kept):
             kept.append(index)
     assert suppressed(np.array(places, float).reshape(-1, 2), distance).tolist() == kept
+
+
+def test_exactly_at_the_threshold_and_exactly_at_the_distance_is_enough():
+    assert suppressed(np.array([[0.0, 0.0], [3.0, 4.0], [0.5, 0.0]]), 5.0).tolist() == [0, 1]
+    rule = CellClasses(NAMES, "ground", {"cell": Peaks(threshold=0.5, distance=0)})
+    assert rule.of(np.array([[0.5, 0.25, 0.25], [0.4, 0.3, 0.3]]), "probabilities").tolist() == [0, NONE]

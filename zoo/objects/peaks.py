@@ -20,9 +20,9 @@ _AFTER = ((0, 1), (1, -1), (1, 0), (1, 1))
 class FoundObjects:
     """The n objects that were found in an image, by falling score; those of equal score by place.
 
-    `classes`: (n,), the index of each one's class. `scores`: (n,), its probability. `centres`: (n, 2), y and x in
-    continuous pixels of the image that was given, the first one's centre being (0.5, 0.5). `cells`: (n, 2), row and
-    column of its grid cell.
+    `classes`: (n,), the index of each one's class. `scores`: (n,), its probability. `centres`: (n, 2), its place, y and
+    x in continuous pixels of the image that was given, the first one's centre being (0.5, 0.5). `cells`: (n, 2), row
+    and column of its grid cell.
     """
 
     classes: np.ndarray
@@ -54,7 +54,9 @@ class PeakFinder:
     Parts come in the order of their rows, and of their columns within these, as `ScoreMap.blocks` gives them. The last
     two rows and columns of those before are kept, and the peaks.
 
-    An object's place is the middle of its cell's window. (A parabola through the scores around it was tried.)
+    An object's place is the mean of the middles of the nine windows, weighted by their probabilities of its class. It
+    lies nearer to labelled centres than the middle of the peak's own window, the more so the larger the stride is. A
+    cell that counts for nothing is left out of the mean, and so is the one opposite.
 
     `cell_classes`: what makes a class of scores. `outputs`: what the scores are. `centres`: the middles of the windows,
     of rows (R,) and columns (S,), in pixels of the given image. `scale`: scanned pixels for each of those, (vertical,
@@ -73,7 +75,7 @@ class PeakFinder:
     def __post_init__(self) -> None:
         """Begin with no peak."""
         self._rows_inside, self._columns_inside = inside_image(self.centres, self.image_size)
-        self._found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._found: list[tuple[np.ndarray, ...]] = []
         # Scores of cells before the part that comes: the two rows above it, of the whole grid, and of the rows that are
         # being read the last two, and the two columns at its left.
         self._above, self._below, self._left = (np.zeros((0, 0, 0)) for _ in range(3))
@@ -125,22 +127,39 @@ class PeakFinder:
                 at = cells + step + 1
                 largest = beats(around[at[:, 0], at[:, 1], classes], own)
                 cells, classes, own = cells[largest], classes[largest], own[largest]
-        self._found.append((classes, own, cells + first))
+        places = self._places(around, cells + 1, classes, cells + first)
+        self._found.append((classes, own, cells + first, places))
+
+    def _places(self, around: np.ndarray, at: np.ndarray, classes: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """The places of peaks: `cells` (n, 2) of the grid, which are `at` in the probabilities `around`."""
+        middles = [np.pad(each, 1, mode="edge") for each in self.centres]
+
+        def middle(step: tuple[int, int]) -> np.ndarray:
+            return np.stack([each[index] for each, index in zip(middles, (cells + step + 1).T, strict=True)], -1)
+
+        own = middle((0, 0))
+        weight = around[at[:, 0], at[:, 1], classes]
+        moved = np.zeros(own.shape)
+        for step in _BEFORE:
+            both = (step, (-step[0], -step[1]))
+            chances = np.stack([around[at[:, 0] + y, at[:, 1] + x, classes] for y, x in both])
+            chances = np.where(np.isfinite(chances).all(0), chances, 0)
+            for chance, each in zip(chances, both, strict=True):
+                weight = weight + chance
+                moved += chance[:, None] * (middle(each) - own)
+        return own + moved / weight[:, None]
 
     def found(self) -> FoundObjects:
         """The objects, once all parts are read."""
-        classes, scores, cells = (
-            np.concatenate([each[index] for each in self._found]) if self._found else np.zeros(shape, kind)
-            for index, (shape, kind) in enumerate((((0,), int), ((0,), float), ((0, 2), int)))
-        )
+        empty = (np.zeros(0, int), np.zeros(0), np.zeros((0, 2), int), np.zeros((0, 2)))
+        classes, scores, cells, places = map(np.concatenate, zip(empty, *self._found, strict=True))
         order = np.lexsort((classes, cells[:, 1], cells[:, 0], -scores))
-        classes, scores, cells = classes[order], scores[order], cells[order]
-        centres = np.stack([each[at] for each, at in zip(self.centres, cells.T, strict=True)], -1)
+        classes, scores, cells, places = (each[order] for each in (classes, scores, cells, places))
         kept = np.zeros(len(classes), bool)
         for index in np.unique(classes):
             own = np.flatnonzero(classes == index)
-            kept[own[suppressed(centres[own] * self.scale, self.rule(index).distance)]] = True
-        return FoundObjects(classes[kept], scores[kept], centres[kept], cells[kept])
+            kept[own[suppressed(places[own] * self.scale, self.rule(index).distance)]] = True
+        return FoundObjects(classes[kept], scores[kept], places[kept], cells[kept])
 
     def rule(self, class_index: int) -> Peaks:
         """What makes an object of a peak of a class."""
