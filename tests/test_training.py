@@ -105,7 +105,7 @@ def small_trainer(seed=0, overrides=()):
     keras.utils.set_random_seed(seed)
     config = load_config("nin_digits", overrides)
     made = trainer(zoo.build(config.model), config.train, (0.0,), 10)
-    loop._build_state(made, config.model.num_classes)
+    loop._build_state(made)
     return made
 
 

@@ -78,18 +78,18 @@ def check_model(network: Network) -> None:
         InputError: naming what stands in the way, and the way out.
     """
     geometry = network.geometry()
-    for names, what, way_out in (
-        (geometry.global_blocks, "which looks at the whole image", "one without such blocks"),
-        (geometry.program.padding, "which pads its map", "model.padding: valid"),
-        (geometry.upsampling, "which repeats rows", "one without it"),
+    for names, does, way_out in (
+        (geometry.global_blocks, "looks at the whole image", "a model whose layers look at a part of it"),
+        (geometry.program.padding, "pads its map", "model.padding: valid"),
+        (geometry.upsampling, "repeats rows", "a model in which no layer does"),
     ):
         if names:
-            refuse("train.dense", f"a model with layer {quoted(names[0])}, {what}", way_out)
+            refuse("train.dense", f"a model whose layer {quoted(names[0])} {does}", way_out)
     if not network.has_head:
         refuse("train.dense", f"model {network.name!r}, which gives a map", "a classifier of one window")
     if len(network.model.outputs) > 1:
         outputs = listing([quoted(name) for name in network.output_names])
-        refuse("train.dense", f"a model with the outputs {outputs}", "one output; no auxiliary heads")
+        refuse("train.dense", f"a model with the outputs {outputs}", "one; model.auxiliary: []")
 
 
 def check_weights(model: keras.Model, converted: keras.Model) -> None:
