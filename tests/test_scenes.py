@@ -259,7 +259,7 @@ def test_a_split_file_divides(tmp_path):
         ([("0.tif", "test"), ("9.tif", "train")], {}, r"1 images that are not in data.dir \(9.tif\)"),
         ([("0.tif", "test"), ("0.tif", "train")], {}, "row 2: received image '0.tif' again"),
         ([("0.tif", "tests")], {}, "row 1: received '0.tif,tests'; accepted: an image and train, validation, test"),
-        ([(f"{i}.tif", "train") for i in range(3)], {}, "no test image"),
+        ([(f"{i}.tif", "train") for i in range(3)], {"validation": 0}, "no test image; accepted: at least one$"),
         ([(f"{i}.tif", "test") for i in range(3)], {}, "no train image"),
         (
             [("0.tif", "test"), ("1.tif", "train"), ("2.tif", "train")],
@@ -320,6 +320,10 @@ def test_images_without_labels(tmp_path):
     assert len(data.train) + len(data.validation) + len(data.test) == 4 * 4 + 2 * 2
     data = load(scenes(root, unlabelled="skip"))
     assert told(data, "left out") == "2 of 6 images are left out, having no labels: 4.tif, 5.tif"
+    divided = [(f"{index}.tif", "train" if index % 2 else "test") for index in range(6)]
+    for rows in (divided, divided[:4]):
+        data = load(scenes(root, unlabelled="skip", validation=0, split=split_file(root, rows)))
+        assert parts(data) == {"train": {"1.tif", "3.tif"}, "validation": set(), "test": {"0.tif", "2.tif"}}
     assert set.union(*parts(data).values()) == {f"{index}.tif" for index in range(4)}
 
 
@@ -335,6 +339,9 @@ def test_images_that_cannot_be_read(tmp_path):
     rows = [("0.tif", "test"), ("1.tif", "train"), ("2.tif", "train"), ("3.tif", "train"), ("4.tif", "validation")]
     data = load(scenes(root, unreadable="skip", split=split_file(root, rows)))
     assert parts(data)["train"] == {"2.tif", "3.tif"}
+    rows = [(name, "train" if name == "1.tif" else "test") for name, _ in rows]
+    with pytest.raises(InputError, match="no train image that can be read; accepted: at least one"):
+        load(scenes(root, unreadable="skip", split=split_file(root, rows), validation=0))
 
 
 REFUSED = {

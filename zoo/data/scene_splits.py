@@ -14,17 +14,20 @@ from zoo.pictures.box_forms import plain
 PARTS = ("train", "validation", "test")
 
 
-def read_split(path: Path, images: Sequence[str], left_out: Sequence[str] = ()) -> list[str]:
+def read_split(
+    path: Path, images: Sequence[str], left_out: Sequence[str] = (), validation: bool = True
+) -> dict[str, str]:
     """The part of each image that a .csv file gives, with a row `image,split` for each.
 
     Args:
         path: `data.split`.
         images: their paths below `data.dir`.
         left_out: further ones, which are there and not used; the file may name them.
+        validation: whether there have to be some for validation.
 
     Raises:
         InputError: where the file cannot be read, names images that are not there, one twice, leaves one out, or gives
-            none to train or to test.
+            none to a part that needs some.
     """
     name = f"data.split: {path}"
     try:
@@ -55,10 +58,11 @@ def read_split(path: Path, images: Sequence[str], left_out: Sequence[str] = ()) 
     if missing := [image for image in images if image not in parts]:
         received = f"no row for {len(missing):,} of {len(images):,} images ({listing(missing, 3)})"
         refuse(name, received, "a row for each image of data.dir")
-    for part in ("train", "test"):
-        if part not in parts.values():
-            refuse(name, f"no {part} image", "at least one to train on and one to test")
-    return [parts[image] for image in images]
+    used = {image: parts[image] for image in images}
+    if missing := [part for part in PARTS if part not in used.values() and (validation or part != "validation")]:
+        unless = ", or data.validation=0" if missing[0] == "validation" else ""
+        refuse(name, f"no {missing[0]} image", f"at least one{unless}")
+    return used
 
 
 def draw_split(data: DataConfig, digests: Sequence[str], specimens: Sequence[str | None]) -> list[str]:

@@ -28,8 +28,7 @@ class LabelledImages:
     """Labelled images of a folder, in the order of their content's hashes, before they are divided.
 
     `class_names`: those of the objects, sorted, and the background's. `digests`: the SHA-256 of each image's content,
-    by its name. `unreadable`: the images that were left out because they cannot be decoded; `unlabelled`: those that
-    were because they have no labels.
+    by its name. `unreadable`: the images that were left out because they cannot be decoded.
     """
 
     scenes: tuple[Scene, ...]
@@ -38,7 +37,21 @@ class LabelledImages:
     digests: Mapping[str, str]
     faults: tuple[Fault, ...]
     unreadable: tuple[str, ...] = ()
-    unlabelled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Images with what their labels say, before one is opened.
+
+    `names`: those that are used; `unlabelled`: those that are left out, having no labels. `known`: what labels say.
+    """
+
+    names: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    known: Mapping[str, Written]
+    class_names: tuple[str, ...]
+    background: str
+    faults: tuple[Fault, ...]
 
 
 def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceData:
@@ -54,12 +67,16 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
         refuse("data.resize", "true", "false with data.name = scenes, whose images are brought to data.scale")
     if data.split is not None and data.test != (usual := DataConfig.model_fields["test"].default):
         refuse("data.test", f"{data.test:g}", f"none (or {usual:g}, which is not used) beside data.split")
-    found = labelled_images(data, form.channels, form.size, num_classes=num_classes)
-    specimens = _specimens(data, [scene.name for scene in found.scenes])
-    parts, note = _divide(data, found, specimens)
-    divided = {
-        part: tuple(scene for scene, of in zip(found.scenes, parts, strict=True) if of == part) for part in PARTS
-    }
+    listed = _listed(data)
+    check_classes(data.name, listed.class_names, num_classes)
+    specimens = _specimens(data, listed.names)
+    given = None
+    if data.split is not None:
+        given = read_split(data.split, listed.names, listed.unlabelled, bool(data.validation))
+    found = _opened(data, listed, form.channels, form.size)
+    parts, note = _divide(data, found, specimens, given)
+    pairs = list(zip(found.scenes, parts, strict=True))
+    divided = {part: tuple(scene for scene, of in pairs if of == part) for part in PARTS}
     scenes = Scenes(
         found.class_names,
         found.background,
@@ -94,13 +111,7 @@ def read_test_scenes(data: DataConfig, form: ImageForm, class_names: Sequence[st
     return Scenes(found.class_names, found.background, (), (), found.scenes, tolerance), found.faults
 
 
-def labelled_images(
-    data: DataConfig,
-    channels: int,
-    window: _Size,
-    class_names: Sequence[str] = (),
-    num_classes: int | None = None,
-) -> LabelledImages:
+def labelled_images(data: DataConfig, channels: int, window: _Size, class_names: Sequence[str] = ()) -> LabelledImages:
     """Read the images of `data.dir` with their labels, at the scale that the data section asks for; nothing is divided.
 
     Args:
@@ -109,27 +120,35 @@ def labelled_images(
         window: (height, width) of what a model sees of an image.
         class_names: a model's, the background's among them, which the objects' have to be of; empty: those that the
             labels have.
-        num_classes: how many there have to be, if that is known.
 
     Raises:
         InputError: where images or labels cannot be read, or do not go together: see `zoo.data.scene_files.open_files`
             and `zoo.data.labels.read_labels`; for images without labels, labels of an image of another size or of an
             unknown class, points without `data.tolerance`, or objects none of which fits the window.
     """
+    return _opened(data, _listed(data, class_names), channels, window)
+
+
+def _listed(data: DataConfig, class_names: Sequence[str] = ()) -> _Listed:
+    """List the images of `data.dir`, and read their labels."""
     if data.labels is None:
         refuse("data.labels", "null", "a .csv, .json or .geojson file, or a folder with a file for each image")
     names, faults = image_names(data.given_dir(), data.labels)
     labels = read_labels(data.labels, data.given_dir(), names)
-    background = data.background or _BACKGROUND
-    class_names, known = _class_names(background, labels.class_names, class_names), labels.of_images
-    if num_classes is not None:
-        check_classes(data.name, class_names, num_classes)
+    background, known = data.background or _BACKGROUND, labels.of_images
+    classes = _class_names(background, labels.class_names, class_names)
     if data.tolerance is None and any(its.are_points.any() for its in known.values()):
         accepted = "how far in pixels a place may lie from an object that is a point, as these are, and be its"
         refuse("data.tolerance", "null", accepted)
     used, more = _with_labels(data, names, known)
-    faults += [*labels.faults, *more]
-    files, unreadable = open_files(data, used, channels, window)
+    unlabelled = tuple(name for name in names if name not in used)
+    return _Listed(tuple(used), unlabelled, known, classes, background, (*faults, *labels.faults, *more))
+
+
+def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> LabelledImages:
+    """Open images, and take the objects that can be used."""
+    known, class_names = listed.known, listed.class_names
+    files, unreadable = open_files(data, listed.names, channels, window)
     outside: list[str] = []
     empty: list[str] = []
     scenes = tuple(_scene(file, known.get(file.name), class_names, outside, empty) for file in files)
@@ -143,16 +162,16 @@ def labelled_images(
         for text in file.notes:
             notes.setdefault(text, set()).add(file.name)
     alone = [scene.name for scene in scenes if not len(scene.objects) and scene.name in known]
-    faults += [
+    faults = (
+        *listed.faults,
         *fault("left out", "objects", "are left out, being empty", empty, total),
         *fault("left out", "objects", "are left out, centred outside the image", outside, total),
         *fault("note", "images", "have labels without an object, so background alone", alone, len(scenes)),
         *fault("unreadable", "images", "are left out, being unreadable", unreadable),
         *noted(notes),
-    ]
+    )
     digests = {file.name: file.digest for file in files}
-    skipped = tuple(name for name in names if name not in used)
-    return LabelledImages(scenes, class_names, background, digests, tuple(faults), unreadable, skipped)
+    return LabelledImages(scenes, class_names, listed.background, digests, faults, unreadable)
 
 
 def _class_names(background: str, found: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
@@ -249,17 +268,19 @@ def _specimens(data: DataConfig, names: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
-def _divide(data: DataConfig, found: LabelledImages, specimens: Mapping[str, str | None]) -> tuple[list[str], str]:
-    """The part of each image, and a sentence about it."""
+def _divide(
+    data: DataConfig, found: LabelledImages, specimens: Mapping[str, str | None], given: Mapping[str, str] | None
+) -> tuple[list[str], str]:
+    """The part of each image, where a file does not give it, and a sentence about it."""
     names = [scene.name for scene in found.scenes]
-    if data.split is None:
+    if given is None:
         parts = draw_split(data, [found.digests[name] for name in names], [specimens[name] for name in names])
         by = "content hash" if data.group is None else "specimen"
     else:
-        parts = read_split(data.split, names, (*found.unreadable, *found.unlabelled))
-        if data.validation and "validation" not in parts:
-            refuse(f"data.split: {data.split}", "no validation image", "at least one, or data.validation=0")
-        by = "data.split"
+        parts, by = [given[name] for name in names], "data.split"
+        for part in ("train", "test"):
+            if part not in parts:
+                refuse(f"data.split: {data.split}", f"no {part} image that can be read", "at least one")
     counts = ", ".join(f"{parts.count(part):,} for {part.replace('train', 'training')}" for part in PARTS)
     return parts, f"whole images chosen by {by}: {counts}"
 
