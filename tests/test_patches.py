@@ -138,9 +138,7 @@ def test_an_epoch_takes_each_image_as_often_as_is_asked_and_begins_anywhere():
     given = scenes(*images)
     arguments = given, FORM, Augment(turns=True), 3, 4, 5
     first = [next(batch) for batch in [training_patches(*arguments)] for _ in range(7)]
-    assert Counter(first[place][0][row, 0, 0, 0] for place in range(3) for row in range(4)) == dict.fromkeys(
-        range(4), 3
-    )
+    assert Counter(first[place][0][row].max() for place in range(3) for row in range(4)) == dict.fromkeys(range(4), 3)
     for step in (1, 3, 5):
         later = training_patches(*arguments, first_step=step)
         for wanted, batch in zip(first[step:], later, strict=False):
