@@ -2,10 +2,13 @@
 
 import imagecodecs
 import numpy as np
+import tifffile
 
 from zoo.config import Config
 
 MODEL = {"family": "nin", "mlpconvs": [{"kernel": 3, "filters": [4]}]}
+# The sides of large images, and the header of a table of points in them.
+SCENE_SIDES, POINTS = (40, 50), "image,x,y,class\n"
 TRAIN = {"epochs": 1, "optimizer": {"name": "sgd", "learning_rate": 0.1}}
 
 
@@ -57,3 +60,38 @@ def write_images(root, classes=("cat", "dog"), count=30, dtype=np.uint8, size=(6
 
 def image_folder(root, **options):
     return config("image_folder", dir=root, **({"size": (6, 5), "channels": 3, "classes": 2} | options))
+
+
+def write_scenes(root, count=6, channels=3, sides=SCENE_SIDES):
+    """Images, the number of each of which says where its objects are: a disc and a square."""
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for index in range(count):
+        pixels = random_image(*sides, channels, seed=index)
+        tifffile.imwrite(root / "images" / f"{index}.tif", pixels, photometric="rgb" if channels == 3 else "minisblack")
+        rows += [
+            f"{index}.tif,{10 + index}.5,{12 + index}.5,disc\n",
+            f"{index}.tif,{30 + index}.0,{20 + index}.0,square\n",
+        ]
+    (root / "points.csv").write_text(POINTS + "".join(rows))
+    return root
+
+
+def scenes(root, size=(8, 8), classes=3, channels=3, **data):
+    given = {"dir": root / "images", "labels": root / "points.csv", "tolerance": 4, **data}
+    return config(
+        "scenes", size, channels, classes, **{key: value for key, value in given.items() if value is not None}
+    )
+
+
+def scene_names(part):
+    return {scene.name for scene in part}
+
+
+def scene_parts(dataset):
+    return {part: scene_names(getattr(dataset.scenes, part)) for part in ("train", "validation", "test")}
+
+
+def split_file(root, rows):
+    (root / "split.csv").write_text("image,split\n" + "".join(f"{name},{part}\n" for name, part in rows))
+    return root / "split.csv"

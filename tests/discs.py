@@ -13,7 +13,7 @@ RED, GROUND, BLUE = '=red, "cell"', "ground", "blåtånd"
 WINDOW, STRIDE = 16, 2
 
 
-def model(background=GROUND, peaks=None):
+def model(background=GROUND, peaks=None, scale=None):
     """A padding-free net of 16 x 16 pixels, stride 2: how red, or how blue, the middle of the window is."""
     image = keras.Input((WINDOW, WINDOW, 3))
     x = layers.Rescaling(1 / 255)(image)
@@ -29,7 +29,7 @@ def model(background=GROUND, peaks=None):
     net.get_layer("logits").set_weights([12 * kernel.reshape(-1, 3), np.array([0, 2, 0], np.float32)])
     return attach(
         net, Card(class_names=(RED, GROUND, BLUE), image_size=(WINDOW, WINDOW), dtype="uint8", background=background,
-                  peaks=peaks or {})
+                  peaks=peaks or {}, scale=scale)
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -195,6 +196,32 @@ def test_the_overlay_is_in_colour_and_leaves_the_background_and_weak_cells_out(m
     classes[(rows < 0)[:, None] | (columns < 0)] = -1
     np.testing.assert_array_equal(shown[classes < 0], pixels[classes < 0])
     assert (shown[classes >= 0] != pixels[classes >= 0]).any(-1).all() and (classes >= 0).sum() > 50
+
+
+def test_places_are_in_pixels_of_the_image_as_given_and_inside_it(capsys, tmp_path):
+    """Of a model trained at half the size, with a border that gives the disc at the edge a whole window."""
+    model = saved(tmp_path / "model.keras", peaks=PEAKS, scale=0.5)
+    discs = [(RED, 40, 60, 10), (BLUE, 100, 48, 10), (RED, 72, 156, 10)]
+    picture((128, 160), discs, tmp_path / "a.png")
+    line = ("scan", model, tmp_path / "a.png", "--border", "full", "-o", tmp_path / "out")
+    assert command(capsys, *line)[0] == 0
+    rows = table(tmp_path / "out" / "objects.csv")
+    found = sorted((row["class"], float(row["y"]), float(row["x"])) for row in rows)
+    for (kind, y, x), (wanted, down, across, _) in zip(found, sorted(discs), strict=True):
+        assert kind == wanted and abs(y - down) < 1 and abs(x - across) < 4 and 0 <= x < 160
+    record = json.loads((tmp_path / "out" / "objects.json").read_text())
+    assert record["scale"] == [0.5, 0.5] and record["image_size"] == [128, 160]
+    with pytest.warns(UserWarning, match="states no pixel size: taken at scale 0.5"):
+        map_ = zoo.scan(zoo.load(model), tmp_path / "a.png", border="full")
+    assert map_.counts() == record["counts"]
+    rows, columns = map_.centres
+    inside = ((rows >= 0) & (rows < 128))[:, None] & (columns >= 0) & (columns < 160)
+    assert not inside.all()
+    share = (map_.classes_of(map_.scores)[inside] == 0).mean()
+    assert record["area_shares"][RED] == pytest.approx(share) and share > 0
+    page = (tmp_path / "out" / "viewer.html").read_text()
+    (row, end), (column, last) = json.loads(re.search(r'"counted":(\[\[.*?\]\])', page)[1])
+    assert inside[row:end, column:last].all() and inside.sum() == (end - row) * (last - column)
 
 
 def test_a_background_of_another_models_classes_is_refused_before_the_scan(tmp_path, images):

@@ -7,61 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from data_sets import config, one_line, random_image
+from data_sets import POINTS, SCENE_SIDES, one_line, random_image, scene_parts, scenes, split_file, write_scenes
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.cli.start import zoo as commands
 from zoo.config import load_config
-from zoo.config.data import DataConfig
 from zoo.data import crops, load, scene_files
 from zoo.data.crops import overlap
 from zoo.data.faults import Fault
-from zoo.data.scene_splits import draw_split
 from zoo.data.scenes import labelled_images
-from zoo.data.splits import draw
 from zoo.errors import InputError
 from zoo.objects.cell_labels import scene_labels
 from zoo.pictures import Resized
 
-SIDES = (40, 50)
-TABLE = "image,x,y,class\n"
-
-
-def write_scenes(root, count=6, channels=3, kind=np.uint8, sides=SIDES):
-    """Images, the number of each of which says where its objects are: a disc and a square."""
-    (root / "images").mkdir(parents=True, exist_ok=True)
-    rows = []
-    for index in range(count):
-        pixels = random_image(*sides, channels, seed=index, dtype=kind)
-        tifffile.imwrite(root / "images" / f"{index}.tif", pixels, photometric="rgb" if channels == 3 else "minisblack")
-        rows += [
-            f"{index}.tif,{10 + index}.5,{12 + index}.5,disc\n",
-            f"{index}.tif,{30 + index}.0,{20 + index}.0,square\n",
-        ]
-    (root / "points.csv").write_text(TABLE + "".join(rows))
-    return root
-
-
-def scenes(root, size=(8, 8), classes=3, channels=3, **data):
-    given = {"dir": root / "images", "labels": root / "points.csv", "tolerance": 4, **data}
-    return config(
-        "scenes", size, channels, classes, **{key: value for key, value in given.items() if value is not None}
-    )
-
-
-def names(part):
-    return {scene.name for scene in part}
-
-
-def parts(dataset):
-    return {part: names(getattr(dataset.scenes, part)) for part in ("train", "validation", "test")}
-
 
 def test_images_are_divided_whole_and_cropped(tmp_path):
     data = load(scenes(write_scenes(tmp_path, 12)))
-    divided = parts(data)
+    divided = scene_parts(data)
     assert sorted(sum(map(list, divided.values()), [])) == sorted(f"{index}.tif" for index in range(12))
     assert all(divided.values())
     assert data.class_names == ("disc", "square", "background") and data.scenes.background == "background"
@@ -92,7 +56,7 @@ def test_a_crop_is_what_numpy_pads_and_cuts(tmp_path):
 def test_background_crops_are_centred_where_cells_are_background(tmp_path):
     data = load(scenes(write_scenes(tmp_path, 3), validation=0, tolerance=7))
     (scene,) = data.scenes.test
-    rows, columns = (np.arange(side) + 0.5 for side in SIDES)
+    rows, columns = (np.arange(side) + 0.5 for side in SCENE_SIDES)
     labels = scene_labels(scene, data.scenes, rows, columns, (1, 1))
     padded = np.pad(scene.pixels, ((4, 4), (4, 4), (0, 0)), constant_values=0)
     at = {
@@ -107,13 +71,13 @@ def test_what_is_drawn_depends_on_content_alone(tmp_path):
     root = write_scenes(tmp_path, 8)
     before = load(scenes(root))
     again = load(scenes(root, seed=7, validation=0.5))
-    assert parts(before)["test"] == parts(again)["test"] and before.fingerprint == again.fingerprint
+    assert scene_parts(before)["test"] == scene_parts(again)["test"] and before.fingerprint == again.fingerprint
     np.testing.assert_array_equal(before.test.images, again.test.images)
     for path in (root / "images").iterdir():
         path.rename(path.with_name(f"renamed-{path.name}"))
     table = root / "points.csv"
     table.write_text(
-        "".join(line if line == TABLE else f"renamed-{line}" for line in table.read_text().splitlines(True))
+        "".join(line if line == POINTS else f"renamed-{line}" for line in table.read_text().splitlines(True))
     )
     renamed = load(scenes(root))
     assert (renamed.fingerprint, renamed.test_fingerprint) == (before.fingerprint, before.test_fingerprint)
@@ -131,7 +95,7 @@ def test_images_are_brought_to_a_scale(tmp_path):
         assert scene.pixels.shape == (20, 25, 3) and scene.pixels.dtype == np.uint8 and scene.scale == (0.5, 0.5)
         np.testing.assert_array_equal(scene.pixels, np.rint(Resized(whole, (20, 25))[:, :]))
         np.testing.assert_array_equal(scene.scanned_objects.centres, scene.objects.centres / 2)
-        assert scene.image_size == SIDES and scene.pixel_size is None
+        assert scene.image_size == SCENE_SIDES and scene.pixel_size is None
 
 
 def test_images_are_brought_to_a_pixel_size(tmp_path):
@@ -147,7 +111,7 @@ def test_images_are_brought_to_a_pixel_size(tmp_path):
         scene = found[f"{index}.tif"]
         assert scene.pixels.shape[:2] == (40 * size, 50 * size)
         np.testing.assert_allclose((*scene.scale, *scene.pixel_size), size, rtol=1e-6)
-    Image.fromarray(random_image(*SIDES, 3)).save(root / "images" / "3.png")
+    Image.fromarray(random_image(*SCENE_SIDES, 3)).save(root / "images" / "3.png")
     (root / "points.csv").write_text((root / "points.csv").read_text() + "3.png,1.5,2.5,disc\n")
     with pytest.raises(InputError, match=r"data.pixel_size: received 1, of which 1 of 4 files state no .* \(3.png\)"):
         load(scenes(root, pixel_size=1.0, validation=0))
@@ -192,89 +156,6 @@ def test_a_crop_and_an_image_overlap_where_both_have_pixels(start, length, side)
     (of_image, _), (of_crop, _) = overlap((start, 0), (length, 1), (side, 1))
     places = range(start, start + length)
     assert [*range(side)][of_image] == [*places][of_crop] == [place for place in places if 0 <= place < side]
-
-
-digests = st.lists(st.integers(0, 2**256 - 1), min_size=3, max_size=40, unique=True)
-
-
-@given(digests, st.floats(0.01, 0.9), st.floats(0.01, 0.9))
-def test_every_part_has_an_image_and_shares_are_drawn(numbers, test, validation):
-    keys = [f"{number:064x}" for number in numbers]
-    data = DataConfig(name="scenes", dir=".", test=test, validation=validation)
-    divided = draw_split(data, keys, [None] * len(keys))
-    drawn = {part: [draw(key) for key, of in zip(keys, divided, strict=True) if of == part] for part in set(divided)}
-    assert drawn.keys() == {"train", "validation", "test"}
-    assert max(drawn["test"]) <= min(drawn["validation"]) <= max(drawn["validation"]) <= min(drawn["train"])
-    # Where each part has an image of its own, who is in it is a function of its own number alone.
-    for part, least, most in (("test", 0, test), ("validation", test, test + (1 - test) * validation)):
-        inside = [number for number in map(draw, keys) if least <= number < most]
-        if len(inside) and all(len(each) > 1 for each in drawn.values()):
-            assert sorted(drawn[part]) == sorted(inside) or len(drawn["train"]) == 1
-    assert divided == draw_split(data, keys, [None] * len(keys))
-
-
-@given(digests, st.integers(1, 50))
-def test_validation_may_be_a_number_of_images(numbers, count):
-    keys = [f"{number:064x}" for number in numbers]
-    divided = draw_split(DataConfig(name="scenes", dir=".", validation=count), keys, [None] * len(keys))
-    others = len(keys) - divided.count("test")
-    assert divided.count("validation") == min(count, others - 1)
-
-
-def test_specimens_stay_together(tmp_path):
-    root = write_scenes(tmp_path, 12)
-    for index in range(12):
-        (root / "images" / f"{index}.tif").rename(root / "images" / f"p{index % 4}_{index}.tif")
-    table = root / "points.csv"
-    lines = table.read_text().splitlines(True)[1:]
-    table.write_text(TABLE + "".join(f"p{int(line.split('.')[0]) % 4}_{line}" for line in lines))
-    data = load(scenes(root, group="p[0-9]"))
-    where = [{name[:2] for name in each} for each in parts(data).values()]
-    assert sum(map(len, where)) == 4 and set.union(*where) == {"p0", "p1", "p2", "p3"}
-    with pytest.raises(InputError, match="finds no specimen in 12 of 12 paths"):
-        load(scenes(root, group="q"))
-    with pytest.raises(InputError, match=r"1 specimens .* at least 3, for train and validation and test"):
-        load(scenes(root, group="p"))
-
-
-def split_file(root, rows):
-    (root / "split.csv").write_text("image,split\n" + "".join(f"{name},{part}\n" for name, part in rows))
-    return root / "split.csv"
-
-
-def test_a_split_file_divides(tmp_path):
-    root = write_scenes(tmp_path, 5)
-    rows = [("0.tif", "test"), ("images/1.tif", "train"), ("2", "validation"), ("3.tif", "Train"), ("4.tif", "test")]
-    data = load(scenes(root, split=split_file(root, rows)))
-    assert parts(data) == {"train": {"1.tif", "3.tif"}, "validation": {"2.tif"}, "test": {"0.tif", "4.tif"}}
-    assert "chosen by data.split" in data.protocol
-    rows[2] = ("2", "train")
-    data = load(scenes(root, split=split_file(root, rows), validation=0))
-    assert data.validation is None and data.scenes.validation == ()
-
-
-@pytest.mark.parametrize(
-    "rows, options, message",
-    [
-        ([("0.tif", "test"), ("1.tif", "train")], {}, r"no row for 1 of 3 images \(2.tif\); accepted: a row for each"),
-        ([("0.tif", "test"), ("9.tif", "train")], {}, r"1 images that are not in data.dir \(9.tif\)"),
-        ([("0.tif", "test"), ("0.tif", "train")], {}, "row 2: received image '0.tif' again"),
-        ([("0.tif", "tests")], {}, "row 1: received '0.tif,tests'; accepted: an image and train, validation, test"),
-        ([(f"{i}.tif", "train") for i in range(3)], {"validation": 0}, "no test image; accepted: at least one$"),
-        ([(f"{i}.tif", "test") for i in range(3)], {}, "no train image"),
-        (
-            [("0.tif", "test"), ("1.tif", "train"), ("2.tif", "train")],
-            {},
-            "no validation image; accepted: at least one",
-        ),
-        ([("0.tif", "test")], {"test": 0.5}, "data.test: received 0.5; accepted: none .*beside data.split"),
-    ],
-)
-def test_split_files_that_are_refused(tmp_path, rows, options, message):
-    root = write_scenes(tmp_path, 3)
-    with pytest.raises(InputError, match=message) as raised:
-        load(scenes(root, split=split_file(root, rows), **options))
-    one_line(raised)
 
 
 def told(data, part):
@@ -324,8 +205,8 @@ def test_images_without_labels(tmp_path):
     divided = [(f"{index}.tif", "train" if index % 2 else "test") for index in range(6)]
     for rows in (divided, divided[:4]):
         data = load(scenes(root, unlabelled="skip", validation=0, split=split_file(root, rows)))
-        assert parts(data) == {"train": {"1.tif", "3.tif"}, "validation": set(), "test": {"0.tif", "2.tif"}}
-    assert set.union(*parts(data).values()) == {f"{index}.tif" for index in range(4)}
+        assert scene_parts(data) == {"train": {"1.tif", "3.tif"}, "validation": set(), "test": {"0.tif", "2.tif"}}
+    assert set.union(*scene_parts(data).values()) == {f"{index}.tif" for index in range(4)}
 
 
 def test_images_that_cannot_be_read(tmp_path):
@@ -339,7 +220,7 @@ def test_images_that_cannot_be_read(tmp_path):
     assert "1 image is left out, being unreadable: 1.tif" in map(str, data.faults)
     rows = [("0.tif", "test"), ("1.tif", "train"), ("2.tif", "train"), ("3.tif", "train"), ("4.tif", "validation")]
     data = load(scenes(root, unreadable="skip", split=split_file(root, rows)))
-    assert parts(data)["train"] == {"2.tif", "3.tif"}
+    assert scene_parts(data)["train"] == {"2.tif", "3.tif"}
     rows = [(name, "train" if name == "1.tif" else "test") for name, _ in rows]
     with pytest.raises(InputError, match="no train image that can be read; accepted: at least one"):
         load(scenes(root, unreadable="skip", split=split_file(root, rows), validation=0))
@@ -392,7 +273,7 @@ def test_labels_of_images_of_another_size(tmp_path):
         load(scenes(root, classes=2, labels=folder))
     # Points state no size, but lie outside.
     rows = [f"{index}.tif,{90 + index}.5,{70 + index}.5,disc\n" for index in range(3)]
-    (root / "points.csv").write_text(TABLE + "".join(rows) + "0.tif,1.5,2.5,disc\n")
+    (root / "points.csv").write_text(POINTS + "".join(rows) + "0.tif,1.5,2.5,disc\n")
     with pytest.raises(
         InputError, match=r"received 3 of 4 objects outside their images .*; accepted: labels of images"
     ):
@@ -404,7 +285,7 @@ def test_images_and_masks_below_one_folder(tmp_path):
     masks = root / "images" / "masks"
     masks.mkdir()
     for index in range(4):
-        mask = np.zeros(SIDES, np.uint8)
+        mask = np.zeros(SCENE_SIDES, np.uint8)
         mask[5 : 9 + index, 7:13] = 255
         Image.fromarray(mask).save(masks / f"{index}.png")
     (root / "images" / "notes.txt").write_text("")
@@ -425,6 +306,8 @@ def test_classes_of_a_model_are_kept(tmp_path):
     found = labelled_images(data, 3, (8, 8), known)
     assert found.class_names == known
     assert [scene.objects.classes.tolist() for scene in found.scenes] == [[3, 1]] * 3
+    # What is too large for its window is no fault of a model that is trained.
+    assert len(labelled_images(data.model_copy(update={"tolerance": 30}), 3, (8, 8), known).scenes) == 3
     with pytest.raises(InputError, match="data.labels: unknown class 'square'.*; accepted: disc, mite"):
         labelled_images(data, 3, (8, 8), ("background", "disc", "mite"))
     with pytest.raises(InputError, match="data.background: unknown class 'background'"):

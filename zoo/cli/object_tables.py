@@ -70,7 +70,7 @@ class FolderTables:
 def say_objects(image: "ImageObjects") -> None:
     """Print a table of the objects of an image: by class their number, share of cells, and threshold."""
     rows = [
-        (name, str(count), f"{image.area_shares[name]:.1%}", f"{image.peaks[name]['threshold']:g}")
+        (name, str(count), f"{image.area_shares[name]:.1%}", f"{image.peaks[name]['threshold']:.3g}")
         for name, count in image.counts.items()
     ]
     say(aligned([("class", "objects", "share of cells", "threshold"), *rows]))

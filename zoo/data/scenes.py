@@ -61,7 +61,8 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     hashes (see `zoo.data.scene_splits.draw_split`), so that neither the test nor the validation depends on a seed.
 
     Raises:
-        InputError: see `labelled_images`; for a division that leaves training or testing without an image.
+        InputError: see `labelled_images`; for objects none of which fits the model's window, and a division that leaves
+            a part without an image.
     """
     if data.resize:
         refuse("data.resize", "true", "false with data.name = scenes, whose images are brought to data.scale")
@@ -74,6 +75,7 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     if data.split is not None:
         given = read_split(data.split, listed.names, listed.unlabelled, bool(data.validation))
     found = _opened(data, listed, form.channels, form.size)
+    _check_sizes(found.scenes, data, form.size)
     parts, note = _divide(data, found, specimens, given)
     pairs = list(zip(found.scenes, parts, strict=True))
     divided = {part: tuple(scene for scene, of in pairs if of == part) for part in PARTS}
@@ -125,7 +127,7 @@ def labelled_images(data: DataConfig, channels: int, window: _Size, class_names:
     Raises:
         InputError: where images or labels cannot be read, or do not go together: see `zoo.data.scene_files.open_files`
             and `zoo.data.labels.read_labels`; for images without labels, labels of an image of another size or of an
-            unknown class, points without `data.tolerance`, or objects none of which fits the window.
+            unknown class, or points without `data.tolerance`.
     """
     return _opened(data, _listed(data, class_names), channels, window)
 
@@ -157,7 +159,6 @@ def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> 
     if len(outside) > total / 2:
         received = f"{len(outside):,} of {total:,} objects outside their images ({listing(outside, 2)})"
         refuse("data.labels", received, "labels of images of this size, in their pixels")
-    _check_sizes(scenes, data, window)
     notes: dict[str, set[str]] = {}
     for file in files:
         for text in file.notes:

@@ -12,7 +12,7 @@ import numpy as np
 from zoo.errors import refuse
 from zoo.files import check_output, replacing
 from zoo.objects.cell_classes import NONE
-from zoo.objects.peaks import FoundObjects
+from zoo.objects.peaks import FoundObjects, inside_image
 from zoo.scanning.overlay import MARK, opacity_of, palette, shown
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.thumbnails import Thumbnail, read_by
@@ -100,6 +100,7 @@ def write_viewer(
         "classNames": score_map.class_names,
         "colours": np.round(255 * palette(classes), 3).tolist(),
         "opacity": opacity_of(score_map.cell_classes),
+        "counted": _counted(score_map),
         "objects": None if found is None else _objects(score_map, found),
         **cells.to_dict(),
     }
@@ -109,6 +110,15 @@ def write_viewer(
     with replacing(path, score_map.made_by) as temporary:
         temporary.write_text(page.replace("{{content}}", text), encoding="utf-8")
     return path
+
+
+def _counted(score_map: ScoreMap) -> list[tuple[int, int]]:
+    """The rows and the columns of cells that shares are of, each as the first and the one after the last."""
+    whole = [(0, side) for side in score_map.scores.shape[:2]]
+    if not score_map.cell_classes.find_objects:
+        return whole
+    places = (np.flatnonzero(each) for each in inside_image(score_map.centres, score_map.image_size))
+    return [(int(each[0]), int(each[-1]) + 1) if len(each) else (0, 0) for each in places]
 
 
 def _objects(score_map: ScoreMap, found: FoundObjects) -> dict[str, Any]:
