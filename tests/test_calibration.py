@@ -117,7 +117,9 @@ def test_the_temperature_is_that_of_a_fine_search_and_near_the_true_one(true):
 def test_scores_that_are_never_wrong_or_always_have_the_bounds():
     logits = np.eye(3)[[0, 1, 2]] * 2.0
     assert find_temperature(logits, np.arange(3)) == pytest.approx(0.1, rel=1e-3)
-    assert find_temperature(logits, np.array([1, 2, 0])) == pytest.approx(10, rel=1e-3)
+    wrong = logits, np.array([1, 2, 0])
+    assert find_temperature(*wrong) == pytest.approx(10, rel=1e-3)
+    assert "by the temperature 10.000, as far as is looked: " in Calibration.measured("images", wrong, wrong).sentence()
 
 
 def test_calibration_error_by_hand():

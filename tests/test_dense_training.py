@@ -122,7 +122,7 @@ def scene(name, seed, shape=(34, 40)):
 def dataset():
     parts = {"train": range(5), "validation": range(5, 8), "test": range(8, 9)}
     images = {part: tuple(scene(f"{seed}", seed, (30 + seed, 41)) for seed in seeds) for part, seeds in parts.items()}
-    scenes = Scenes(("large", "small", "background"), "background", **images)
+    scenes = Scenes(("large", "small", "background"), "background", **images, fill=(90.0,))
     crops = Split(np.zeros((6, 14, 14, 3), np.uint8), np.arange(6) % 3)
     return Dataset("scenes", scenes.class_names, crops, crops, crops, "", "", "", scenes=scenes)
 
@@ -199,7 +199,7 @@ def test_validation_is_over_the_labelled_cells_of_whole_images_and_the_classifie
     for image in dataset.scenes.validation:
         # The windows of 14 pixels at stride 2 whose middles are in the image.
         border = [(7, 7 + side % 2) for side in image.pixels.shape[:2]]
-        score_map = zoo.scan(converted, np.pad(image.pixels, (*border, (0, 0)), mode="reflect"))
+        score_map = zoo.scan(converted, np.pad(image.pixels, (*border, (0, 0)), constant_values=90))
         rows, columns = (np.arange(0, side, 2) for side in image.pixels.shape[:2])
         labels = cell_labels(image.objects, rows, columns, 2, (2, 2))
         scores = score_map.scores[: len(rows), : len(columns)][labels >= 0]

@@ -228,6 +228,19 @@ def test_thresholds_lie_midway_and_the_distance_that_parts_two_peaks_is_chosen()
     assert chosen["point"] == Peaks(threshold=0.3, distance=1.5)
 
 
+def test_a_margin_is_chosen_where_what_the_border_cuts_has_no_label():
+    there = objects((0, (10, 10), (8, 8)))
+    whole = peaks((0, 0.9, (0.4, 10)), (0, 0.8, (10, 10)))
+
+    def peaks_at(by_class):
+        kept = [index for index, (y, _) in enumerate(whole.centres) if y >= by_class["cell"].margin]
+        return [Peaked(*(each[kept] for each in whole))]
+
+    for size, margin in ((8.0, 1.0), (3.0, 0.75), (1.0, 0.0)):
+        chosen = choose_peaks(peaks_at, [there], {"cell": 0}, {"cell": size})
+        assert chosen["cell"] == Peaks(threshold=0.4, distance=size / 2, margin=margin)
+
+
 def test_a_class_that_is_never_hit_keeps_its_peaks():
     chosen = choose_peaks(lambda tried: [peaks((0, 0.9, (1, 1)))], [objects()], {"cell": 0}, {"cell": 0.0})
     assert chosen == {"cell": Peaks(threshold=0, distance=0)}

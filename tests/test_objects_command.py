@@ -72,7 +72,8 @@ def test_one_image_has_its_objects_in_every_form(capsys, model, images, tmp_path
         [row[key] for key in ("class", "score", "x", "y")] for row in rows
     ]
     assert record["image"] == "a.png" and record["background"] == GROUND and record["image_size"] == [64, 80]
-    assert record["counts"] == {RED: 2, BLUE: 1} and record["peaks"][RED] == {"threshold": 0.8, "distance": 8.0}
+    assert record["counts"] == {RED: 2, BLUE: 1}
+    assert record["peaks"][RED] == {"threshold": 0.8, "distance": 8.0, "margin": 0.0}
     map_ = zoo.scan(zoo.load(model), images / "a.png")
     chances, shares = map_.probabilities, record["area_shares"]
     winners = chances.argmax(-1)

@@ -23,7 +23,7 @@ def softmax(scores):
     return powers / powers.sum()
 
 
-def by_loop(scores, scanned, centres, scale, background, peaks, distance):
+def by_loop(scores, scanned, centres, scale, background, peaks, distance, size):
     """The objects of a map, a cell at a time: rows of (class, score, row, column)."""
     rows, columns, classes = scores.shape
     chances = {(r, c): softmax(scores[r, c]) for r in range(rows) for c in range(columns) if scanned[r, c]}
@@ -55,6 +55,9 @@ def by_loop(scores, scanned, centres, scale, background, peaks, distance):
                     middle = np.array([centres[0][r + down], centres[1][c + across]])
                     sums += chances[r + down, c + across][index] * middle
         place = sums / weights * scale
+        margin = peaks[NAMES[index]].margin if NAMES[index] in peaks else 0
+        if min(*place, *(np.array(size) * scale - place)) < margin:
+            continue
         if all(((place - other) ** 2).sum() >= least**2 for k, *_, other in kept if k == index):
             kept.append((index, score, r, c, place))
     return kept
@@ -76,7 +79,12 @@ def maps(draw):
     values = generator.integers(0, draw(st.integers(1, 6)), (rows, columns, 3)).astype(np.float32)
     scanned = generator.random((rows, columns)) < draw(st.sampled_from([0.6, 1.0]))
     values[~scanned] = draw(st.sampled_from([np.nan, 50]))
-    some = st.builds(Peaks, threshold=st.sampled_from([0, 0.3, 0.6, 0.9]), distance=st.sampled_from([0, 4.1, 9.1, 13]))
+    some = st.builds(
+        Peaks,
+        threshold=st.sampled_from([0, 0.3, 0.6, 0.9]),
+        distance=st.sampled_from([0, 4.1, 9.1, 13]),
+        margin=st.sampled_from([0, 0, 1.37, 5.71]),
+    )
     peaks = draw(st.dictionaries(st.sampled_from(["cell", "dot"]), some))
     return values, scanned, draw(st.sampled_from(["ground", None])) if peaks else "ground", peaks
 
@@ -95,7 +103,7 @@ def test_peaks_are_those_of_a_plain_loop_however_the_map_is_cut(case, height, wi
     centres = (3.5 - border + 4 * np.arange(scores.shape[0]), 2.5 - border + 8.5 * np.arange(scores.shape[1]))
     inside = [(each >= 0) & (each < side) for each, side in zip(centres, size, strict=True)]
     known = scanned & np.logical_and.outer(*inside)
-    wanted = by_loop(scores, known, centres, scale, background, peaks, 5.0)
+    wanted = by_loop(scores, known, centres, scale, background, peaks, 5.0, size)
     finder = PeakFinder(CellClasses(NAMES, background, peaks), "logits", centres, scale, 5.0, size)
     found = read(finder, scores, scanned, height, width)
     assert len(found) == len(wanted)

@@ -15,7 +15,7 @@ from PIL import Image
 from zoo.cli.start import zoo as commands
 from zoo.config import load_config
 from zoo.data import crops, load, scene_files
-from zoo.data.crops import mirrored
+from zoo.data.crops import overlap
 from zoo.data.faults import Fault
 from zoo.data.scenes import labelled_images
 from zoo.errors import InputError
@@ -46,7 +46,7 @@ def test_a_crop_is_what_numpy_pads_and_cuts(tmp_path):
     for part in ("train", "test"):
         split, wanted = getattr(data, part), []
         for scene in getattr(data.scenes, part):
-            padded = np.pad(scene.pixels, ((30, 30), (30, 30), (0, 0)), "reflect")
+            padded = np.pad(scene.pixels, ((30, 30), (30, 30), (0, 0)), constant_values=0)
             for y, x in scene.objects.centres:
                 top, left = int(np.floor(y - 10 + 0.5)) + 30, int(np.floor(x - 13 + 0.5)) + 30
                 wanted.append(padded[top : top + 20, left : left + 26])
@@ -58,7 +58,7 @@ def test_background_crops_are_centred_where_cells_are_background(tmp_path):
     (scene,) = data.scenes.test
     rows, columns = (np.arange(side) + 0.5 for side in SCENE_SIDES)
     labels = scene_labels(scene, data.scenes, rows, columns, (1, 1))
-    padded = np.pad(scene.pixels, ((4, 4), (4, 4), (0, 0)), "reflect")
+    padded = np.pad(scene.pixels, ((4, 4), (4, 4), (0, 0)), constant_values=0)
     at = {
         padded[y + 1 : y + 9, x + 1 : x + 9].tobytes(): labels[y, x]
         for y in range(40) for x in range(50)
@@ -152,9 +152,10 @@ def test_large_sets_are_read_by_slices(tmp_path, monkeypatch):
 
 
 @given(st.integers(-60, 60), st.integers(1, 40), st.integers(1, 20))
-def test_a_line_is_mirrored_as_numpy_does(start, length, side):
-    padded = np.pad(np.arange(side), 100, "reflect")
-    np.testing.assert_array_equal(mirrored(start, length, side), padded[start + 100 : start + 100 + length])
+def test_a_crop_and_an_image_overlap_where_both_have_pixels(start, length, side):
+    (of_image, _), (of_crop, _) = overlap((start, 0), (length, 1), (side, 1))
+    places = range(start, start + length)
+    assert [*range(side)][of_image] == [*places][of_crop] == [place for place in places if 0 <= place < side]
 
 
 def told(data, part):

@@ -126,8 +126,11 @@ class Calibration:
     def sentence(self) -> str:
         """The result for people to read."""
         before, after = (each.expected_calibration_error for each in (self.before, self.after))
+        is_bound = not 1.01 * _LEAST < self.temperature < _MOST / 1.01
+        bound = ", as far as is looked" if is_bound else ""
         return (
-            f"calibrated on {self.n:,} {self.of} of the validation part by the temperature {self.temperature:.3f}: "
+            f"calibrated on {self.n:,} {self.of} of the validation part by the temperature "
+            f"{self.temperature:.3f}{bound}: "
             f"expected calibration error {before:.2%} before, {after:.2%} after, on {self.n_test:,} of the test part"
         )
 

@@ -33,11 +33,13 @@ class Preprocess(Schema):
 class Peaks(Schema):
     """When a class's peak of a score map is an object.
 
-    `threshold`: the least probability. `distance`: how far apart two objects are at least, in pixels that are scanned.
+    `threshold`: the least probability. `distance`: how far apart two objects are at least, and `margin`: how far from
+    the image's border each is, both in pixels that are scanned.
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)]
     distance: Annotated[float, Field(ge=0)]
+    margin: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Card(Schema):

@@ -23,6 +23,7 @@ from zoo.objects.matching import RULE, Matches, ObjectScores, image_weights, int
 from zoo.objects.peaks import FoundObjects
 from zoo.objects.thresholds import choose_peaks, usual_size
 from zoo.progress import track
+from zoo.scanning.grid import fill_of
 from zoo.scanning.options import Options
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
@@ -355,6 +356,7 @@ class _CropSample:
         """Draw cells of so many images."""
         height, width = scanner.network.window or (1, 1)
         numbers = height * width * scanner.network.channels
+        self._fill = fill_of(scanner.network)
         self._of_each = max(min(_CROPS, _CROP_NUMBERS // numbers) // images, 1)
         self._crops: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
@@ -365,7 +367,7 @@ class _CropSample:
         cells = np.argwhere(labels != IGNORED)
         drawn = np.random.default_rng(len(self._labels)).permutation(len(cells))[: self._of_each]
         height, width = map(int, score_map.geometry.window)
-        around = Pixels(scene.pixels).extended_by(((height, height), (width, width)))
+        around = Pixels(scene.pixels).extended_by(((height, height), (width, width)), self._fill)
         middles = [each * by for each, by in zip(score_map.centres, scene.scale, strict=True)]
         for row, column in cells[drawn]:
             top, left = (

@@ -317,14 +317,13 @@ def scale_of(data: DataConfig, scenes: Scenes) -> dict[str, float | None]:
     return {"scale": data.scale or 1.0, "pixel_size": float(np.mean(known)) if same else None}
 
 
-def fill_of(dataset: Dataset, config: Config) -> str | tuple[float, ...] | None:
+def fill_of(dataset: Dataset, config: Config) -> tuple[float, ...] | None:
     """What training puts beyond an image's border; None where it never does."""
+    form, train = ImageForm.of(config), dataset.train
     if dataset.scenes is not None:
-        return "reflect"
-    form = ImageForm.of(config)
+        return tuple(as_pixel(dataset.scenes.fill, train.images.dtype).tolist())
     if config.train.augment.shift:
         return form.fill
-    train = dataset.train
     padded = not form.resize and isinstance(train, RecordedSplit) and (train.records.sizes < form.size).any()
     return tuple(as_pixel(form.fill, train.images.dtype).tolist()) if padded else None
 

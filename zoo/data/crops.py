@@ -11,6 +11,7 @@ from zoo.data.scene_files import ScaledPixels
 from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, pixel_digest
 from zoo.objects.cell_labels import scene_labels
 from zoo.objects.marked import Scene, Scenes
+from zoo.pictures import as_pixel
 
 # Places of an image among which those of background are drawn.
 _PLACES = 2**20
@@ -25,13 +26,21 @@ class _Places:
 
 
 class Crops:
-    """Random access to windows of large images, (N, h, w, C), mirrored at the border where they end beyond it."""
+    """Random access to windows of large images, (N, h, w, C), filled where they end beyond the border."""
 
-    def __init__(self, scenes: Sequence[Scene], of: np.ndarray, corners: np.ndarray, size: tuple[int, int]):
-        """Name the images, and for each crop its image's index (N,), and its top left corner (N, 2)."""
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        of: np.ndarray,
+        corners: np.ndarray,
+        size: tuple[int, int],
+        fill: tuple[float, ...] = (0.0,),
+    ):
+        """Name the images, and for each crop its image's index (N,), and its top left corner (N, 2); see `Scenes`."""
         self._scenes, self._of, self._corners = scenes, of, corners
         first = scenes[0].pixels if scenes else np.zeros((*size, 1), np.uint8)
         self.shape, self.dtype = (len(of), *size, first.shape[2]), np.dtype(first.dtype)
+        self._fill = as_pixel(fill, self.dtype)
 
     def __len__(self) -> int:
         """How many crops."""
@@ -41,31 +50,32 @@ class Crops:
         """Read crops, (n, h, w, C)."""
         chosen = np.arange(len(self))[index]
         crops = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        crops[...] = self._fill
         for scene in np.unique(self._of[chosen]):
             numbers = np.flatnonzero(self._of[chosen] == scene)
             pixels = self._scenes[scene].pixels
-            places = [self._places(at, pixels.shape) for at in chosen[numbers]]
-            regions = [np.s_[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1] for rows, cols in places]
+            places = [overlap(self._corners[at], self.shape[1:3], pixels.shape) for at in chosen[numbers]]
+            regions = [region for region, _ in places]
             read = pixels.read(regions) if isinstance(pixels, ScaledPixels) else (pixels[region] for region in regions)
-            for number, (rows, columns), part in zip(numbers, places, read, strict=True):
-                crops[number] = part[np.ix_(rows - rows.min(), columns - columns.min())]
+            for number, (_, inside), part in zip(numbers, places, read, strict=True):
+                crops[number][inside] = part
         return crops
 
-    def _places(self, at: int, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """The rows and the columns of an image of `shape` that a crop has."""
-        axes = zip(self._corners[at], self.shape[1:3], shape, strict=False)
-        return [mirrored(start, length, side) for start, length, side in axes]
 
+def overlap(
+    corner: Sequence[int], size: Sequence[int], image: Sequence[int]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a crop of `size` that begins at `corner` and an image of so many rows and columns overlap.
 
-def mirrored(start: int, length: int, side: int) -> np.ndarray:
-    """The pixels from `start` on of a line of `side` that is mirrored at its ends, which are not repeated: (length,).
-
-    As `numpy.pad` has it with mode "reflect".
+    Returns:
+        The region in the image, and in the crop.
     """
-    if side == 1:
-        return np.zeros(length, int)
-    at = np.abs(np.arange(start, start + length)) % (2 * side - 2)
-    return np.where(at < side, at, 2 * side - 2 - at)
+    of_image, of_crop = [], []
+    for start, length, side in zip(corner, size, image, strict=False):
+        first, last = (min(max(int(place), 0), side) for place in (start, start + length))
+        of_image.append(slice(first, last))
+        of_crop.append(slice(first - start, last - start))
+    return (of_image[0], of_image[1]), (of_crop[0], of_crop[1])
 
 
 def crops_of(
@@ -93,7 +103,7 @@ def crops_of(
     of = np.repeat(np.arange(len(part)), [len(each.labels) for each in places])
     corners = np.concatenate([np.zeros((0, 2), int), *(each.corners for each in places)])
     labels = np.concatenate([np.zeros(0, np.int32), *(each.labels for each in places)]).astype(np.int32)
-    at, crops = list(zip(of.tolist(), corners, strict=True)), Crops(part, of, corners, size)
+    at, crops = list(zip(of.tolist(), corners, strict=True)), Crops(part, of, corners, size, scenes.fill)
     names = np.array([_name(part[index], corner, size) for index, corner in at], object)
     if math.prod(crops.shape) * crops.dtype.itemsize <= IN_MEMORY:
         images: np.ndarray | Crops = (held := crops[:])

@@ -84,6 +84,7 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
         found.background,
         **divided,
         tolerance=data.tolerance if any(scene.objects.are_points.any() for scene in found.scenes) else None,
+        fill=form.fill,
     )
     crops = {
         part: crops_of(each, scenes, found.digests, specimens, form.size) for part, each in divided.items() if each

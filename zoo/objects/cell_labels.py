@@ -63,7 +63,7 @@ def scene_labels(
 ) -> np.ndarray:
     """Label the cells of a grid over an image and its border: `cell_labels` in scanned pixels.
 
-    A cell whose window's middle lies beyond the image is ignored: what it shows is the image mirrored, or filled.
+    A cell whose window's middle lies beyond the image is ignored: nothing is there.
 
     Args:
         scene: the image.

@@ -83,6 +83,7 @@ class Scenes:
 
     `class_names`: those of the objects, and of the background, which is `background`. `tolerance`: how far a place may
     lie from an object that is a point and still be its, in pixels of the given image; None where none is a point.
+    `fill`: what training puts beyond an image's border, raw values, one or one a channel.
     """
 
     class_names: tuple[str, ...]
@@ -91,3 +92,4 @@ class Scenes:
     validation: tuple[Scene, ...]
     test: tuple[Scene, ...]
     tolerance: float | None = None
+    fill: tuple[float, ...] = (0.0,)

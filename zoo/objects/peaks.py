@@ -47,9 +47,10 @@ class PeakFinder:
     A peak is a cell of a class (see `zoo.objects.cell_classes.CellClasses`) whose probability of that class is the
     largest of the eight cells around it and its own; of equal ones the first in row order. Cells count for nothing that
     were not scanned, lie beyond the grid, or have the middle of their window beyond the image, as a border makes some.
-    Of the peaks of a class that are less than its distance apart those of lower scores are left out, one after the
-    other from the highest score on, of equal ones the first in row order. So the objects are the same however the map
-    is cut into parts. Each class is looked at by itself.
+    Peaks whose place is less than their class's margin from the image's border are left out; then, of those that are
+    less than its distance apart, those of lower scores, one after the other from the highest score on, of equal ones
+    the first in row order. So the objects are the same however the map is cut into parts. Each class is looked at by
+    itself.
 
     Parts come in the order of their rows, and of their columns within these, as `ScoreMap.blocks` gives them. The last
     two rows and columns of those before are kept, and the peaks.
@@ -157,9 +158,14 @@ class PeakFinder:
         classes, scores, cells, places = (each[order] for each in (classes, scores, cells, places))
         kept = np.zeros(len(classes), bool)
         for index in np.unique(classes):
-            own = np.flatnonzero(classes == index)
-            kept[own[suppressed(places[own] * self.scale, self.rule(index).distance)]] = True
+            rule, own = self.rule(index), np.flatnonzero(classes == index)
+            own = own[self._from_border(places[own]) >= rule.margin]
+            kept[own[suppressed(places[own] * self.scale, rule.distance)]] = True
         return FoundObjects(classes[kept], scores[kept], places[kept], cells[kept])
+
+    def _from_border(self, places: np.ndarray) -> np.ndarray:
+        """How far places (n, 2) are from the nearest border of the image, in scanned pixels; below 0 beyond it."""
+        return (np.minimum(places, np.subtract(self.image_size, places)) * self.scale).min(-1, initial=np.inf)
 
     def rule(self, class_index: int) -> Peaks:
         """What makes an object of a peak of a class."""

@@ -1,7 +1,8 @@
-"""From which score on, and how far apart, peaks are objects: found on images that were held out for it."""
+"""From which score on, how far apart and how far inside peaks are objects: found on images held out for it."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 
@@ -9,8 +10,9 @@ from zoo.card import Peaks
 from zoo.objects.marked import Objects
 from zoo.objects.matching import Found, Matches, matched
 
-# Distances that are tried, as parts of a class's usual size; of those that do equally well, the nearest to the middle.
-FRACTIONS = (0.25, 0.5, 0.75, 1.0)
+# Distances and margins that are tried, as parts of a class's usual size. Of those that do equally well the least margin
+# is chosen, and the distance nearest to the middle.
+DISTANCES, MARGINS = (0.25, 0.5, 0.75, 1.0), (0.0, 0.125, 0.25)
 _MIDDLE = 0.5
 
 
@@ -53,25 +55,28 @@ def choose_peaks(
     sizes: Mapping[str, float],
     tolerance: float = 0.0,
 ) -> dict[str, Peaks]:
-    """Choose each class's threshold and distance: those with which the F1 of its peaks is largest.
+    """Choose each class's threshold, distance and margin: those with which the F1 of its peaks is largest.
 
-    A class of which no peak has an object keeps every peak: its threshold is 0.
+    What an image's border cuts in half is labelled in some sets and not in others: the margin says which. A class of
+    which no peak has an object keeps every peak: its threshold and margin are 0.
 
     Args:
-        peaks_at: finds the peaks of the images with such thresholds and distances, in pixels of the given images.
+        peaks_at: finds the peaks of the images by such rules, in pixels of the given images.
         objects: those of each image, in pixels of the given image.
         classes: the classes' indices by their names, the background left out.
         sizes: the usual size of each one's objects, in scanned pixels.
         tolerance: see `zoo.objects.matching.match`.
     """
-    best: dict[str, tuple[tuple[float, float], Peaks]] = {}
-    for fraction in FRACTIONS:
-        tried = {name: Peaks(threshold=0, distance=fraction * sizes[name]) for name in classes}
+    best: dict[str, tuple[tuple[float, ...], Peaks]] = {}
+    for distance, margin in product(DISTANCES, MARGINS):
+        tried = {
+            name: Peaks(threshold=0, distance=distance * sizes[name], margin=margin * sizes[name]) for name in classes
+        }
         images = list(zip(peaks_at(tried), objects, strict=True))
         matches = matched(images, max(classes.values()) + 1, tolerance)
         for name, index in classes.items():
             threshold, f1 = best_threshold(matches[index])
-            rank = (f1, -math.fabs(fraction - _MIDDLE))
+            rank = (f1, -margin, -math.fabs(distance - _MIDDLE))
             if name not in best or rank > best[name][0]:
-                best[name] = rank, Peaks(threshold=threshold, distance=tried[name].distance)
+                best[name] = rank, tried[name].model_copy(update={"threshold": threshold})
     return {name: peaks for name, (_, peaks) in best.items()}

@@ -25,11 +25,11 @@ class ImageObjects:
 
     `image`: its file's name. `image_size`: (height, width) in pixels. `scale`: scanned pixels for each of the image's,
     (vertical, horizontal). `pixel_size`: that of the image in micrometres, None where not known. `background`: the
-    class that stands for nothing. `peaks`: by class, the least probability (`threshold`) and how far apart objects are
-    at least (`distance`, in pixels that are scanned). `counts`: by class, how many objects there are. `area_shares`: by
-    class, the share of the scanned grid cells whose middle lies in the image. `objects`: a dict each, by falling score,
-    with `class`, `score`, and the place `x`, to the right, and `y`, down, in continuous pixels of the image: the centre
-    of the first one is (0.5, 0.5).
+    class that stands for nothing. `peaks`: by class, the least probability (`threshold`), how far apart objects are at
+    least (`distance`) and how far from the border (`margin`), in pixels that are scanned. `counts`: by class, how many
+    objects there are. `area_shares`: by class, the share of the scanned grid cells whose middle lies in the image.
+    `objects`: a dict each, by falling score, with `class`, `score`, and the place `x`, to the right, and `y`, down, in
+    continuous pixels of the image: the centre of the first one is (0.5, 0.5).
     """
 
     image: str

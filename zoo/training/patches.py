@@ -8,11 +8,13 @@ import keras
 import numpy as np
 
 from zoo.config.recipe import Augment
+from zoo.data.crops import overlap
 from zoo.errors import refuse
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Pair, pair
 from zoo.objects.cell_labels import scene_labels
 from zoo.objects.marked import Scene, Scenes
+from zoo.pictures import as_pixel
 from zoo.training.batches import one_hot
 from zoo.training.jitter import draw_move, generator, moved, tinted
 
@@ -63,13 +65,13 @@ class PatchForm:
         last = side - first - self.size[axis]
         return min(first, last), max(first, last)
 
-    def pixels(self, scene: Scene, at: Pair) -> np.ndarray:
-        """The patch that begins at (top, left), float32; beyond its border the image is mirrored."""
-        sides = scene.pixels.shape[:2]
-        spans = [_mirrored(start, side, whole) for start, side, whole in zip(at, self.size, sides, strict=True)]
-        (rows, top), (columns, left) = ((span, span.min()) for span in spans)
-        part = np.asarray(scene.pixels[top : rows.max() + 1, left : columns.max() + 1], np.float32)
-        return part[rows - top][:, columns - left]
+    def pixels(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
+        """The patch that begins at (top, left), float32, filled beyond the image's border."""
+        region, inside = overlap(at, self.size, scene.pixels.shape)
+        patch = np.empty((*self.size, scene.pixels.shape[2]), np.float32)
+        patch[...] = as_pixel(scenes.fill, scene.pixels.dtype)
+        patch[inside] = scene.pixels[region]
+        return patch
 
     def labels(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
         """The labels of its cells, (rows, columns) int32; see `scene_labels`."""
@@ -78,13 +80,6 @@ class PatchForm:
             for start, window, stride, count in zip(at, self.window, self.stride, self.cells, strict=True)
         )
         return scene_labels(scene, scenes, rows, columns, self.stride)
-
-
-def _mirrored(start: int, side: int, whole: int) -> np.ndarray:
-    """The pixels that stand at start, start + 1, ... (side,): an image's own, mirrored without its outermost twice."""
-    period = max(2 * (whole - 1), 1)
-    places = np.arange(start, start + side) % period
-    return np.minimum(places, period - places) if whole > 1 else np.zeros_like(places)
 
 
 def training_patches(
@@ -123,21 +118,22 @@ def _draw(
     move = draw_move(augment.turns, augment.flip, form.is_square, rng)
     source = form.turned if move[0] % 2 else form
     at = pair(int(rng.integers(first, last + 1)) for first, last in map(source.ends, range(2), scene.pixels.shape[:2]))
-    image = tinted(source.pixels(scene, at), augment, rng)
+    image = tinted(source.pixels(scene, scenes, at), augment, rng)
     return moved(image, move), moved(source.labels(scene, scenes, at), move)
 
 
 class WholeImages(keras.utils.PyDataset):
     """Every grid cell of images once, patch by patch: (patches, one-hot labels, the cells' weights).
 
-    The images are extended by half a window, mirrored, so that the middles of the windows cover them. The mean loss of
+    The images are extended by half a window, filled, so that the middles of the windows cover them. The mean loss of
     an epoch, weighed so, is the weighted mean over all labelled cells.
     """
 
     def __init__(self, scenes: Scenes, images: Sequence[Scene], form: PatchForm, batch_size: int):
         """Take labelled images, the patches that they are cut into, and how many of those make a batch."""
         super().__init__()
-        self.form, self.batch_size, self.num_classes = form, batch_size, len(scenes.class_names)
+        self.scenes, self.form, self.batch_size = scenes, form, batch_size
+        self.num_classes = len(scenes.class_names)
         self.places = [(scene, at) for scene in images for at in _places(scene, form)]
         self.labels = np.stack([form.labels(scene, scenes, at) for scene, at in self.places])
         self.weights = np.ones(self.num_classes, np.float32)
@@ -156,7 +152,7 @@ class WholeImages(keras.utils.PyDataset):
         part = slice(index * self.batch_size, (index + 1) * self.batch_size)
         labels = one_hot(self.labels[part], self.num_classes)
         share = self.labels.size / (self.counts @ self.weights)
-        patches = np.stack([self.form.pixels(scene, at) for scene, at in self.places[part]])
+        patches = np.stack([self.form.pixels(scene, self.scenes, at) for scene, at in self.places[part]])
         return patches, labels, (labels @ self.weights * share).astype(np.float32)
 
 
