@@ -70,6 +70,7 @@ def finished(tmp_path_factory):
     return folder, before
 
 
+@pytest.mark.extended
 def test_a_run_killed_after_its_calibration_is_calibrated_once(finished):
     folder, before = finished
     after = zoo.load(folder / "run")

@@ -68,6 +68,7 @@ DEEP = [
 ]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", DEEP)
 def test_the_printed_numbers_are_those_of_the_built_model(name):
     row, config = entries()[name], resolve(name)
@@ -108,6 +109,7 @@ def test_receptive_fields_are_the_published_ones(name):
     assert entries()[name].receptive_field == PUBLISHED_FIELDS[name]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", KERAS_TOTALS)
 def test_totals_are_those_of_keras(name):
     assert zoo.build(name).count_params() == KERAS_TOTALS[name]

@@ -12,6 +12,8 @@ from zoo.network.keras_internals import adds_bias_along_columns
 from zoo.network.network import Network
 from zoo.scores import relative_error
 
+pytestmark = pytest.mark.extended
+
 FIRST = {"data_format": "channels_first"}
 
 

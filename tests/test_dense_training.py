@@ -166,6 +166,7 @@ class Stopped(BaseException):
     """Ends a training between two checkpoints."""
 
 
+@pytest.mark.extended
 def test_a_training_that_is_cut_ends_in_the_same_bits(dataset, tmp_path, monkeypatch):
     """With everything of the recipe that goes with dense training; six steps an epoch, a checkpoint every four."""
     config = config_of({**NIN, "mlpconvs": [{**NIN["mlpconvs"][0], "dropout": 0.2}, NIN["mlpconvs"][1]]}, **EVERYTHING)

@@ -54,6 +54,7 @@ def errors(fcn, engine):
     return [relative_error(engine(batch), np.asarray(fcn(batch, training=False))) for batch in images]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "name", ["nin_mnist_bn", "nin_cifar10", "resnet29_cifar10", "inception_cifar10", "squeezenet1_1"]
 )

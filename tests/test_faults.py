@@ -258,6 +258,7 @@ def test_npz(tmp_path):
     ]
 
 
+@pytest.mark.extended
 def test_training_and_evaluation_tell_of_faults_and_keep_them(capsys, tmp_path):
     root = parts(tmp_path / "set")
     shutil.copy(root / "train" / "cat" / "000.png", root / "test" / "cat" / "000.png")

@@ -216,6 +216,7 @@ def converted():
     return get
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", [*NETS, "resnet", "same", "strided same"])
 @settings(max_examples=4, deadline=None)
 @given(data=st.data())

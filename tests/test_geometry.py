@@ -124,6 +124,7 @@ def linear(model):
     return result
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(
     ("name", "overrides", "size"),

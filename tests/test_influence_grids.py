@@ -19,6 +19,8 @@ from zoo.scanning.merging import merge, merge_weights
 from zoo.scanning.options import Options
 from zoo.scores import to_probabilities
 
+pytestmark = pytest.mark.extended
+
 GRIDS = [
     {"stride": 1},
     {"stride": (1, 2)},
