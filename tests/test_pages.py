@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from zoo.config.data import DataConfig
+from zoo.config.sources import SOURCES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ["own_images.md"]
+PAGES = ["own_images.md", "own_scenes.md"]
 
 
 def blocks(page):
@@ -35,8 +36,10 @@ def test_every_command_of_a_page_runs(page, tmp_path):
             assert done.returncode == 0, f"{line}: {done.stderr[-2000:]}"
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_names_every_key_of_its_data(page):
-    table = (DOCS / page).read_text(encoding="utf-8").partition("## Every key of `data`")[2]
+def test_the_pages_name_every_key_of_the_data():
+    text = (DOCS / "own_images.md").read_text(encoding="utf-8")
+    table = text.partition("## Every key of `data`")[2]
     listed = re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `")))
     assert sorted(listed) == sorted(DataConfig.model_fields)
+    scenes = (DOCS / "own_scenes.md").read_text(encoding="utf-8")
+    assert {key for key in SOURCES["scenes"].keys if f"`data.{key}" not in scenes} == set()
