@@ -209,3 +209,22 @@ def test_exactly_at_the_threshold_and_exactly_at_the_distance_is_enough():
     assert suppressed(np.array([[0.0, 0.0], [3.0, 4.0], [0.5, 0.0]]), 5.0).tolist() == [0, 1]
     rule = CellClasses(NAMES, "ground", {"cell": Peaks(threshold=0.5, distance=0)})
     assert rule.of(np.array([[0.5, 0.25, 0.25], [0.4, 0.3, 0.3]]), "probabilities").tolist() == [0, NONE]
+
+
+def test_where_the_softmax_is_one_to_the_last_bit_the_logits_say_where_the_peak_is():
+    rows, columns = np.mgrid[:9, :11]
+    logits = np.zeros((9, 11, 2), np.float32)
+    logits[..., 1] = 140 - 5 * np.hypot(rows - 5, columns - 6)
+    assert (1 - np.exp(-logits[3:8, 4:9, 1].astype(float)) == 1).all()
+    finder = PeakFinder(
+        CellClasses(("ground", "spot"), "ground", {}), "logits", (np.arange(9) + 0.5, np.arange(11) + 0.5),
+        (1, 1), 20, (9, 11),
+    )  # fmt: skip
+    for height in (9, 2):
+        for row in range(0, 9, height):
+            part = logits[row : row + height]
+            finder.add(row, 0, part, np.ones(part.shape[:2], bool))
+        found = finder.found()
+        assert found.cells.tolist() == [[5, 6]] and found.scores.tolist() == [1.0]
+        np.testing.assert_allclose(found.centres, [[5.5, 6.5]])
+        finder.__post_init__()

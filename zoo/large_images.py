@@ -108,7 +108,7 @@ def scan(
     options = Options(tile, memory, stride, scales, merge, border, engine, precision, choice, output_name, pixel_size)
     score_map = scanner_of(fcn, options, progress)(image, mask, output, overwrite)
     for note in score_map.notes:
-        warnings.warn(f"{image if isinstance(image, str | Path) else 'image'} {note}", stacklevel=2)
+        warnings.warn(f"{image if isinstance(image, str | Path) else 'image'} {note}", stacklevel=3)
     return score_map
 
 
@@ -163,7 +163,7 @@ def score_boxes(
     """
     scored = box_scores(model, image, boxes, way, progress, output_name, pixel_size)
     for note in scored.notes:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)
     return scored
 
 

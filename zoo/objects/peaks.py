@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from zoo.card import Peaks
-from zoo.objects.cell_classes import NONE, CellClasses, of_class
+from zoo.objects.cell_classes import NONE, CellClasses
 from zoo.scores import Outputs, to_probabilities
 
 # The neighbours of a cell, in row order, without itself: those before it, and those after it.
@@ -45,11 +45,13 @@ class PeakFinder:
     """A reader of scores (see `zoo.scanning.score_map.ScoreMap.read_by`) that finds the peaks of a map.
 
     A peak is a cell of a class (see `zoo.objects.cell_classes.CellClasses`) whose probability of that class is the
-    largest of the eight cells around it and its own; of equal ones the first in row order. Cells count for nothing that
+    largest of the eight cells around it and its own. Of two that are 1 to the last bit, as a softmax of distant logits
+    gives them, the one whose logit is further from the next class's is the larger; of equal ones the first in row
+    order is. Cells count for nothing that
     were not scanned, lie beyond the grid, or have the middle of their window beyond the image, as a border makes some.
     Peaks whose place is less than their class's margin from the image's border are left out; then, of those that are
-    less than its distance apart, those of lower scores, one after the other from the highest score on, of equal ones
-    the first in row order. So the objects are the same however the map is cut into parts. Each class is looked at by
+    less than its distance apart, those of lower scores, one after the other from the highest score on, in the same
+    order. So the objects are the same however the map is cut into parts. Each class is looked at by
     itself.
 
     Parts come in the order of their rows, and of their columns within these, as `ScoreMap.blocks` gives them. The last
@@ -119,14 +121,14 @@ class PeakFinder:
         known = ~np.isnan(scores[inner]).any(-1)
         cells = np.argwhere((classes != NONE) & known) + [each.start for each in inner]
         classes = classes[(classes != NONE) & known]
-        own = of_class(probabilities[tuple(cells.T)], classes)
         # A border of cells that no probability is below.
-        around = np.pad(probabilities, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
-        np.copyto(around, -np.inf, where=np.isnan(around))
+        around = _bordered(probabilities)
+        strengths = around if self.outputs != "logits" else _bordered(_unsaturated(probabilities, scores))
+        own = strengths[cells[:, 0] + 1, cells[:, 1] + 1, classes]
         for steps, beats in ((_BEFORE, np.less), (_AFTER, np.less_equal)):
             for step in steps:
                 at = cells + step + 1
-                largest = beats(around[at[:, 0], at[:, 1], classes], own)
+                largest = beats(strengths[at[:, 0], at[:, 1], classes], own)
                 cells, classes, own = cells[largest], classes[largest], own[largest]
         places = self._places(around, cells + 1, classes, cells + first)
         self._found.append((classes, own, cells + first, places))
@@ -153,9 +155,10 @@ class PeakFinder:
     def found(self) -> FoundObjects:
         """The objects, once all parts are read."""
         empty = (np.zeros(0, int), np.zeros(0), np.zeros((0, 2), int), np.zeros((0, 2)))
-        classes, scores, cells, places = map(np.concatenate, zip(empty, *self._found, strict=True))
-        order = np.lexsort((classes, cells[:, 1], cells[:, 0], -scores))
-        classes, scores, cells, places = (each[order] for each in (classes, scores, cells, places))
+        classes, strengths, cells, places = map(np.concatenate, zip(empty, *self._found, strict=True))
+        order = np.lexsort((classes, cells[:, 1], cells[:, 0], -strengths))
+        classes, strengths, cells, places = (each[order] for each in (classes, strengths, cells, places))
+        scores = np.minimum(strengths, 1)
         kept = np.zeros(len(classes), bool)
         for index in np.unique(classes):
             rule, own = self.rule(index), np.flatnonzero(classes == index)
@@ -171,6 +174,24 @@ class PeakFinder:
         """What makes an object of a peak of a class."""
         own = self.cell_classes.peaks.get(self.cell_classes.class_names[class_index])
         return own or Peaks(threshold=0, distance=self.distance)
+
+
+def _unsaturated(probabilities: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Probabilities, and where one is 1 to the last bit, 1 and how far its logit is from the next: (..., K)."""
+    is_one = probabilities == 1
+    if logits.shape[-1] < 2 or not is_one.any():
+        return probabilities
+    ordered = np.sort(logits[is_one.any(-1)].astype(np.float64), -1)
+    strengths = probabilities.copy()
+    strengths[is_one] += ordered[:, -1] - ordered[:, -2]
+    return strengths
+
+
+def _bordered(values: np.ndarray) -> np.ndarray:
+    """Values (rows, cols, K) with a cell of minus infinity around them, and in place of NaN."""
+    bordered = np.pad(values, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    np.copyto(bordered, -np.inf, where=np.isnan(bordered))
+    return bordered
 
 
 def inside_image(
