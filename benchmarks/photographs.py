@@ -151,7 +151,7 @@ def main() -> None:
         experiment.run(resolved, run)
         minutes = (time.monotonic() - begin) / 60
         scenes = scenes or data.load(resolved).scenes
-        table.insert(0, {"trained on": name, **measure(run, scenes), "minutes": round(minutes, 1)})
+        table.insert(0, {"training": name, **measure(run, scenes), "minutes": round(minutes, 1)})
         image = scenes.test[1].pixels
         shown = Summary(zoo.scan(zoo.load(run / "model.keras"), image, border="full"), image)
         plots.overlay(shown, options.output / f"{name.replace(' ', '_')}.png")

@@ -195,8 +195,21 @@ def of_runs(folders: list[Path], command: str) -> Record:
         date=when,
         seconds=round(max(seconds), 1) or None,
         note="",
-        rows=[{"config": f"`{name}`", "test accuracy, %": accuracies, "trained on": reports[0]["protocol"]}],
+        rows=[
+            {
+                "config": f"`{name}`",
+                "test accuracy, %": accuracies,
+                "trained on": reports[0]["protocol"],
+                **_objects([report["dense"] for report in reports if "dense" in report]),
+            }
+        ],
     )
+
+
+def _objects(evaluations: list[dict]) -> dict[str, list[float]]:
+    """The F1 of each class's objects in whole images, a number a seed; nothing of runs that find none."""
+    names = evaluations[0]["classes"] if evaluations else ()
+    return {f"F1 of {name}": [round(each["classes"][name]["f1"] or 0, 3) for each in evaluations] for name in names}
 
 
 def main() -> None:

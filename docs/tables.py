@@ -46,6 +46,17 @@ def training(record: Record) -> dict:
     }
 
 
+def found() -> list[dict]:
+    """What is found in the blood cells' test images, a row a way of training."""
+    rows = []
+    for name in ("scenes_blood_cells", "scenes_blood_cells_crops", "scenes_blood_cells_padded"):
+        record = read(name)
+        (row,) = record.rows
+        scores = {key: row[key] for key in row if key.startswith("F1 of ")}
+        rows.append({"config": row["config"], **scores, "time": minutes(record.seconds)})
+    return rows
+
+
 def minutes(seconds: float | None) -> str:
     """A duration in words."""
     if seconds is None:
@@ -93,6 +104,8 @@ TABLES = {
         "resnet29_cifar10_4_epochs",
     ),
     "canvas": rows_of("canvas_nin_mnist"),
+    "found": found,
+    "photographs": rows_of("photographs"),
     "recipe": recipe,
     "one_pass": rows_of(
         "one_pass_vgg16",
