@@ -139,6 +139,23 @@ def test_a_converted_models_windows_outlive_its_card(way, padding, tmp_path):
     assert given.cell_box(1, 1) == wanted.cell_box(1, 1)
 
 
+@pytest.mark.parametrize("padding", ["keep", "valid"])
+@pytest.mark.parametrize(
+    "scales", [{"scale": 0.25}, {"pixel_size": 1e-05}, {"scale": 1.0, "pixel_size": 0.5}, {"scale": 1 / 3}]
+)
+def test_the_scale_of_a_converted_model_outlives_its_card(scales, padding, tmp_path):
+    model = stack(lambda x: layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), padding="same")
+    fcn = zoo.convolutionalize(attach(model, Card(**scales)), padding=padding)
+    fcn.save(tmp_path / "fcn.keras")
+    for other in (keras.models.clone_model(fcn), keras.models.load_model(tmp_path / "fcn.keras")):
+        known = Network.of(other).card
+        assert {key: getattr(known, key) for key in ("scale", "pixel_size")} == {
+            "scale": None,
+            "pixel_size": None,
+        } | scales
+        assert known.padding == padding and zoo.geometry(other, (31, 33)) == zoo.geometry(fcn, (31, 33))
+
+
 def test_a_twin_of_a_converted_model_has_its_own_mark_alone():
     model = stack(lambda x: layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), padding="same")
     twin = zoo.convolutionalize(zoo.convolutionalize(model), padding="valid")
