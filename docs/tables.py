@@ -104,6 +104,7 @@ TABLES = {
         "resnet29_cifar10_4_epochs",
     ),
     "canvas": rows_of("canvas_nin_mnist"),
+    "dense_training": rows_of("dense_training"),
     "found": found,
     "photographs": rows_of("photographs"),
     "recipe": recipe,
