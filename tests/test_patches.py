@@ -74,7 +74,7 @@ def test_the_labels_of_a_moved_patch_are_those_of_the_moved_objects(move):
     image = scene(120, 110, seed=2, count=90)
     quarters, is_mirrored = move
     source, at = (form.turned if quarters % 2 else form), (31, 42)
-    objects = image.objects.seen_from(*at)
+    objects = replace(image.objects, centres=image.objects.centres - at)
     height, width = source.size
     for _ in range(quarters):  # to the left: what was right is up
         centres = np.stack([width - objects.centres[:, 1], objects.centres[:, 0]], -1)

@@ -228,3 +228,25 @@ def test_where_the_softmax_is_one_to_the_last_bit_the_logits_say_where_the_peak_
         assert found.cells.tolist() == [[5, 6]] and found.scores.tolist() == [1.0]
         np.testing.assert_allclose(found.centres, [[5.5, 6.5]])
         finder.__post_init__()
+
+
+@settings(deadline=None)
+@given(maps(), st.floats(0.3, 1), st.floats(0.3, 1), st.sampled_from([0, 1, 1.5, 6]))
+def test_thresholds_and_rules_after_reading_give_what_they_give_before(case, cell, dot, distance):
+    scores, scanned = case[:2]
+    rules = {
+        "cell": Peaks(threshold=cell, distance=distance, margin=0.5),
+        "dot": Peaks(threshold=dot, distance=2 * distance),
+    }
+    centres = tuple(np.arange(side) + 0.5 for side in scanned.shape)
+
+    def finder(peaks):
+        made = PeakFinder(CellClasses(NAMES, "ground", peaks), "logits", centres, (1, 1), 5.0, scanned.shape)
+        made.add(0, 0, scores, scanned)
+        return made
+
+    wanted = finder(rules).found()
+    open_rules = {name: rule.model_copy(update={"threshold": 0.0}) for name, rule in rules.items()}
+    given = finder({}).found(open_rules).from_thresholds(CellClasses(NAMES, "ground", rules).least)
+    for name in ("classes", "scores", "centres", "cells"):
+        np.testing.assert_array_equal(getattr(given, name), getattr(wanted, name))

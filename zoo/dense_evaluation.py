@@ -1,7 +1,7 @@
 """A classifier on whole labelled images: answers by location, objects beside the labelled ones, the same by crops."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,75 +10,26 @@ import numpy as np
 
 from zoo.calibration import Calibration, Reliability, fold_measured
 from zoo.card import Card, Peaks, attach, card
-from zoo.convert.conversion import convert
 from zoo.evaluation import predict
-from zoo.large_images import scanner_of
 from zoo.layer_counts import total
 from zoo.layer_table import describe
-from zoo.network.network import Network
-from zoo.network.positions import pair
-from zoo.objects.cell_labels import IGNORED, scene_labels
+from zoo.objects.cell_classes import CellClasses
+from zoo.objects.cell_labels import IGNORED
 from zoo.objects.marked import Scene, Scenes
 from zoo.objects.matching import RULE, Matches, ObjectScores, image_weights, interval, match, matched, score_objects
 from zoo.objects.peaks import FoundObjects
 from zoo.objects.thresholds import choose_peaks, usual_size
 from zoo.progress import track
 from zoo.scanning.grid import fill_of
-from zoo.scanning.options import Options
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
+from zoo.scene_scanner import SceneScanner, of_labelled_cells
 from zoo.settings import own_settings
 
 # The most grid cells that are compared with the classifier's answers to their crops, four batches of them.
 _CROPS = 1024
 # Numbers of all these crops together.
 _CROP_NUMBERS = 2**28
-
-
-class SceneScanner:
-    """Scans labelled images by a model, each with its whole border, at the scale that they were read at."""
-
-    def __init__(self, model: keras.Model, scenes: Scenes):
-        """Make ready.
-
-        Args:
-            model: a classifier with the scenes' classes, or its conversion.
-            scenes: what the images are of.
-
-        Raises:
-            InputError: where the model cannot be converted.
-        """
-        self.scenes = scenes
-        self.network = convert(Network.of(model)).network
-        self._scan = scanner_of(self.network, Options(border="full"))
-        self._macs: dict[tuple[int, ...], int | None] = {}
-
-    def scan(self, scene: Scene) -> ScoreMap:
-        """The scores of an image, whose places are in pixels of the given one."""
-        # Of the given image the size alone is known here; what is scanned was brought to the model's scale before.
-        blank = np.broadcast_to(np.zeros((), scene.pixels.dtype), (*scene.image_size, scene.pixels.shape[2]))
-        return self._scan(Pixels(scene.pixels, given=Pixels(blank)))
-
-    def labels(self, scene: Scene, score_map: ScoreMap) -> np.ndarray:
-        """The labels of its grid cells, (rows, cols); see `scene_labels`."""
-        rows, columns = (middles * by for middles, by in zip(score_map.centres, scene.scale, strict=True))
-        return scene_labels(scene, self.scenes, rows, columns, pair(score_map.geometry.stride))
-
-    def labelled(self, scene: Scene, score_map: ScoreMap) -> tuple[np.ndarray, np.ndarray]:
-        """The scores (n, K) and the labels (n,) of the grid cells that have one."""
-        return _labelled(score_map, self.labels(scene, score_map))
-
-    def macs(self, score_map: ScoreMap) -> int | None:
-        """The multiply-adds of a map, in one pass."""
-        size = score_map.geometry.known_size
-        if size not in self._macs:
-            self._macs[size] = describe(self.network.model, size).macs
-        return self._macs[size]
-
-
-def _labelled(score_map: ScoreMap, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = labels != IGNORED
-    return np.asarray(score_map.scores)[known], labels[known]
 
 
 @own_settings()
@@ -110,15 +61,21 @@ def _joined(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
 
 def _peaks(scenes: Scenes, maps: Sequence[ScoreMap]) -> dict[str, Peaks]:
     """The thresholds and distances with which validation images' objects are found best, by class."""
-
-    def peaks_at(peaks: Mapping[str, Peaks]) -> list[FoundObjects]:
-        return [replace(each, background=scenes.background, peaks=peaks).objects() for each in maps]
-
+    # Every winner's peak, of which distances and margins are tried.
+    finders = [replace(each, background=scenes.background, peaks={}).peak_finder() for each in maps]
+    for each, finder in zip(maps, finders, strict=True):
+        each.read_by(finder)
     images, tolerance = scenes.validation, scenes.tolerance or 0.0
     classes = _object_classes(scenes)
-    scaled = [(scene.scanned_objects, tolerance * float(np.sqrt(np.prod(scene.scale)))) for scene in images]
+    scaled = [(scene.scanned_objects, scenes.scanned_tolerance(scene)) for scene in images]
     sizes = {name: usual_size(scaled, index) for name, index in classes.items()}
-    return choose_peaks(peaks_at, [scene.objects for scene in images], classes, sizes, tolerance)
+    return choose_peaks(
+        lambda rules: [each.found(rules) for each in finders],
+        [scene.objects for scene in images],
+        classes,
+        sizes,
+        tolerance,
+    )
 
 
 def _object_classes(scenes: Scenes) -> dict[str, int]:
@@ -301,6 +258,7 @@ def evaluate_dense(model: keras.Model, scenes: Scenes, images: Sequence[Scene] |
     images = scenes.test if images is None else images
     scanner, known = SceneScanner(model, scenes), card(model)
     classes, tolerance = _object_classes(scenes), scenes.tolerance or 0.0
+    least = CellClasses(scenes.class_names, scenes.background, known.peaks).least
     all_peaks = {name: each.model_copy(update={"threshold": 0.0}) for name, each in known.peaks.items()}
     scanner.scan(images[0])  # so that tracing is not counted
     results, found, cells, crops = [], [], [], _CropSample(scanner, len(images))
@@ -311,12 +269,12 @@ def evaluate_dense(model: keras.Model, scenes: Scenes, images: Sequence[Scene] |
         seconds += time.perf_counter() - begin
         scanned += score_map.scanned.size
         macs.append(scanner.macs(score_map))
-        score_map = replace(score_map, background=scenes.background, peaks=known.peaks)
-        objects = score_map.objects()
+        every = replace(score_map, background=scenes.background, peaks=all_peaks).objects()
+        objects = every.from_thresholds(least)
         results.append(SceneResult(scene, objects, match(objects, scene.objects, tolerance)))
-        found.append((replace(score_map, peaks=all_peaks).objects(), scene.objects))
+        found.append((every, scene.objects))
         labels = scanner.labels(scene, score_map)
-        cells.append(_labelled(score_map, labels))
+        cells.append(of_labelled_cells(score_map, labels))
         crops.add(scene, score_map, labels)
     matches = matched(found, len(scenes.class_names), tolerance)
     curves = {name: matches[index] for name, index in classes.items()}

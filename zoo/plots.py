@@ -304,7 +304,7 @@ def _labelled(axis: Axes, scene: Scene, scenes: Scenes, window: tuple[int, int],
     found = scene_labels(scene, scenes, rows, columns, stride)
     # The last colour is the ring's, whose label is -1.
     colours = np.vstack([palette(len(scenes.class_names)), np.full(3, _RING)])
-    opacity = np.select([found == IGNORED, found == scenes.class_names.index(scenes.background)], [0.3, 0], 0.55)
+    opacity = np.select([found == IGNORED, found == scenes.background_index], [0.3, 0], 0.55)
     down, across = np.divide(stride, 2)
     extent = (columns[0] - across, columns[-1] + across, rows[-1] + down, rows[0] - down)
     axis.imshow(np.dstack([colours[found], opacity]), extent=extent, interpolation="nearest")
@@ -316,8 +316,7 @@ def _labelled(axis: Axes, scene: Scene, scenes: Scenes, window: tuple[int, int],
     for box, index, is_point in zip(objects.boxes, objects.classes, objects.are_points, strict=True):
         look: dict[str, Any] = {"fill": False, "ec": colours[index], "lw": 1.3}
         if is_point:
-            radius = (scenes.tolerance or 0.0) * float(np.sqrt(np.prod(scene.scale)))
-            axis.add_patch(Circle((box[1], box[0]), radius, **look))
+            axis.add_patch(Circle((box[1], box[0]), scenes.scanned_tolerance(scene), **look))
         else:
             axis.add_patch(Rectangle((box[1], box[0]), box[3] - box[1], box[2] - box[0], **look))
     for colour, line_width, style in (("white", 2.5, "-"), ("black", 1.5, "--")):

@@ -124,14 +124,13 @@ def _places(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], us
     # Everywhere, as long as the image is small.
     step = max(math.ceil(math.sqrt(math.prod(scene.pixels.shape[:2]) / _PLACES)), 1)
     rows, columns = (np.arange(step // 2, side, step) + 0.5 for side in scene.pixels.shape[:2])
-    background = scenes.class_names.index(scenes.background)
     labels = scene_labels(scene, scenes, rows, columns, (step, step))
-    free = np.flatnonzero(labels == background)
+    free = np.flatnonzero(labels == scenes.background_index)
     chosen = np.random.default_rng(int(digest, 16)).choice(free, min(number, len(free)), replace=False)
     chosen = np.sort(chosen)
     middles = np.stack([rows[chosen // len(columns)], columns[chosen % len(columns)]], axis=1)
     corners = np.concatenate([objects.centres, middles]) - np.divide(size, 2)
-    classes = np.concatenate([objects.classes, np.full(len(chosen), background)])
+    classes = np.concatenate([objects.classes, np.full(len(chosen), scenes.background_index)])
     return _Places(np.floor(corners + 0.5).astype(int), classes)
 
 

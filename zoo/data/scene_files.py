@@ -17,7 +17,7 @@ from zoo.data.faults import Fault, fault, plain
 from zoo.data.splits import IN_MEMORY
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.objects.marked import Pair
-from zoo.pictures import Resized, Wanted, check_finite, decoders, level_for, list_pictures, open_picture, stored_form
+from zoo.pictures import Wanted, at_size, check_finite, decoders, list_pictures, open_picture, scaled_size, stored_form
 from zoo.progress import track
 
 _THREADS = 4
@@ -54,16 +54,10 @@ class ScaledPixels:
         Raises:
             InputError: see `zoo.pictures.open_picture`.
         """
-        size = self.shape[:2]
         with open_picture(self.path, Wanted(self.shape[2])) as picture:
-            for region in regions:
-                if picture.shape[:2] == size:
-                    yield self._as_stored(picture[region])
-                elif len(picture.levels) < 2:
-                    yield self._as_stored(Resized(picture, size)[region])
-                else:
-                    with picture.at_level(level_for(picture.levels, size)) as level:
-                        yield self._as_stored(Resized(level, size)[region])
+            with at_size(picture, self.shape[:2]) as pixels:
+                for region in regions:
+                    yield self._as_stored(pixels[region])
             self.notes.update(picture.notes)
             self.pixel_size = picture.pixel_size
 
@@ -215,11 +209,10 @@ def _header(folder: Path, data: DataConfig, name: str) -> _Header | _Problem:
                 dtype, size, stated = picture.dtype, picture.shape[:2], picture.pixel_size
     except InputError as error:
         return _Problem(name, str(error))
-    scales = (data.scale or 1.0,) * 2
+    scale: float | Pair = data.scale or 1.0
     if data.pixel_size is not None and stated is not None:
-        scales = (stated[0] / data.pixel_size, stated[1] / data.pixel_size)
-    made = (max(round(size[0] * scales[0]), 1), max(round(size[1] * scales[1]), 1))
-    return _Header(name, path, dtype, size, made, stated)
+        scale = (stated[0] / data.pixel_size, stated[1] / data.pixel_size)
+    return _Header(name, path, dtype, size, scaled_size(size, scale), stated)
 
 
 def _check(headers: Sequence[_Header], data: DataConfig, window: Size) -> None:

@@ -79,13 +79,7 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     parts, note = _divide(data, found, specimens, given)
     pairs = list(zip(found.scenes, parts, strict=True))
     divided = {part: tuple(scene for scene, of in pairs if of == part) for part in PARTS}
-    scenes = Scenes(
-        found.class_names,
-        found.background,
-        **divided,
-        tolerance=data.tolerance if any(scene.objects.are_points.any() for scene in found.scenes) else None,
-        fill=form.fill,
-    )
+    scenes = _scenes_of(found, data, form, **divided)
     crops = {
         part: crops_of(each, scenes, found.digests, specimens, form.size) for part, each in divided.items() if each
     }
@@ -110,8 +104,19 @@ def read_test_scenes(data: DataConfig, form: ImageForm, class_names: Sequence[st
         InputError: see `labelled_images`.
     """
     found = labelled_images(data, form.channels, form.size, class_names)
+    return _scenes_of(found, data, form, (), (), found.scenes), found.faults
+
+
+def _scenes_of(
+    found: LabelledImages,
+    data: DataConfig,
+    form: ImageForm,
+    train: tuple[Scene, ...],
+    validation: tuple[Scene, ...],
+    test: tuple[Scene, ...],
+) -> Scenes:
     tolerance = data.tolerance if any(scene.objects.are_points.any() for scene in found.scenes) else None
-    return Scenes(found.class_names, found.background, (), (), found.scenes, tolerance), found.faults
+    return Scenes(found.class_names, found.background, train, validation, test, tolerance, form.fill)
 
 
 def labelled_images(data: DataConfig, channels: int, window: _Size, class_names: Sequence[str] = ()) -> LabelledImages:

@@ -75,9 +75,8 @@ def scene_labels(
     Returns:
         The classes' indices, (R, S) int32; `IGNORED` where a cell counts for nothing.
     """
-    background = scenes.class_names.index(scenes.background)
-    tolerance = (scenes.tolerance or 0.0) * math.sqrt(math.prod(scene.scale))
-    labels = cell_labels(scene.scanned_objects, rows, columns, background, stride, tolerance)
+    tolerance = scenes.scanned_tolerance(scene)
+    labels = cell_labels(scene.scanned_objects, rows, columns, scenes.background_index, stride, tolerance)
     height, width = scene.pixels.shape[:2]
     labels[(rows < 0) | (rows >= height)] = IGNORED
     labels[:, (columns < 0) | (columns >= width)] = IGNORED

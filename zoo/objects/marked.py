@@ -1,5 +1,6 @@
 """Labelled objects, and the large images that they are in."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,10 +50,6 @@ class Objects:
         """The same objects in an image that is `scale` times as high and as wide."""
         return replace(self, centres=self.centres * scale, sides=self.sides * scale)
 
-    def seen_from(self, top: float, left: float) -> "Objects":
-        """The same objects in a part of the image that begins at (top, left)."""
-        return replace(self, centres=self.centres - (top, left))
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -93,3 +90,12 @@ class Scenes:
     test: tuple[Scene, ...]
     tolerance: float | None = None
     fill: tuple[float, ...] = (0.0,)
+
+    @property
+    def background_index(self) -> int:
+        """The index of the background's class."""
+        return self.class_names.index(self.background)
+
+    def scanned_tolerance(self, scene: Scene) -> float:
+        """The tolerance in scanned pixels of an image; 0 where no object is a point."""
+        return (self.tolerance or 0.0) * math.sqrt(math.prod(scene.scale))

@@ -1,7 +1,7 @@
 """Objects of a score map: the peaks of its classes' probabilities, after non-maximum suppression. NumPy alone."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -36,7 +36,16 @@ class FoundObjects:
 
     def of_any(self, classes: Sequence[int]) -> "FoundObjects":
         """Those of some classes."""
-        own = np.isin(self.classes, classes)
+        return self._those(np.isin(self.classes, classes))
+
+    def from_thresholds(self, least: np.ndarray) -> "FoundObjects":
+        """Those whose scores are at least their class's of `least`, (classes,).
+
+        They are the ones that are found by these thresholds: none is suppressed by one of a smaller score.
+        """
+        return self._those(self.scores >= least[self.classes])
+
+    def _those(self, own: np.ndarray) -> "FoundObjects":
         return FoundObjects(self.classes[own], self.scores[own], self.centres[own], self.cells[own])
 
 
@@ -152,8 +161,8 @@ class PeakFinder:
                 moved += chance[:, None] * (middle(each) - own)
         return own + moved / weight[:, None]
 
-    def found(self) -> FoundObjects:
-        """The objects, once all parts are read."""
+    def found(self, rules: Mapping[str, Peaks] | None = None) -> FoundObjects:
+        """The objects, once all parts are read; by the distances and margins of `rules` where these are given."""
         empty = (np.zeros(0, int), np.zeros(0), np.zeros((0, 2), int), np.zeros((0, 2)))
         classes, strengths, cells, places = map(np.concatenate, zip(empty, *self._found, strict=True))
         order = np.lexsort((classes, cells[:, 1], cells[:, 0], -strengths))
@@ -161,7 +170,8 @@ class PeakFinder:
         scores = np.minimum(strengths, 1)
         kept = np.zeros(len(classes), bool)
         for index in np.unique(classes):
-            rule, own = self.rule(index), np.flatnonzero(classes == index)
+            own = np.flatnonzero(classes == index)
+            rule = self.rule(index) if rules is None else rules[self.cell_classes.class_names[index]]
             own = own[self._from_border(places[own]) >= rule.margin]
             kept[own[suppressed(places[own] * self.scale, rule.distance)]] = True
         return FoundObjects(classes[kept], scores[kept], places[kept], cells[kept])

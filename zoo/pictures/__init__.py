@@ -24,7 +24,8 @@ from zoo.pictures.picture import read_picture as read_picture
 from zoo.pictures.picture import read_whole as read_whole
 from zoo.pictures.picture import stored_form as stored_form
 from zoo.pictures.resizing import Resized as Resized
-from zoo.pictures.resizing import level_for as level_for
+from zoo.pictures.resizing import at_size as at_size
+from zoo.pictures.resizing import scaled_size as scaled_size
 from zoo.pictures.tiling import write_tiled as write_tiled
 from zoo.pictures.wanted import Choice as Choice
 from zoo.pictures.wanted import Wanted as Wanted

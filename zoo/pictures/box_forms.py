@@ -152,14 +152,14 @@ def _same(names: Sequence[str], wanted: PureWindowsPath) -> list[str]:
     """Those of some names of files that share most with a path, from its end on."""
 
     def exactly(path: PureWindowsPath) -> int:
-        return _shared(path.parts, wanted.parts)
+        return shared_parts(path.parts, wanted.parts)
 
     def loosely(path: PureWindowsPath) -> int:
         ends = {path.stem, path.name}
         if path.name.isdecimal() and wanted.stem.isdecimal() and int(path.name) == int(wanted.stem):
             ends.add(wanted.stem)
         whole = [part.casefold() for part in (*wanted.parts[:-1], wanted.stem)]
-        return max(_shared([part.casefold() for part in (*path.parts[:-1], end)], whole) for end in ends)
+        return max(shared_parts([part.casefold() for part in (*path.parts[:-1], end)], whole) for end in ends)
 
     for shared in (exactly, loosely):
         counts = [shared(PureWindowsPath(name)) for name in names]
@@ -168,7 +168,7 @@ def _same(names: Sequence[str], wanted: PureWindowsPath) -> list[str]:
     return []
 
 
-def _shared(parts: Sequence[str], others: Sequence[str]) -> int:
+def shared_parts(parts: Sequence[str], others: Sequence[str]) -> int:
     """How many parts of two paths are the same, from their ends on."""
     pairs = zip(reversed(parts), reversed(others), strict=False)
     return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))

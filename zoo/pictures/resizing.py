@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,30 @@ class _Filter:
         first = np.maximum((centres - self.support + 0.5).astype(np.int64), 0)
         last = np.minimum((centres + self.support + 0.5).astype(np.int64), self.side)
         return first, last, centres
+
+
+def scaled_size(size: tuple[int, int], scale: float | tuple[float, float]) -> tuple[int, int]:
+    """Height and width of an image of `size` at a scale, one for both axes or one for each: rounded, at least 1."""
+    down, across = scale if isinstance(scale, tuple) else (scale, scale)
+    return max(round(size[0] * down), 1), max(round(size[1] * across), 1)
+
+
+@contextmanager
+def at_size(image: Any, size: tuple[int, int]) -> Iterator[Any]:
+    """An image at another size, read by slices: itself, or resized; of a pyramid, from the nearest finer level.
+
+    Args:
+        image: what is read by slices like an array; a pyramid has `levels` and `at_level`, as `Picture` has.
+        size: (height, width).
+    """
+    levels = getattr(image, "levels", ())
+    if tuple(size) == tuple(image.shape[:2]):
+        yield image
+    elif len(levels) < 2:
+        yield Resized(image, size)
+    else:
+        with image.at_level(level_for(levels, size)) as level:
+            yield Resized(level, size)
 
 
 def level_for(levels: Sequence[tuple[int, int]], size: tuple[int, int]) -> int:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.errors import refuse
-from zoo.network.positions import Pair, pair
-from zoo.pictures import Choice, open_picture, read_whole
+from zoo.network.positions import pair
+from zoo.pictures import Choice, open_picture, read_whole, scaled_size
 from zoo.scanning.pixels import Pixels, wanted
 
 if TYPE_CHECKING:
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 _LARGEST = 64
 # Pixel sizes that differ by less are the same one, written with other digits.
 _SAME = 0.01
-
-
-def scaled_size(size: Pair, scale: float | tuple[float, float]) -> Pair:
-    """Height and width of an image of `size` at a scale, one for both axes or one for each: rounded, at least 1."""
-    scales = scale if isinstance(scale, tuple) else (scale, scale)
-    return pair(max(round(side * by), 1) for side, by in zip(size, scales, strict=True))
 
 
 def on_image(sides: Sequence[float], scale: tuple[float, float]) -> tuple[float, float]:

@@ -1,13 +1,13 @@
 """Images as a model takes them: their channels, samples of the type that it was trained on, and their borders."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from zoo.pictures import Choice, Resized, Wanted, check_array, level_for, open_picture, release
+from zoo.pictures import Choice, Wanted, at_size, check_array, open_picture, release
 
 if TYPE_CHECKING:
     from zoo.network.network import Network
@@ -81,6 +81,15 @@ class Pixels:
         height, width = self.image_size
         return self.shape[0] / height, self.shape[1] / width
 
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each level of its pyramid; empty where it is none."""
+        return getattr(self.source, "levels", ())
+
+    def at_level(self, level: int) -> AbstractContextManager[Any]:
+        """Open another level of the same pyramid."""
+        return self.source.at_level(level)
+
     def extended_by(self, added: Added, fill: Fill = "reflect") -> "Pixels":
         """The same pixels with rows and columns added at the border."""
         return Pixels(self.source, added, fill, self.file)
@@ -93,14 +102,8 @@ class Pixels:
     def resized(self, size: tuple[int, int]) -> Iterator["Pixels"]:
         """The given image at another size, resized by regions: of a pyramid, from the nearest finer level."""
         given = self if self.given is None else self.given
-        levels = getattr(given.source, "levels", ())
-        if tuple(size) == given.shape[:2]:
-            yield given
-        elif len(levels) < 2:
-            yield Pixels(Resized(given, size), file=self.file)
-        else:
-            with given.source.at_level(level_for(levels, size)) as level:
-                yield Pixels(Resized(level, size), file=self.file)
+        with at_size(given, size) as pixels:
+            yield given if pixels is given else Pixels(pixels, file=self.file)
 
     def __getitem__(self, region: tuple[slice, slice]) -> np.ndarray:
         """Read a region; what is read of a mapped file does not stay in memory."""

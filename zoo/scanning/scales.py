@@ -11,10 +11,9 @@ import numpy as np
 
 from zoo.errors import InputError, quoted, refuse
 from zoo.network.positions import Pair, pair
-from zoo.pictures import release
+from zoo.pictures import release, scaled_size
 from zoo.scanning.grid import Grid
 from zoo.scanning.merging import Merge, merge
-from zoo.scanning.model_scale import scaled_size
 from zoo.scanning.sizes import size_text
 from zoo.scores import Outputs
 

@@ -47,7 +47,7 @@ class DenseTraining:
             refuse("train.batch_size", recipe.batch_size, f"at most {total}, the patches of an epoch")
         check_weights(model, converted.model)
         self.learner = training_copy(converted.model, resolve(recipe.precision))
-        background = self.scenes.class_names.index(self.scenes.background)
+        background = self.scenes.background_index
         self.validation = self._whole(self.scenes.validation)
         weights = None
         if recipe.class_weight:

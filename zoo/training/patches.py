@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -138,7 +139,7 @@ class WholeImages(keras.utils.PyDataset):
         self.labels = np.stack([form.labels(scene, scenes, at) for scene, at in self.places])
         self.weights = np.ones(self.num_classes, np.float32)
 
-    @property
+    @cached_property
     def counts(self) -> np.ndarray:
         """How many cells each class has, (K,)."""
         return np.bincount(self.labels[self.labels >= 0], minlength=self.num_classes)

@@ -6,7 +6,7 @@ from pathlib import PureWindowsPath
 
 from zoo.classes import normal
 from zoo.errors import InputError, listing
-from zoo.pictures.box_forms import short
+from zoo.pictures.box_forms import shared_parts, short
 
 
 class Names:
@@ -42,7 +42,7 @@ class Names:
             or []
         )
         if len(found) > 1:
-            shared = {image: _shared(parts[:-1], self._parts[image][:-1]) for image in found}
+            shared = {image: shared_parts(parts[:-1], self._parts[image][:-1]) for image in found}
             found = [image for image in found if shared[image] == max(shared.values())]
         if len(found) > 1:
             raise InputError(
@@ -55,13 +55,3 @@ class Names:
 def _parts(name: str) -> tuple[str, ...]:
     """A path's parts, with slashes of either kind between them."""
     return PureWindowsPath(normal(name)).parts
-
-
-def _shared(parts: Sequence[str], others: Sequence[str]) -> int:
-    """How many parts of two paths are the same, from their ends on."""
-    count = 0
-    for one, other in zip(reversed(parts), reversed(others), strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
