@@ -60,6 +60,7 @@ class Card(Schema):
     `fill`: what training put beyond an image's border, "reflect" (mirrored, the outermost pixels not repeated) or raw
     values, one or one a channel; null where it put nothing there, or it is not known. `background`: the class that
     stands for nothing. `peaks`: by class, what makes an object of a peak, as it was found on validation images.
+    `target`: what the scores are of, classes, or the numbers of each class's objects in the window ("count").
     """
 
     version: int = 1
@@ -75,6 +76,7 @@ class Card(Schema):
     fill: Literal["reflect"] | tuple[float, ...] | None = None
     background: str | None = None
     peaks: dict[str, Peaks] = Field(default_factory=dict)
+    target: Literal["class", "count"] = "class"
 
 
 def card(model: "keras.Model") -> Card:

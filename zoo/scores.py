@@ -4,7 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-Outputs = Literal["logits", "probabilities", "sigmoid"]
+# "counts": the numbers of objects of each class in the window.
+Outputs = Literal["logits", "probabilities", "sigmoid", "counts"]
 # Shares of equal answers below this are those of another classifier, and what to do then.
 LOW_AGREEMENT = 0.95
 WAY_OUT = "train with `model.padding=valid`, and every cell is the classifier's own answer to its crop"

@@ -33,7 +33,8 @@ class DataConfig(Schema):
     images whose files state theirs; instead of `scale`. `tolerance`: how far, in pixels of the given image, a place may
     lie from an object that is a point and still be its; needed for points. `split`: a .csv file with a row
     `image,split` for each image, split being train, validation or test. `unlabelled`: what an image without a label is:
-    a fault, background alone, or left out.
+    a fault, background alone, or left out. `marks`: a .csv file with a row `image,x,y,class` for each place of a
+    training image at which a model was wrong, as the viewer writes it; an empty class is the background.
     """
 
     name: str
@@ -49,6 +50,7 @@ class DataConfig(Schema):
     tolerance: Annotated[Annotated[float, Field(gt=0)] | None, Added()] = None
     split: Annotated[Annotated[Path, AfterValidator(Path.absolute)] | None, Added()] = None
     unlabelled: Annotated[Literal["refuse", "background", "skip"], Added()] = "refuse"
+    marks: Annotated[Annotated[Path, AfterValidator(Path.absolute)] | None, Added()] = None
     unreadable: Literal["refuse", "skip"] = "refuse"
 
     @model_validator(mode="after")

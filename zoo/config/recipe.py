@@ -84,9 +84,12 @@ class TrainConfig(Schema):
     all hosts that the environment names, each with its share of every batch; the JAX backend alone can. `precision`:
     what to compute in; "auto" is bfloat16 (float32 weights) on a processor or GPU that has it, and float32 on any
     other. The model that is kept computes in float32. `dense`: see `Dense`. `class_weight`: "balanced" gives every
-    class the same weight in the loss, whatever its share of the training images or grid cells.
+    class the same weight in the loss, whatever its share of the training images or grid cells. `target`: what a score
+    is to be: of the class of what is in the middle of the window, or ("count", of scenes, by dense training) the number
+    of objects of each class whose centres lie in the window (Cohen et al. 2017, arXiv:1703.08710, section 3).
     """
 
+    target: Annotated[Literal["class", "count"], Added()] = "class"
     epochs: Annotated[int, Field(ge=1, le=10**6)]
     batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]

@@ -40,7 +40,7 @@ SOURCES = {
             "a folder of images",
             (
                 *("test", "group", "unreadable", "background"),
-                *("labels", "scale", "pixel_size", "tolerance", "split", "unlabelled"),
+                *("labels", "scale", "pixel_size", "tolerance", "split", "unlabelled", "marks"),
             ),
         ),
     )
