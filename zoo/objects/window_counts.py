@@ -1,8 +1,8 @@
 """How many objects lie in the window of each grid cell, and what a map of such numbers adds up to.
 
-Cohen et al. 2017, "Count-ception: Counting by fully convolutional redundant counting" (arXiv:1703.08710, section 3): the
-windows overlap, an object is counted by each that its centre lies in, and the sum over the map is divided by how many
-windows a pixel lies in.
+Cohen et al. 2017, "Count-ception: Counting by fully convolutional redundant counting" (arXiv:1703.08710, section 3):
+the windows overlap, an object is counted by each that its centre lies in, and the sum over the map is divided by how
+many windows a pixel lies in.
 """
 
 import numpy as np
