@@ -73,15 +73,16 @@ def subplots(
 
 @own_style()
 def curves(history: list[dict[str, float]], path: Path) -> Path:
-    """Loss and accuracy over the epochs, for training and, where there is one, validation."""
+    """Loss and accuracy, or error, over the epochs, for training and, where there is one, validation."""
     figure, axes = subplots(1, 2, (9, 3.4))
+    measure = "accuracy" if "accuracy" in history[0] else "mean_absolute_error"
     epochs = [row["epoch"] for row in history]
-    for axis, key in zip(axes[0], ("loss", "accuracy"), strict=True):
+    for axis, key in zip(axes[0], ("loss", measure), strict=True):
         axis.plot(epochs, [row[key] for row in history], label="training", marker="." if len(epochs) < 20 else "")
         if f"val_{key}" in history[0]:
             values = [row[f"val_{key}"] for row in history]
             axis.plot(epochs, values, label="validation", marker="." if len(epochs) < 20 else "")
-        axis.set(xlabel="epoch", ylabel=key)
+        axis.set(xlabel="epoch", ylabel=key.replace("_", " "))
         axis.grid(alpha=0.3)
         axis.legend()
     return write_figure(figure, path)
