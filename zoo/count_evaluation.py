@@ -10,6 +10,7 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.network.last_layer import fold_affine, linear_layer
 from zoo.network.network import Network
+from zoo.network.positions import pair
 from zoo.objects.count_scores import CountScores, labelled_counts, score_counts
 from zoo.objects.marked import Scene, Scenes
 from zoo.objects.window_counts import is_even, windows_per_pixel
@@ -130,7 +131,7 @@ def map_counts(score_map: ScoreMap) -> np.ndarray:
 
 
 def _per_pixel(score_map: ScoreMap) -> float:
-    return windows_per_pixel(score_map.geometry.window, score_map.geometry.stride)
+    return windows_per_pixel(pair(score_map.geometry.window), pair(score_map.geometry.stride))
 
 
 @dataclass(frozen=True)
@@ -202,5 +203,5 @@ def evaluate_counts(
         score_counts(scenes, true, found, training_means),
         tuple(map(ImageCounts, images, true, found)),
         scenes.class_names,
-        is_even(geometry.window, geometry.stride),
+        is_even(pair(geometry.window), pair(geometry.stride)),
     )

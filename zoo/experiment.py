@@ -170,7 +170,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     evaluation = None if counter else evaluate(model, dataset.test, dataset.class_names)
     # Before any picture: scores that are rounding alone are found here.
     converted = _converted(model) if config.canvas else None
-    _draw(model, history, evaluation and evaluation.confusion, dataset.class_names, folder)
+    _draw(model, history, evaluation.confusion if evaluation else None, dataset.class_names, folder)
     parts = [part.images for part in (dataset.train, dataset.validation, dataset.test) if part]
     late = noted_since(*parts)
     for fault in late:

@@ -258,7 +258,7 @@ def labels(
     ]
     handles += [
         Patch(facecolor=str(_RING), edgecolor="black", hatch="////", label="ring, counts for nothing"),
-        Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {shortened(scenes.background, LONGEST_NAME)}"),
+        Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {names[scenes.background_index]}"),
         Patch(facecolor="none", edgecolor="black", ls="--", label=f"the model's window, {window[0]} x {window[1]}"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))

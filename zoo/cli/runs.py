@@ -181,14 +181,18 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
             say(str(fault))
         result: CountEvaluation | DenseEvaluation
         if card(model).target == "count":
-            result, draw = evaluate_counts(model, scenes, training_means=means), dense_plots.counts
+            result = evaluate_counts(model, scenes, training_means=means)
             say(f"{len(result.images):,} images\n{aligned(count_rows(result.counts))}")
         else:
-            result, draw = evaluate_dense(model, scenes, training_means=means), dense_plots.dense
+            result = evaluate_dense(model, scenes, training_means=means)
             say(f"{result.n_images:,} images\n{aligned(result.rows())}\n{result.sentences()}")
             say(f"counts by peaks\n{aligned(count_rows(result.counts))}")
         if output is not None:
-            draw(result, output.with_suffix(".png"), made_by)
+            picture = output.with_suffix(".png")
+            if isinstance(result, CountEvaluation):
+                dense_plots.counts(result, picture, made_by)
+            else:
+                dense_plots.dense(result, picture, made_by)
             write_json(output, {**result.to_dict(), "faults": [fault.to_dict() for fault in faults]}, made_by)
 
 

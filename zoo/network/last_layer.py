@@ -124,8 +124,8 @@ def _passes_offset(network: Network, step: Step) -> bool:
     if isinstance(layer, layers.Activation):
         return _is_linear(layer.activation)
     if isinstance(layer, _GATHERING):
-        sides = step.shapes[0][1:]
-        return None not in sides and math.prod(sides) == network.units()
+        sides = [side for side in step.shapes[0][1:] if side is not None]
+        return len(sides) == len(step.shapes[0]) - 1 and math.prod(sides) == network.units()
     return not isinstance(layer, layers.ReLU) and _passes_factor(network, step)
 
 

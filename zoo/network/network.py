@@ -128,7 +128,7 @@ class Network:
         The outputs of a model whose card has the target "count" are "counts".
         """
         if self.card.target == "count":
-            return ("counts",) * len(self.graph.outputs)
+            return tuple("counts" for _ in self.graph.outputs)
         return self._kinds_of_outputs
 
     @cached_property
