@@ -92,9 +92,9 @@ def calibrate_counts(model: keras.Model, scenes: Scenes) -> CountCalibration | N
 def find_correction(true: np.ndarray, found: np.ndarray, windows: np.ndarray) -> tuple[float, float]:
     """The factor and the offset with which counts are nearest to the true ones, in the least squares.
 
-    At first there is none. A factor alone, and then both, take its place where they make the absolute errors smaller on
-    images that they were not found on, each image in turn: by more, on average, than the standard error of that average.
-    A factor that is not above 0 is none.
+    At first there is none. A factor alone, and then both, take its place where they make absolute errors smaller on
+    images that they were not found on, each image in turn: by more, on average, than that average's standard error. A
+    factor that is not above 0 is none.
 
     Args:
         true: the true counts, (n,), n >= 2.
