@@ -16,7 +16,7 @@ from zoo.config import Config
 from zoo.config.recipe import TrainConfig
 from zoo.convert.conversion import convert
 from zoo.data import Dataset
-from zoo.errors import listing, quoted, refuse
+from zoo.errors import InputError, listing, quoted, refuse
 from zoo.network.last_layer import fold_affine, linear_layer
 from zoo.network.network import Network
 from zoo.objects.marked import Scene
@@ -130,7 +130,11 @@ def begin_at_mean(network: Network, counts: np.ndarray) -> None:
     Raises:
         InputError: where its outputs are not those of a linear layer, and could not be any number.
     """
-    layer = linear_layer(network)
+    try:
+        layer = linear_layer(network)
+    except InputError as error:
+        accepted = "one whose last layer is linear and has a bias; model.head: {kind: pooled}"
+        refuse("train.target", f"count for a model that cannot give any number ({error})", accepted)
     if np.any(layer.bias):
         return
     every = counts.reshape(-1, counts.shape[-1]).astype(np.float64)
