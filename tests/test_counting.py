@@ -17,12 +17,12 @@ import zoo
 from zoo.card import Card, attach, card
 from zoo.config import Config, load_config
 from zoo.config.recipe import Augment
-from zoo.count_evaluation import find_correction
+from zoo.count_evaluation import find_correction, map_counts
 from zoo.data import load
 from zoo.errors import InputError
 from zoo.network.last_layer import fold_affine, linear_layer
 from zoo.network.network import Network
-from zoo.objects.count_scores import CountScores
+from zoo.objects.count_scores import CountScores, labelled_counts
 from zoo.objects.marked import Objects, Scene, Scenes
 from zoo.objects.window_counts import scene_counts, windows_per_pixel
 from zoo.scene_scanner import SceneScanner
@@ -299,6 +299,12 @@ def test_a_counters_window_is_its_grid_cell(finished):
     model, data = zoo.load(finished / "run"), load(load_config(finished / "run" / "config.yaml"))
     scene = data.scenes.test[0]
     score_map = SceneScanner(model, data.scenes).scan(scene)
+    # The windows that were trained, of images with odd sides, of which true numbers add up to the count.
+    form = PatchForm.of(zoo.geometry(model), (40, 40), "count")
+    for axis, starts in enumerate(score_map.starts):
+        assert starts[0] == form.first(axis) and -2 < starts[-1] - scene.pixels.shape[axis] < 0
+    true = scene_counts(scene, *score_map.starts, (14, 14), 2)
+    np.testing.assert_array_equal(map_counts(replace(score_map, scores=true)), labelled_counts([scene], 2)[0])
     cell = tuple(int(np.flatnonzero(each == 0)[0]) for each in score_map.starts)
     window = np.asarray(scene.pixels)[None, :14, :14].astype(np.float32)
     np.testing.assert_allclose(score_map.scores[cell], np.array(model(window))[0], rtol=1e-4, atol=1e-4)
