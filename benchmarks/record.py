@@ -183,7 +183,12 @@ def of_runs(folders: list[Path], command: str) -> Record:
     ]
     when = datetime.date.fromtimestamp((folders[-1] / "evaluation.json").stat().st_mtime)
     (name,) = {report["config"] for report in reports}
-    accuracies = [round(100 * report["accuracy"], 4) for report in reports]
+    dense = [report["dense"] for report in reports if "dense" in report]
+    if "accuracy" in reports[0]:
+        accuracies = [round(100 * report["accuracy"], 4) for report in reports]
+        reached = {"test accuracy, %": accuracies, "trained on": reports[0]["protocol"], **_objects(dense)}
+    else:
+        reached = {"images": reports[0]["protocol"], **_counts(dense)}
     return Record(
         config=name,
         command=command,
@@ -195,14 +200,7 @@ def of_runs(folders: list[Path], command: str) -> Record:
         date=when,
         seconds=round(max(seconds), 1) or None,
         note="",
-        rows=[
-            {
-                "config": f"`{name}`",
-                "test accuracy, %": accuracies,
-                "trained on": reports[0]["protocol"],
-                **_objects([report["dense"] for report in reports if "dense" in report]),
-            }
-        ],
+        rows=[{"config": f"`{name}`", **reached}],
     )
 
 
@@ -210,6 +208,13 @@ def _objects(evaluations: list[dict]) -> dict[str, list[float]]:
     """The F1 of each class's objects in whole images, a number a seed; nothing of runs that find none."""
     names = evaluations[0]["classes"] if evaluations else ()
     return {f"F1 of {name}": [round(each["classes"][name]["f1"] or 0, 3) for each in evaluations] for name in names}
+
+
+def _counts(evaluations: list[dict]) -> dict[str, list[float]]:
+    """The mean absolute error of each class's counts in whole images, a number a seed."""
+    key = "mean_absolute_error"
+    names = evaluations[0]["counts"]
+    return {f"error of {name}": [round(each["counts"][name][key], 3) for each in evaluations] for name in names}
 
 
 def main() -> None:

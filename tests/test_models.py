@@ -261,7 +261,7 @@ def test_weights_are_taken_whole_or_not_at_all(tmp_path):
     [
         ("resnet5", {}, "did you mean 'resnet50'"),
         ("nin_digits", {"classes": 3}, "unknown key 'classes'"),
-        ("nin_digits", {"num_classes": 1}, "num_classes"),
+        ("nin_digits", {"num_classes": 0}, "num_classes"),
         ("gone.yaml", {}, "no such file"),
     ],
 )

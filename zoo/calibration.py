@@ -4,21 +4,18 @@ Guo et al. 2017, "On calibration of modern neural networks" (arXiv:1706.04599): 
 expected calibration error section 3.1.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 from scipy.optimize import minimize_scalar
 
 from zoo.data import Dataset
 from zoo.errors import InputError, refuse
 from zoo.evaluation import predict
-from zoo.network.graph import Graph, Step
+from zoo.network.last_layer import fold_affine
 from zoo.network.network import Network
-from zoo.network.rules import global_pooling
 from zoo.progress import say
 from zoo.scores import softmax
 from zoo.settings import own_settings
@@ -26,19 +23,6 @@ from zoo.settings import own_settings
 _BINS = 15
 # The temperatures looked at. Scores that are never wrong would have the smallest that there is.
 _LEAST, _MOST = 0.1, 10.0
-_WITH_KERNEL = (layers.Dense, layers.Conv1D, layers.Conv2D)
-# Layers that give c times as much of c times as much, for any c > 0.
-_HOMOGENEOUS = (
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.Dropout,
-    layers.Flatten,
-    layers.Identity,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.Permute,
-    layers.Reshape,
-)
 
 
 def find_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -176,53 +160,8 @@ def fold_temperature(model: keras.Model, temperature: float) -> keras.Model:
     """
     if not (np.isfinite(temperature) and temperature > 0):
         refuse("temperature", temperature, "a number above 0")
-    layer = _layer_of_logits(Network.of(model))
-    for weight in (layer.kernel, layer.bias):
-        if weight is not None:
-            weight.assign(keras.ops.convert_to_numpy(weight).astype(np.float64) / temperature)
-    return model
-
-
-def _layer_of_logits(network: Network) -> keras.Layer:
-    """The layer whose kernel and bias make the first output."""
-    graph = network.graph
+    network = Network.of(model)
     kind = network.outputs_are[0]
     if kind != "logits":
         refuse(f"model {network.name!r}", kind, "logits, which a temperature divides")
-    calls = [id(step.layer) for step in graph.steps]
-    for step in _back_from(graph, graph.outputs[0]):
-        key = step.outputs[0]
-        if len(graph.readers.get(key, ())) + graph.outputs.count(key) > 1 or calls.count(id(step.layer)) > 1:
-            received = "weights or results that serve more than the model's first output"
-            refuse(f"layer {step.path!r}", received, "a last layer of the logits' own, into which a temperature can go")
-        if isinstance(step.layer, _WITH_KERNEL) and _is_homogeneous(step.layer.activation):
-            return step.layer
-        if not _passes_factor(network, step):
-            break
-    raise InputError(
-        f"model {network.name!r}: no Dense or convolutional layer makes its logits; a temperature cannot be folded in"
-    )
-
-
-def _back_from(graph: Graph, key: int) -> Iterator[Step]:
-    """The step that makes a tensor, the one that makes its only input, and so on."""
-    makers = {made: step for step in graph.steps for made in step.outputs}
-    while key in makers:
-        yield makers[key]
-        if len(makers[key].inputs) != 1:
-            return
-        (key,) = makers[key].inputs
-
-
-def _passes_factor(network: Network, step: Step) -> bool:
-    """Whether a factor above 0 may come before a step as well as after it."""
-    layer = step.layer
-    if isinstance(layer, layers.ReLU):
-        return layer.max_value is None and not layer.threshold
-    if isinstance(layer, layers.Activation):
-        return _is_homogeneous(layer.activation)
-    return isinstance(layer, _HOMOGENEOUS) or global_pooling(step, network.axes) is not None
-
-
-def _is_homogeneous(activation: Callable) -> bool:
-    return activation in (keras.activations.linear, keras.activations.relu)
+    return fold_affine(network, 1 / temperature)

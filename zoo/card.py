@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Sides = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=2)]
 PixelType = Literal["uint8", "uint16", "float32"]
+Target = Literal["class", "count"]
 PIXEL_TYPES: tuple[PixelType, ...] = get_args(PixelType)
 
 
@@ -76,7 +77,7 @@ class Card(Schema):
     fill: Literal["reflect"] | tuple[float, ...] | None = None
     background: str | None = None
     peaks: dict[str, Peaks] = Field(default_factory=dict)
-    target: Literal["class", "count"] = "class"
+    target: Target = "class"
 
 
 def card(model: "keras.Model") -> Card:

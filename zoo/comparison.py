@@ -12,10 +12,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from zoo import data, model_files
+from zoo.card import card
 from zoo.classes import normal
 from zoo.config import load_config
 from zoo.data import Dataset, Fault, ImageForm
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 from zoo.evaluation import predict
 from zoo.network.network import Network
 from zoo.progress import aligned
@@ -141,6 +142,9 @@ def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
         InputError: where neither is a run, the classes or the test sets differ, or the images do not fit a model.
     """
     models = [model_files.load(path) for path in (new, old)]
+    for path, model in zip((new, old), models, strict=True):
+        if card(model).target == "count":
+            refuse(f"model {str(path)!r}", "one that counts", "classifiers; `zoo evaluate --dense` measures counters")
     _check_classes(*(tuple(map(normal, Network.of(model).class_names)) for model in models))
     configs = {path: load_config(path / "config.yaml") for path in (new, old) if (path / "config.yaml").is_file()}
     if not configs:

@@ -1,7 +1,7 @@
 """A classifier on whole labelled images: answers by location, objects beside the labelled ones, the same by crops."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from zoo.layer_counts import total
 from zoo.layer_table import describe
 from zoo.objects.cell_classes import CellClasses
 from zoo.objects.cell_labels import IGNORED
+from zoo.objects.count_scores import CountScores, labelled_counts, score_counts
 from zoo.objects.marked import Scene, Scenes
 from zoo.objects.matching import RULE, Matches, ObjectScores, image_weights, interval, match, matched, score_objects
 from zoo.objects.peaks import FoundObjects
@@ -171,15 +172,17 @@ class DenseEvaluation:
     """A classifier on `n_images` whole images that it was not trained on.
 
     `classes`: how well the objects of each are found, with the card's `peaks`; `micro`: of all together; `macro`: the
-    mean over classes. `tolerance`: in pixels of the given image, None where no object is a point. `by_location`: the
-    answers at labelled grid cells. `crops`: the same by crops, None where the model gives a map alone. `dense_cost` and
-    `crops_cost`: of the scans of all images, in one pass each, and of the crops.
+    mean over classes. `counts`: how far the numbers of their peaks are from those of labelled objects. `tolerance`: in
+    pixels of the given image, None where no object is a point. `by_location`: the answers at labelled grid cells.
+    `crops`: the same by crops, None where the model gives a map alone. `dense_cost` and `crops_cost`: of the scans of
+    all images, in one pass each, and of the crops.
 
     `images` and `curves` are what the picture needs: each image's result, and each class's peaks without thresholds.
     """
 
     n_images: int
     classes: dict[str, ObjectScores]
+    counts: dict[str, CountScores]
     micro: ObjectScores
     macro: ObjectScores
     peaks: dict[str, Peaks]
@@ -197,6 +200,7 @@ class DenseEvaluation:
         return {
             "n_images": self.n_images,
             "classes": {name: each.to_dict() for name, each in self.classes.items()},
+            "counts": {name: each.to_dict() for name, each in self.counts.items()},
             "micro": self.micro.to_dict(),
             "macro": self.macro.to_dict(),
             "peaks": {name: each.model_dump() for name, each in self.peaks.items()},
@@ -244,13 +248,19 @@ class DenseEvaluation:
 
 
 @own_settings()
-def evaluate_dense(model: keras.Model, scenes: Scenes, images: Sequence[Scene] | None = None) -> DenseEvaluation:
+def evaluate_dense(
+    model: keras.Model,
+    scenes: Scenes,
+    images: Sequence[Scene] | None = None,
+    training_means: Mapping[str, float] | None = None,
+) -> DenseEvaluation:
     """Scan whole images, and compare what is found with what is labelled.
 
     Args:
         model: a classifier of one window, with the scenes' classes, and the thresholds of its card.
         scenes: what the images are of.
         images: which to evaluate on; default: `scenes.test`.
+        training_means: the mean count of a training image by class; default: of `scenes.train`.
 
     Raises:
         InputError: where the model cannot be converted, or an image does not fit it.
@@ -280,10 +290,12 @@ def evaluate_dense(model: keras.Model, scenes: Scenes, images: Sequence[Scene] |
     curves = {name: matches[index] for name, index in classes.items()}
     thresholds = {name: known.peaks[name].threshold if name in known.peaks else 0.0 for name in classes}
     by_class, micro, macro = score_objects(curves, thresholds)
+    peaks = np.array([np.bincount(each.found.classes, minlength=len(scenes.class_names)) for each in results])
     beside, crops_cost = crops.compared(model)
     return DenseEvaluation(
         n_images=len(images),
         classes=by_class,
+        counts=score_counts(scenes, labelled_counts(images, len(scenes.class_names)), peaks, training_means),
         micro=micro,
         macro=macro,
         peaks=known.peaks,

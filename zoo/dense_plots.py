@@ -1,4 +1,7 @@
-"""The picture of an evaluation on whole images: curves of precision and recall, and the images with the most errors."""
+"""The picture of an evaluation on whole images, and the images with the most errors.
+
+Of objects that are found: curves of precision and recall. Of objects that are counted: their counts by the true ones.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
+from zoo.count_evaluation import CountEvaluation, ImageCounts
 from zoo.dense_evaluation import DenseEvaluation, SceneResult
 from zoo.errors import shortened
 from zoo.made_by import MadeBy
+from zoo.objects.marked import Scene
 from zoo.plots import LONGEST_NAME, own_style, subplots, write_figure
 from zoo.scanning.overlay import palette
 from zoo.scanning.thumbnails import view_below
@@ -20,6 +25,8 @@ _WORST, _COLUMNS, _PIXELS = 6, 3, 600
 # Classes beyond these have no curve.
 _CURVES = 20
 _MISSED: dict[str, Any] = {"fill": False, "ls": (0, (3, 2)), "lw": 1.4}
+# Classes beyond these have no scatter.
+_SCATTERS = 6
 
 
 @own_style()
@@ -43,6 +50,52 @@ def dense(result: DenseEvaluation, path: Path, made_by: MadeBy | None = None) ->
     for axis in axes[1:].flat[len(worst) :]:
         axis.axis("off")
     return write_figure(figure, path, made_by)
+
+
+@own_style()
+def counts(result: CountEvaluation, path: Path, made_by: MadeBy | None = None) -> Path:
+    """Counts by the true ones, a point for each image, of up to six classes; and the six images with the largest error.
+
+    There a dot is a labelled object, in its class's colour.
+    """
+    names = result.class_names[:_SCATTERS]
+    worst = sorted(result.images, key=lambda each: -np.abs(each.found - each.labelled).sum())[:_WORST]
+    above = -(-len(names) // _COLUMNS)
+    rows = above + -(-len(worst) // _COLUMNS)
+    figure, axes = subplots(rows, _COLUMNS, (13, 4.2 * rows), layout="constrained")
+    colours = palette(len(result.class_names))
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, (axis, name) in enumerate(zip(axes[:above].flat, names, strict=False)):
+        axis.axis("on")
+        _scatter(axis, result, index, name, colours[index])
+    for axis, each in zip(axes[above:].flat, worst, strict=False):
+        axis.axis("on")
+        _counted(axis, each, result.class_names, colours)
+    return write_figure(figure, path, made_by)
+
+
+def _scatter(axis: Axes, result: CountEvaluation, index: int, name: str, colour: np.ndarray) -> None:
+    true, found = (np.array([getattr(each, key)[index] for each in result.images]) for key in ("labelled", "found"))
+    ends = min(0.0, found.min()), 1.05 * max(true.max(), found.max(), 1.0)
+    axis.plot(ends, ends, color="0.6", lw=1)
+    axis.plot(true, found, "o", color=colour, mec="white", ms=5)
+    scores = result.counts[name]
+    title = f"mean absolute error {scores.mean_absolute_error:.2f}, bias {scores.bias:+.2f}"
+    axis.set(xlim=ends, ylim=ends, xlabel="labelled", ylabel="found", aspect="equal")
+    axis.set_title(f"{shortened(name, LONGEST_NAME)}, {len(true)} images: {title}", fontsize=9)
+    axis.grid(alpha=0.3)
+
+
+def _counted(axis: Axes, result: ImageCounts, names: tuple[str, ...], colours: np.ndarray) -> None:
+    """An image with its labelled objects."""
+    scene = result.scene
+    _picture(axis, scene)
+    for (y, x), kind in zip(scene.objects.centres, scene.objects.classes, strict=True):
+        axis.plot(x, y, "o", color=colours[kind], mec="white", mew=0.5, ms=3)
+    shown = zip(names, result.labelled, result.found, strict=True)
+    numbers = "; ".join(f"{shortened(name, 15)} {true:.0f}, found {found:.1f}" for name, true, found in shown)
+    axis.set_title(f"{shortened(scene.name, LONGEST_NAME)}\n{shortened(numbers, 60)}", fontsize=9)
 
 
 def _curves(axis: Axes, result: DenseEvaluation, colours: dict[str, np.ndarray]) -> None:
@@ -76,10 +129,7 @@ def _legends(axis: Axes, curves: Axes, colours: dict[str, np.ndarray]) -> None:
 def _image(axis: Axes, result: SceneResult, colours: list[np.ndarray], tolerance: float) -> None:
     """An image with its hits, false peaks and missed objects, in its own pixels."""
     scene, found = result.scene, result.found
-    height, width = scene.image_size
-    view = view_below(scene.pixels, _PIXELS, in_colour=True)
-    shown = np.clip(view, 0, 255).astype(np.uint8)
-    axis.imshow(shown if shown.shape[-1] == 3 else shown[..., 0], cmap="gray", extent=(0, width, height, 0))
+    _picture(axis, scene)
     for index in np.flatnonzero(result.missed):
         (y, x), (down, across) = scene.objects.centres[index], scene.objects.sides[index]
         colour = colours[scene.objects.classes[index]]
@@ -94,8 +144,16 @@ def _image(axis: Axes, result: SceneResult, colours: list[np.ndarray], tolerance
         else:
             axis.plot(x, y, "o", color=colour, mec="white", ms=5)
     false, missed = int((result.matches < 0).sum()), int(result.missed.sum())
-    axis.set(xlim=(0, width), ylim=(height, 0))
     axis.set_title(
         f"{shortened(scene.name, LONGEST_NAME)}\n{false} false, {missed} missed of {len(scene.objects)}", fontsize=9
     )
+
+
+def _picture(axis: Axes, scene: Scene) -> None:
+    """An image, in its own pixels."""
+    height, width = scene.image_size
+    view = view_below(scene.pixels, _PIXELS, in_colour=True)
+    shown = np.clip(view, 0, 255).astype(np.uint8)
+    axis.imshow(shown if shown.shape[-1] == 3 else shown[..., 0], cmap="gray", extent=(0, width, height, 0))
+    axis.set(xlim=(0, width), ylim=(height, 0))
     axis.tick_params(labelsize=7)

@@ -20,6 +20,7 @@ from zoo.config import Config
 from zoo.config.data import DataConfig
 from zoo.config.experiment import CanvasConfig
 from zoo.convert.conversion import convert, convolutionalize
+from zoo.count_evaluation import CountCalibration, calibrate_counts, evaluate_counts
 from zoo.data import Dataset, make_canvas
 from zoo.data.faults import noted_since
 from zoo.data.form import ImageForm
@@ -56,8 +57,13 @@ class Result:
     def summary(self) -> str:
         """The outcome and where it lies, in a few lines."""
         result = self.evaluation
-        lines = [f"test accuracy {result['accuracy']:.2%} on {result['n']:,} images, loss {result['loss']:.4f}"]
-        if "dense" in result:
+        lines = []
+        if "accuracy" in result:
+            lines.append(f"test accuracy {result['accuracy']:.2%} on {result['n']:,} images, loss {result['loss']:.4f}")
+        if counts := self.count_errors():
+            shown = ", ".join(f"{name} {error:.2f}" for name, error in counts.items())
+            lines.append(f"mean absolute error of the counts in {result['dense']['n_images']:,} whole images: {shown}")
+        elif "dense" in result:
             classes = result["dense"]["classes"].items()
             shown = ", ".join(f"{name} {each['f1']:.3f}" for name, each in classes if each["f1"] is not None)
             lines.append(f"F1 of the objects in {result['dense']['n_images']:,} whole images: {shown}")
@@ -69,6 +75,20 @@ class Result:
             )
         pictures = ", ".join(path.name for path in sorted(self.folder.glob("*.png")))
         return "\n".join([*lines, f"run directory: {self.folder}", f"pictures: {pictures}"])
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The numbers that several seeds are compared by."""
+        result = self.evaluation
+        if errors := self.count_errors():
+            return {f"mean_absolute_error of {name}": error for name, error in errors.items()}
+        return {key: result[key] for key in ("accuracy", "loss", "canvas_accuracy") if key in result}
+
+    def count_errors(self) -> dict[str, float]:
+        """Of a counter the mean absolute error of each class's counts; nothing of a classifier."""
+        if "accuracy" in self.evaluation:
+            return {}
+        return {name: each["mean_absolute_error"] for name, each in self.evaluation["dense"]["counts"].items()}
 
 
 @own_settings()
@@ -145,11 +165,12 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
 
 def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config, folder: Path) -> Result:
     """Calibrate, evaluate, convert, scan and draw what was trained."""
+    counter = dataset.scenes if config.train.target == "count" else None
     calibration = _calibrated(model, dataset, folder)
-    evaluation = evaluate(model, dataset.test, dataset.class_names)
+    evaluation = None if counter else evaluate(model, dataset.test, dataset.class_names)
     # Before any picture: scores that are rounding alone are found here.
     converted = _converted(model) if config.canvas else None
-    _draw(model, history, evaluation.confusion, dataset.class_names, folder)
+    _draw(model, history, evaluation.confusion if evaluation else None, dataset.class_names, folder)
     parts = [part.images for part in (dataset.train, dataset.validation, dataset.test) if part]
     late = noted_since(*parts)
     for fault in late:
@@ -157,7 +178,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     report = {
         "config": config.name,
         "seed": config.seed,
-        **evaluation.to_dict(),
+        **(evaluation.to_dict() if evaluation else {}),
         "protocol": dataset.protocol,
         "weights": _which_weights(config),
         "epochs": len(history),
@@ -169,7 +190,11 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     }
     if calibration is not None:
         report["calibration"] = calibration.to_dict()
-    if dataset.scenes is not None:
+    if counter is not None:
+        counted = evaluate_counts(model, counter)
+        dense_plots.counts(counted, folder / "dense.png")
+        report["dense"] = counted.to_dict()
+    elif dataset.scenes is not None:
         with _left_out("not evaluated on whole images"):
             dense = evaluate_dense(model, dataset.scenes)
             dense_plots.dense(dense, folder / "dense.png")
@@ -184,19 +209,26 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     return result
 
 
-def _calibrated(model: keras.Model, dataset: Dataset, folder: Path) -> Calibration | None:
-    """Calibrate a model that knows a background, and write it anew; a resumed run begins from its checkpoint again.
+def _calibrated(model: keras.Model, dataset: Dataset, folder: Path) -> Calibration | CountCalibration | None:
+    """Calibrate a model that counts or knows a background, and write it anew; a resumed run begins from its checkpoint.
 
     None, with the reason said, where nothing is held out for it or a temperature has no place in the model.
     """
-    if card(model).background is None:
+    known = card(model)
+    if known.background is None and known.target == "class":
         return None
     if dataset.validation is None:
         say("not calibrated: no images are held out for validation")
         return None
     scenes = dataset.scenes
     with _left_out("not calibrated"):
-        calibration = calibrate_on_images(model, dataset) if scenes is None else calibrate_on_scenes(model, scenes)
+        calibration: Calibration | CountCalibration | None
+        if scenes is None:
+            calibration = calibrate_on_images(model, dataset)
+        elif known.target == "count":
+            calibration = calibrate_counts(model, scenes)
+        else:
+            calibration = calibrate_on_scenes(model, scenes)
         model_files.save(model, folder / "model.keras")
         return calibration
     return None
@@ -251,7 +283,7 @@ def redraw(folder: Path) -> list[Path]:
     report = read_evaluation(folder)
     with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    return _draw(model, history, report["confusion"], Network.of(model).class_names, folder)
+    return _draw(model, history, report.get("confusion"), Network.of(model).class_names, folder)
 
 
 @own_settings()
@@ -263,6 +295,8 @@ def draw_labels(config: Config, path: Path, made_by: MadeBy | None = None) -> No
     """
     if config.data.name != "scenes":
         refuse("data.name", config.data.name, "scenes, large images with labelled objects, with --labels")
+    if config.train.target == "count":
+        refuse("train.target", "count, of which grid cells have numbers and no labels", "class, with --labels")
     network = convert(Network.of(build(config.model))).network
     dataset = data.load(config)
     scenes = dataset.scenes
@@ -280,10 +314,12 @@ def draw_labels(config: Config, path: Path, made_by: MadeBy | None = None) -> No
     plots.labels(scenes, pair(geometry.window_sides), pair(geometry.stride), path, made_by)
 
 
-def _draw(model: keras.Model, history: list, counts: list, class_names: tuple[str, ...], folder: Path) -> list[Path]:
+def _draw(
+    model: keras.Model, history: list, counts: list | None, class_names: tuple[str, ...], folder: Path
+) -> list[Path]:
     return [
         plots.curves(history, folder / "curves.png"),
-        plots.confusion(counts, class_names, folder / "confusion.png"),
+        *([plots.confusion(counts, class_names, folder / "confusion.png")] if counts else []),
         *([plots.filters(model, folder / "filters.png")] if plots.first_convolution(model) else []),
     ]
 
@@ -296,6 +332,7 @@ def _describe_data(model: keras.Model, dataset: Dataset, config: Config) -> None
         "dtype": pixels if pixels in PIXEL_TYPES else None,
         **({} if dataset.scenes is None else scale_of(config.data, dataset.scenes)),
         "fill": fill_of(dataset, config),
+        "target": config.train.target,
     }
     if dataset.scenes is not None:
         trained_on["background"] = dataset.scenes.background

@@ -73,15 +73,16 @@ def subplots(
 
 @own_style()
 def curves(history: list[dict[str, float]], path: Path) -> Path:
-    """Loss and accuracy over the epochs, for training and, where there is one, validation."""
+    """Loss and accuracy, or error, over the epochs, for training and, where there is one, validation."""
     figure, axes = subplots(1, 2, (9, 3.4))
+    measure = "accuracy" if "accuracy" in history[0] else "mean_absolute_error"
     epochs = [row["epoch"] for row in history]
-    for axis, key in zip(axes[0], ("loss", "accuracy"), strict=True):
+    for axis, key in zip(axes[0], ("loss", measure), strict=True):
         axis.plot(epochs, [row[key] for row in history], label="training", marker="." if len(epochs) < 20 else "")
         if f"val_{key}" in history[0]:
             values = [row[f"val_{key}"] for row in history]
             axis.plot(epochs, values, label="validation", marker="." if len(epochs) < 20 else "")
-        axis.set(xlabel="epoch", ylabel=key)
+        axis.set(xlabel="epoch", ylabel=key.replace("_", " "))
         axis.grid(alpha=0.3)
         axis.legend()
     return write_figure(figure, path)
@@ -257,7 +258,7 @@ def labels(
     ]
     handles += [
         Patch(facecolor=str(_RING), edgecolor="black", hatch="////", label="ring, counts for nothing"),
-        Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {shortened(scenes.background, LONGEST_NAME)}"),
+        Patch(facecolor="none", edgecolor="0.7", label=f"no colour: {names[scenes.background_index]}"),
         Patch(facecolor="none", edgecolor="black", ls="--", label=f"the model's window, {window[0]} x {window[1]}"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))

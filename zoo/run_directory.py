@@ -153,6 +153,14 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     return {_RENAMED.get(key, key): value for key, value in read_json(folder / "evaluation.json").items()}
 
 
+def training_means_of(folder: Path) -> dict[str, float]:
+    """The mean count of a training image by class, as a run holds it; of a run before counts, or unfinished, none."""
+    if not (folder / "evaluation.json").is_file():
+        return {}
+    counts = read_evaluation(folder).get("dense", {}).get("counts", {})
+    return {name: each["training_mean"] for name, each in counts.items()}
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; an InputError that names it where it is damaged."""
     try:

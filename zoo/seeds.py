@@ -56,9 +56,9 @@ def run_seeds(
         finished = run(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}")
         if finished is None:
             raise RuntimeError("a training of one process gave no result")
-        reports[seed] = finished.evaluation
+        reports[seed] = finished.headline
         keras.backend.clear_session()
-    keys = ("accuracy", "loss", *(["canvas_accuracy"] if "canvas_accuracy" in reports[seeds[0]] else []))
+    keys = tuple(reports[seeds[0]])
     result = {"config": config.name, "seeds": list(seeds), "n": len(seeds)}
     for key in keys:
         values = [reports[seed][key] for seed in seeds]
@@ -72,7 +72,7 @@ def run_seeds(
 
 def _summary(result: dict[str, Any], key: str) -> str:
     """The mean and the sample's standard deviation, with the number of runs."""
-    row, percent = result[key], key != "loss"
+    row, percent = result[key], key.endswith("accuracy")
     scale, places, unit = (100, 2, " %") if percent else (1, 4, "")
     deviation = "" if row["deviation"] is None else f" ± {scale * row['deviation']:.{places}f}"
     name = "test accuracy" if key == "accuracy" else key.replace("_", " ")

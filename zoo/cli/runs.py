@@ -94,7 +94,8 @@ def evaluate(
     objects that are found are matched with those that are labelled: precision, recall and F1 at the model's thresholds,
     average precision without; the answers at labelled grid cells; and the same by crops. Beside the JSON file lies a
     picture, a .png of its name, with the images that have the most errors. --images evaluates on all images of another
-    folder, whose labels are read as the run's were.
+    folder, whose labels are read as the run's were. Of a run that counts (train.target: count), the counts in every
+    image are compared with the labelled ones: mean absolute error and bias.
 
     With --against, both models answer the same test images, and a table shows what the new one gained and lost, with
     confidence intervals; test images or class lists that differ are refused. The exit code is 1 on a regression: where
@@ -113,6 +114,8 @@ def evaluate(
     if tolerance is not None:
         raise click.UsageError("--tolerance goes with --against OLD")
     config = run_config(run)
+    if config.train.target == "count":
+        refuse("zoo evaluate", f"a run that counts, {quoted(str(run))}", "--dense, which counts in whole images")
     with quiet_start():
         from zoo import data, model_files
         from zoo.card import card
@@ -150,9 +153,12 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
     with quiet_start():
         from zoo import data, dense_plots, model_files
         from zoo.card import card
+        from zoo.count_evaluation import CountEvaluation, evaluate_counts
         from zoo.data.form import ImageForm
         from zoo.data.scenes import read_test_scenes
-        from zoo.dense_evaluation import evaluate_dense
+        from zoo.dense_evaluation import DenseEvaluation, evaluate_dense
+        from zoo.objects.count_scores import count_rows
+        from zoo.run_directory import training_means_of
     read = [each for each in (config.data.dir, config.data.labels) if each is not None]
     if images is not None and labels is not None:
         read = [images, labels]
@@ -160,8 +166,9 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
     made_by = _made_by([run], [each for each in read if each.exists()], {"dense": True})
     with writing(outputs, made_by, [*read, *model_files.files_of(run)], overwrite):
         model = model_files.load(run)
-        known = card(model).class_names
+        known, means = card(model).class_names, None
         if images is not None and labels is not None:
+            means = training_means_of(run)
             section = config.data.model_copy(update={"dir": images.absolute(), "labels": labels.absolute()})
             scenes, faults = read_test_scenes(section, ImageForm.of(config), known)
         else:
@@ -172,10 +179,20 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
             scenes, faults = dataset.scenes, dataset.faults
         for fault in faults:
             say(str(fault))
-        result = evaluate_dense(model, scenes)
-        say(f"{result.n_images:,} images\n{aligned(result.rows())}\n{result.sentences()}")
+        result: CountEvaluation | DenseEvaluation
+        if card(model).target == "count":
+            result = evaluate_counts(model, scenes, training_means=means)
+            say(f"{len(result.images):,} images\n{aligned(count_rows(result.counts))}")
+        else:
+            result = evaluate_dense(model, scenes, training_means=means)
+            say(f"{result.n_images:,} images\n{aligned(result.rows())}\n{result.sentences()}")
+            say(f"counts by peaks\n{aligned(count_rows(result.counts))}")
         if output is not None:
-            dense_plots.dense(result, output.with_suffix(".png"), made_by)
+            picture = output.with_suffix(".png")
+            if isinstance(result, CountEvaluation):
+                dense_plots.counts(result, picture, made_by)
+            else:
+                dense_plots.dense(result, picture, made_by)
             write_json(output, {**result.to_dict(), "faults": [fault.to_dict() for fault in faults]}, made_by)
 
 

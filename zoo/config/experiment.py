@@ -72,6 +72,14 @@ class Config(Schema):
                 text = f"received patches of {list(self.train.dense.patch)}; accepted for data.name = {self.data.name}"
                 raise problem(f"{text}: null, as only scenes have labelled objects", "train.dense")
             batch = batch * math.prod(self.train.dense.patch) // math.prod(self.model.image_size)
+        if self.train.target == "count":
+            accepted = "accepted with train.target = count: null"
+            if self.canvas:
+                raise problem(f"received a canvas of {self.canvas.count} images; {accepted}", "canvas")
+            if self.data.background is not None:
+                raise problem(f"received {self.data.background}; {accepted}", "data.background")
+        elif self.model.num_classes < 2:
+            raise problem("received 1; accepted: at least 2, or 1 with train.target = count", "model.num_classes")
         if batch > LARGEST_MAP and not self.train.distribute:
             text = (
                 f"received {self.train.batch_size}, whose largest map has {in_bytes(batch)}; accepted: at most "

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from zoo.card import Target
 from zoo.schema import LARGEST, Added, Pattern, Positive, Rate, Schema, Size, problem
 
 
@@ -89,7 +90,7 @@ class TrainConfig(Schema):
     of objects of each class whose centres lie in the window (Cohen et al. 2017, arXiv:1703.08710, section 3).
     """
 
-    target: Annotated[Literal["class", "count"], Added()] = "class"
+    target: Annotated[Target, Added()] = "class"
     epochs: Annotated[int, Field(ge=1, le=10**6)]
     batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
     optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
@@ -129,4 +130,18 @@ class TrainConfig(Schema):
                     raise problem(text, f"augment.{key}")
             if self.distribute:
                 raise problem(f"received {self.distribute} beside train.dense; accepted: null", "distribute")
+        return self
+
+    @model_validator(mode="after")
+    def _check_target(self) -> "TrainConfig":
+        if self.target == "count":
+            beside = "beside train.target = count"
+            if self.dense is None:
+                raise problem(f"received null {beside}; accepted: patches, {{patch: [height, width]}}", "dense")
+            if self.dense.hardest is not None:
+                raise problem(f"received {self.dense.hardest:g} {beside}; accepted: null", "dense.hardest")
+            if self.class_weight is not None:
+                raise problem(f"received {self.class_weight} {beside}; accepted: null", "class_weight")
+            if self.label_smoothing:
+                raise problem(f"received {self.label_smoothing:g} {beside}; accepted: 0", "label_smoothing")
         return self

@@ -85,7 +85,7 @@ def crops_of(
     specimens: Mapping[str, str | None],
     size: tuple[int, int],
 ) -> RecordedSplit:
-    """A crop about every object, and in every image as many where its cells' label is background.
+    """A crop about every object, and in every image as many where its cells' label is background, if there is one.
 
     An image without objects has as many of background as the others have objects on average. Where these lie is drawn
     from the image's content, and is a function of no seed.
@@ -120,6 +120,8 @@ def crops_of(
 def _places(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], usual: int) -> _Places:
     """The crops of an image: those of its objects, in their order, and then of background."""
     objects = scene.scanned_objects
+    if scenes.background is None:
+        return _Places(_corners(objects.centres, size), objects.classes)
     number = len(objects) or usual
     # Everywhere, as long as the image is small.
     step = max(math.ceil(math.sqrt(math.prod(scene.pixels.shape[:2]) / _PLACES)), 1)
@@ -129,9 +131,13 @@ def _places(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], us
     chosen = np.random.default_rng(int(digest, 16)).choice(free, min(number, len(free)), replace=False)
     chosen = np.sort(chosen)
     middles = np.stack([rows[chosen // len(columns)], columns[chosen % len(columns)]], axis=1)
-    corners = np.concatenate([objects.centres, middles]) - np.divide(size, 2)
     classes = np.concatenate([objects.classes, np.full(len(chosen), scenes.background_index)])
-    return _Places(np.floor(corners + 0.5).astype(int), classes)
+    return _Places(_corners(np.concatenate([objects.centres, middles]), size), classes)
+
+
+def _corners(middles: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where crops about these places (n, 2) begin, in whole pixels."""
+    return np.floor(middles - np.divide(size, 2) + 0.5).astype(int)
 
 
 def _name(scene: Scene, corner: np.ndarray, size: tuple[int, int]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.card import Target
 from zoo.classes import normal
 from zoo.config.data import DataConfig
 from zoo.data.class_folders import check_specimens, specimen_of
@@ -27,13 +28,13 @@ _Size = tuple[int, int]
 class LabelledImages:
     """Labelled images of a folder, in the order of their content's hashes, before they are divided.
 
-    `class_names`: those of the objects, sorted, and the background's. `digests`: the SHA-256 of each image's content,
-    by its name. `unreadable`: the images that were left out because they cannot be decoded.
+    `class_names`: those of the objects, sorted, and the background's, if there is one. `digests`: the SHA-256 of each
+    image's content, by its name. `unreadable`: the images that were left out because they cannot be decoded.
     """
 
     scenes: tuple[Scene, ...]
     class_names: tuple[str, ...]
-    background: str
+    background: str | None
     digests: Mapping[str, str]
     faults: tuple[Fault, ...]
     unreadable: tuple[str, ...] = ()
@@ -50,7 +51,7 @@ class _Listed:
     unlabelled: tuple[str, ...]
     known: Mapping[str, Written]
     class_names: tuple[str, ...]
-    background: str
+    background: str | None
     faults: tuple[Fault, ...]
 
 
@@ -68,7 +69,7 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
         refuse("data.resize", "true", "false with data.name = scenes, whose images are brought to data.scale")
     if data.split is not None and data.test != (usual := DataConfig.model_fields["test"].default):
         refuse("data.test", f"{data.test:g}", f"none (or {usual:g}, which is not used) beside data.split")
-    listed = _listed(data)
+    listed = _listed(data, target=form.target)
     check_classes(data.name, listed.class_names, num_classes)
     specimens = _specimens(data, listed.names)
     given = None
@@ -103,7 +104,7 @@ def read_test_scenes(data: DataConfig, form: ImageForm, class_names: Sequence[st
     Raises:
         InputError: see `labelled_images`.
     """
-    found = labelled_images(data, form.channels, form.size, class_names)
+    found = labelled_images(data, form.channels, form.size, class_names, form.target)
     return _scenes_of(found, data, form, (), (), found.scenes), found.faults
 
 
@@ -119,7 +120,9 @@ def _scenes_of(
     return Scenes(found.class_names, found.background, train, validation, test, tolerance, form.fill)
 
 
-def labelled_images(data: DataConfig, channels: int, window: _Size, class_names: Sequence[str] = ()) -> LabelledImages:
+def labelled_images(
+    data: DataConfig, channels: int, window: _Size, class_names: Sequence[str] = (), target: Target = "class"
+) -> LabelledImages:
     """Read the images of `data.dir` with their labels, at the scale that the data section asks for; nothing is divided.
 
     Args:
@@ -128,24 +131,26 @@ def labelled_images(data: DataConfig, channels: int, window: _Size, class_names:
         window: (height, width) of what a model sees of an image.
         class_names: a model's, the background's among them, which the objects' have to be of; empty: those that the
             labels have.
+        target: what a model is to give, see `zoo.config.recipe.TrainConfig`. Objects that are counted have no
+            background beside them, and a point needs no `data.tolerance`.
 
     Raises:
         InputError: where images or labels cannot be read, or do not go together: see `zoo.data.scene_files.open_files`
             and `zoo.data.labels.read_labels`; for images without labels, labels of an image of another size or of an
             unknown class, or points without `data.tolerance`.
     """
-    return _opened(data, _listed(data, class_names), channels, window)
+    return _opened(data, _listed(data, class_names, target), channels, window)
 
 
-def _listed(data: DataConfig, class_names: Sequence[str] = ()) -> _Listed:
+def _listed(data: DataConfig, class_names: Sequence[str] = (), target: Target = "class") -> _Listed:
     """List the images of `data.dir`, and read their labels."""
     if data.labels is None:
         refuse("data.labels", "null", "a .csv, .json or .geojson file, or a folder with a file for each image")
     names, faults = image_names(data.given_dir(), data.labels)
     labels = read_labels(data.labels, data.given_dir(), names)
-    background, known = data.background or _BACKGROUND, labels.of_images
+    background, known = None if target == "count" else data.background or _BACKGROUND, labels.of_images
     classes = _class_names(background, labels.class_names, class_names)
-    if data.tolerance is None and any(its.are_points.any() for its in known.values()):
+    if data.tolerance is None and background is not None and any(its.are_points.any() for its in known.values()):
         accepted = "how far in pixels a place may lie from an object that is a point, as these are, and be its"
         refuse("data.tolerance", "null", accepted)
     used, more = _with_labels(data, names, known)
@@ -181,14 +186,14 @@ def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> 
     return LabelledImages(scenes, class_names, listed.background, digests, faults, unreadable)
 
 
-def _class_names(background: str, found: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
-    """The classes: those that are given, or those that were found and the background."""
-    if background in found:
+def _class_names(background: str | None, found: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    """The classes: those that are given, or those that were found and the background, if there is one."""
+    if background is not None and background in found:
         accepted = "another name for what is no object (data.background)"
         refuse("data.labels", f"objects of the class {quoted(background)}", accepted)
     if not given:
-        return (*found, normal(background))
-    if background not in given:
+        return tuple(found) if background is None else (*found, normal(background))
+    if background is not None and background not in given:
         raise InputError(f"data.background: {unknown('class', background, given)}")
     for name in found:
         if name not in given:

@@ -80,7 +80,7 @@ class ArchitectureConfig(Schema, ABC):
     """
 
     family: str
-    num_classes: Annotated[int, Field(ge=2, le=LARGEST)]
+    num_classes: Annotated[int, Field(ge=1, le=LARGEST)]
     image_size: Size | None
     channels: Positive = 3
     preprocess: Annotated[Preprocess, BeforeValidator(_as_preprocess)] = Preprocess()

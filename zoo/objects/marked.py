@@ -78,13 +78,14 @@ class Scene:
 class Scenes:
     """Labelled images, by what they are for.
 
-    `class_names`: those of the objects, and of the background, which is `background`. `tolerance`: how far a place may
-    lie from an object that is a point and still be its, in pixels of the given image; None where none is a point.
-    `fill`: what training puts beyond an image's border, raw values, one or one a channel.
+    `class_names`: those of the objects, and of the background, which is `background`; None where the objects are to be
+    counted, and nothing has a class but they. `tolerance`: how far a place may lie from an object that is a point and
+    still be its, in pixels of the given image; None where none is a point, or nothing asks for it. `fill`: what
+    training puts beyond an image's border, raw values, one or one a channel.
     """
 
     class_names: tuple[str, ...]
-    background: str
+    background: str | None
     train: tuple[Scene, ...]
     validation: tuple[Scene, ...]
     test: tuple[Scene, ...]
@@ -93,7 +94,13 @@ class Scenes:
 
     @property
     def background_index(self) -> int:
-        """The index of the background's class."""
+        """The index of the background's class.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        if self.background is None:
+            raise ValueError("scenes: have no background, as their objects are to be counted")
         return self.class_names.index(self.background)
 
     def scanned_tolerance(self, scene: Scene) -> float:

@@ -5,9 +5,11 @@ the windows overlap, an object is counted by each that its centre lies in, and t
 many windows a pixel lies in.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
-from zoo.objects.marked import Objects, Pair
+from zoo.objects.marked import Objects, Pair, Scene
 
 
 def windows_per_pixel(window: Pair, stride: Pair) -> float:
@@ -45,3 +47,11 @@ def window_counts(
         )
         counts[down, across, index] += 1
     return counts
+
+
+def scene_counts(scene: Scene, rows: np.ndarray, columns: np.ndarray, window: Pair, num_classes: int) -> np.ndarray:
+    """`window_counts` of an image, beyond which its windows may reach; what lies on its last line is inside."""
+    inside = np.nextafter(np.asarray(scene.pixels.shape[:2], float), 0)
+    objects = scene.scanned_objects
+    objects = replace(objects, centres=np.minimum(objects.centres, inside))
+    return window_counts(objects, rows, columns, window, num_classes)

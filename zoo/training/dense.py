@@ -16,7 +16,8 @@ from zoo.config import Config
 from zoo.config.recipe import TrainConfig
 from zoo.convert.conversion import convert
 from zoo.data import Dataset
-from zoo.errors import listing, quoted, refuse
+from zoo.errors import InputError, listing, quoted, refuse
+from zoo.network.last_layer import fold_affine, linear_layer
 from zoo.network.network import Network
 from zoo.objects.marked import Scene
 from zoo.training.patches import PatchForm, WholeImages, training_patches
@@ -39,16 +40,21 @@ class DenseTraining:
         self.scenes, self.config, self.dense = dataset.scenes, config, recipe.dense
         network = Network.of(model)
         check_model(network)
+        self.form = PatchForm.of(network.geometry(), self.dense.patch, recipe.target)
+        if recipe.target == "count":
+            begin_at_mean(network, WholeImages(self.scenes, self.scenes.train, self.form, recipe.batch_size).labels)
         converted = convert(network).network
-        self.form = PatchForm.of(converted.geometry(), self.dense.patch)
         total = len(self.scenes.train) * self.dense.patches
         self.steps = total // recipe.batch_size
         if self.steps == 0:
             refuse("train.batch_size", recipe.batch_size, f"at most {total}, the patches of an epoch")
         check_weights(model, converted.model)
         self.learner = training_copy(converted.model, resolve(recipe.precision))
-        background = self.scenes.background_index
         self.validation = self._whole(self.scenes.validation)
+        if recipe.target == "count":
+            self.trainer = count_trainer(self.learner, recipe, self.steps)
+            return
+        background = self.scenes.background_index
         weights = None
         if recipe.class_weight:
             counts = WholeImages(self.scenes, self.scenes.train, self.form, recipe.batch_size).counts
@@ -111,6 +117,30 @@ def check_weights(model: keras.Model, converted: keras.Model) -> None:
         raise RuntimeError(f"converted model: layer {next(iter(theirs))!r} is none of the classifier's")
 
 
+def begin_at_mean(network: Network, counts: np.ndarray) -> None:
+    """Make a new model's first answers as large, and as different, as the numbers that it is to learn.
+
+    Its last layer's bias becomes their mean, and its kernel is multiplied by their standard deviation. A layer whose
+    bias is no longer zero has learned before, and stays as it is.
+
+    Args:
+        network: a model whose outputs are to be numbers of objects; its model is changed.
+        counts: those numbers, (..., K).
+
+    Raises:
+        InputError: where its outputs are not those of a linear layer, and could not be any number.
+    """
+    try:
+        layer = linear_layer(network)
+    except InputError as error:
+        accepted = "one whose last layer is linear and has a bias; model.head: {kind: pooled}"
+        refuse("train.target", f"count for a model that cannot give any number ({error})", accepted)
+    if np.any(layer.bias):
+        return
+    every = counts.reshape(-1, counts.shape[-1]).astype(np.float64)
+    fold_affine(network, np.maximum(every.std(0), 1e-3), every.mean(0))
+
+
 def _same_numbers(a: np.ndarray, b: np.ndarray) -> bool:
     return a.size == b.size and np.array_equal(a.ravel(), b.ravel())
 
@@ -145,6 +175,24 @@ def grid_trainer(
     # The metric of the cells that are labelled, where a plain one would count all.
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     return compiled(made, model, config, steps_per_epoch, weighted_metrics=[accuracy])
+
+
+def count_trainer(model: keras.Model, config: TrainConfig, steps_per_epoch: int) -> keras.Model:
+    """`model`, (B, H, W, C) -> (B, rows, columns, K), compiled to learn the numbers of objects of its grid cells."""
+    inputs = keras.Input(model.input_shape[1:], name="image")
+    made = _CountTrainer(inputs, {"logits": model(inputs)}, name=f"{model.name}_trainer")
+    error = keras.metrics.MeanAbsoluteError(name="mean_absolute_error")
+    return compiled(made, model, config, steps_per_epoch, weighted_metrics=[error])
+
+
+class _CountTrainer(keras.Model):
+    """A model of grids of numbers."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, y, y_pred["logits"], sample_weight)
 
 
 class _GridTrainer(keras.Model):

@@ -94,12 +94,17 @@ def trainer(
 def compiled(
     training_model: keras.Model, model: keras.Model, config: TrainConfig, steps_per_epoch: int, **metrics: list
 ) -> keras.Model:
-    """`training_model`, which trains `model`, with the recipe's optimizer and loss; frozen layers are frozen first."""
+    """`training_model`, which trains `model`, with the recipe's optimizer and loss; frozen layers are frozen first.
+
+    The loss of numbers of objects is their mean absolute error, as Cohen et al. 2017 have it (section 3).
+    """
     if config.freeze:
         freeze(model, config.freeze)
     training_model.compile(
         optimizer=optimizer(config, model, steps_per_epoch),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
+        loss=keras.losses.MeanAbsoluteError()
+        if config.target == "count"
+        else keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
         **metrics,
     )
     return training_model

@@ -1,0 +1,138 @@
+"""Counters of the shipped configs, beside the training mean and a classifier's peaks: draws of few training images.
+
+    python benchmarks/counting.py SCENES [--cases fluorescence-32 bone_marrow-15] [--draws 3] [--runs runs/counting]
+
+SCENES holds a folder for each set, with `images/` and `points.csv`. Each draw takes N images for training and
+validation together, the others are the test; or whole specimens. It is a training of the config as it is, in a process
+of its own, in a run directory: a finished one is not repeated. The table gives the mean of the draws' mean absolute
+errors; the interval is of a bootstrap over images, an image in all draws at once. `--peaks` also trains the same net as
+a classifier on the grid, whose peaks are counted, with the tolerance of the case.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from record import ROOT, add_option, report
+
+
+def specimen(image: str) -> str:
+    """That of an image of bone marrow: the seven characters after HE_."""
+    return image.partition("HE_")[2][:7]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case: its set, `train` images (or specimens) of which `validation` are for validation, and what is published.
+
+    `tolerance`: of a classifier's objects, in pixels of the given image. `group`: what is drawn instead of an image.
+    """
+
+    data: str
+    train: int
+    validation: int
+    published: float
+    tolerance: float
+    group: Callable[[str], str] | None = None
+
+
+CASES = {
+    "fluorescence-32": Case("fluorescence", 32, 8, 2.4, 6),
+    "fluorescence-64": Case("fluorescence", 64, 12, 2.3, 6),
+    "bone_marrow-15": Case("bone_marrow", 15, 3, 8.8, 12),
+    "bone_marrow-specimens": Case("bone_marrow", 4, 1, 8.8, 12, specimen),
+}
+# The same net as a classifier of what is in the middle of its window.
+PEAKS = ("train.target=class", "model.num_classes=2", "train.dense.hardest=3")
+
+
+def write_split(case: Case, points: Path, draw: int, path: Path) -> Path:
+    """Draw the images of each part, and write them as `data.split` takes them."""
+    with points.open(newline="", encoding="utf-8") as file:
+        images = sorted({row["image"] for row in csv.DictReader(file)})
+    names = sorted(set(map(case.group, images))) if case.group else images
+    order = np.random.default_rng(draw).permutation(names).tolist()
+    held_out, train = order[: case.validation], order[case.validation : case.train]
+    rows = ["image,split"]
+    for image in images:
+        name = case.group(image) if case.group else image
+        rows.append(f"{image},{'validation' if name in held_out else 'train' if name in train else 'test'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def trained(case: Case, scenes: Path, split: Path, folder: Path, overrides: list[str]) -> tuple[dict, float]:
+    """What a run's evaluation holds, and the seconds that it took; 0 of one that was there before."""
+    begin, there = time.perf_counter(), (folder / "evaluation.json").is_file()
+    data = scenes.absolute() / case.data
+    keys = [f"data.dir={data / 'images'}", f"data.labels={data / 'points.csv'}", f"data.split={split.absolute()}"]
+    command = [sys.executable, "train.py", f"configs/scenes_{case.data}.yaml", *keys, *overrides]
+    subprocess.run([*command, "--workdir", str(folder.absolute())], cwd=ROOT, check=True)
+    return json.loads((folder / "evaluation.json").read_text()), 0.0 if there else time.perf_counter() - begin
+
+
+def pooled(runs: list[dict[str, float]]) -> tuple[float, tuple[float, float] | None]:
+    """The mean over draws of the mean absolute errors of images, by their names, and its interval over images."""
+    from zoo.objects.matching import image_weights, interval
+
+    names = sorted({name for errors in runs for name in errors})
+    weights = image_weights(len(names))
+    there = np.array([[name in errors for name in names] for errors in runs], float)
+    errors = np.array([[each.get(name, 0.0) for name in names] for each in runs])
+    means = ((weights @ errors.T) / np.maximum(weights @ there.T, 1)).mean(-1)
+    return float(means[0]), interval(means[1:])
+
+
+def main() -> None:
+    """Train all draws of every case, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scenes", type=Path)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--peaks", action="store_true", help="count a classifier's peaks too")
+    parser.add_argument("--runs", type=Path, default=Path("runs/counting"))
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of every config")
+    add_option(parser)
+    options = parser.parse_args()
+    rows = []
+    for name in options.cases:
+        case, errors, usual, peaks, seconds = CASES[name], [], [], [], [0.0]
+        for draw in range(options.draws):
+            folder = options.runs / f"{name}-{draw}"
+            split = write_split(case, options.scenes / case.data / "points.csv", draw, folder.with_suffix(".csv"))
+            result, took = trained(case, options.scenes, split, folder, options.set)
+            ((kind, scores),) = result["dense"]["counts"].items()
+            images = result["dense"]["images"]
+            errors.append({each["image"]: abs(each["found"][kind] - each["labelled"][kind]) for each in images})
+            usual.append(scores["training_mean_error"])
+            seconds.append(took)
+            if options.peaks:
+                more = [*PEAKS, f"data.tolerance={case.tolerance}", *options.set]
+                result, _ = trained(case, options.scenes, split, options.runs / f"{name}-{draw}-peaks", more)
+                peaks.append(result["dense"]["counts"][kind]["mean_absolute_error"])
+        mean, bounds = pooled(errors)
+        rows.append(
+            {
+                "images": name,
+                "mean absolute error": round(mean, 2),
+                "95 % interval": None if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}",
+                "of each draw": [round(float(np.mean(list(each.values()))), 2) for each in errors],
+                "always the training mean": round(float(np.mean(usual)), 1),
+                "a classifier's peaks": round(float(np.mean(peaks)), 1) if peaks else None,
+                "published": case.published,
+                "minutes": round(max(seconds) / 60, 1),
+            }
+        )
+    report(rows, options.record, "scenes_fluorescence, scenes_bone_marrow", options.draws, tuple(range(options.draws)))
+
+
+if __name__ == "__main__":
+    main()
