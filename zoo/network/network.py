@@ -123,7 +123,12 @@ class Network:
 
     @cached_property
     def outputs_are(self) -> tuple[Outputs, ...]:
-        """What each output is: "probabilities" after a softmax, "sigmoid" after a sigmoid, else "logits"."""
+        """What each output is: "counts" of a counter, "probabilities" after a softmax, "sigmoid" after a sigmoid.
+
+        Else it is "logits".
+        """
+        if self.card.target == "count":
+            return ("counts",) * len(self.graph.outputs)
         return kinds_of_outputs(self.graph)
 
     @property
