@@ -68,10 +68,11 @@ def scan(
             take 1 GiB on top of what the process holds.
         stride: pixels between neighbouring cells, any divisor of the model's stride, or one for rows and one for
             columns; 1 gives a cell at every pixel (see `zoo.network.finer`). Default: the model's own.
-        scales: not of a counter: scan the image at each of these scales, such as [0.7, 1, 1.4], which finds things of other sizes, and
+        scales: scan the image at each of these scales, such as [0.7, 1, 1.4], which finds things of other sizes, and
             merge the maps on the grid of the image itself. At scale s a cell looks at a window of 1/s times the
             model's; a scale counts for the cells of which one lies in the image, to half a stride of its grid, and
             cells that no scale counts for are not scanned (see `zoo.scanning.scales`). They come on top of the model's.
+            A counter takes none.
         merge: how the scores of a cell at several scales become one; those of `zoo.scanning.answers.answer`. The scores
             are probabilities then where its name says so, and logits else.
         border: what becomes of pixels that no window covers: "none" leaves the grid as it is, "reflect" mirrors the

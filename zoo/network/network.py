@@ -121,14 +121,18 @@ class Network:
         """The sides of the crop that a cell stands for, None where that is its receptive field, or the whole image."""
         return self.card.window or (self.training_size if self.has_head else None)
 
-    @cached_property
+    @property
     def outputs_are(self) -> tuple[Outputs, ...]:
-        """What each output is: "counts" of a counter, "probabilities" after a softmax, "sigmoid" after a sigmoid.
+        """What each output is: "probabilities" after a softmax, "sigmoid" after a sigmoid, else "logits".
 
-        Else it is "logits".
+        The outputs of a model whose card has the target "count" are "counts".
         """
         if self.card.target == "count":
-            return ("counts",) * len(self.graph.outputs)
+            return tuple("counts" for _ in self.graph.outputs)
+        return self._kinds_of_outputs
+
+    @cached_property
+    def _kinds_of_outputs(self) -> tuple[Outputs, ...]:
         return kinds_of_outputs(self.graph)
 
     @property

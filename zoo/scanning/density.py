@@ -7,13 +7,14 @@ import numpy as np
 
 from zoo.errors import refuse
 from zoo.network.geometry import Geometry
+from zoo.network.positions import pair
 from zoo.objects.window_counts import is_even, windows_per_pixel
 from zoo.scanning.options import BorderRule
 from zoo.scanning.overlay import OVER_GREY, blended, cells_of_picture, palette
 from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs
 
-# Numbers of a density map that are kept, of all classes together: as float32 what a page of 20 MB has room for.
+# Numbers of a density map that are kept, one a class and one more of each square: a page of 20 MB has room for them.
 _KEPT = 2**21
 # Sums are of multiples of this, so that they are exact, and the same however a map is cut into parts.
 _STEP = 2.0**-24
@@ -82,8 +83,10 @@ def windows_of_pixel(counted: Counted) -> float:
     if counted.outputs != "counts":
         refuse("density", "a map of a model that does not count", "that of one trained with train.target=count")
     if not np.isfinite(counted.geometry.window).all():
-        refuse("density", "a map whose cells have no window", "that of a model without a pooling over all pixels inside")
-    return windows_per_pixel(counted.geometry.window_sides, counted.geometry.stride)
+        refuse(
+            "density", "a map whose cells have no window", "that of a model without a pooling over all pixels inside"
+        )
+    return windows_per_pixel(pair(counted.geometry.window_sides), pair(counted.geometry.stride))
 
 
 def why_approximate(counted: Counted) -> tuple[str, ...]:
@@ -91,7 +94,7 @@ def why_approximate(counted: Counted) -> tuple[str, ...]:
 
     They are where each pixel lies in equally many windows that were scanned.
     """
-    window, stride = counted.geometry.window_sides, counted.geometry.stride
+    window, stride = pair(counted.geometry.window_sides), pair(counted.geometry.stride)
     reasons = []
     if not is_even(window, stride):
         sides, steps = (" x ".join(map(str, each)) for each in (window, stride))
@@ -165,7 +168,7 @@ class Density:
         self._counted, self._each = counted, windows_of_pixel(counted)
         rows, columns, classes = counted.scores.shape
         self.square = 1
-        while -(-rows // self.square) * -(-columns // self.square) * classes > _KEPT:
+        while -(-rows // self.square) * -(-columns // self.square) * (classes + 1) > _KEPT:
             self.square += 1
         shape = -(-rows // self.square), -(-columns // self.square)
         self.values, self.cells = np.zeros((*shape, classes)), np.zeros(shape, int)

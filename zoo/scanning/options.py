@@ -64,7 +64,11 @@ class Options:
         """
         counts = outputs == "counts"
         if counts and self.scales is not None:
-            refuse("scales", quoted(self.scales), "none for a model that counts: a window holds other numbers at each scale")
+            refuse(
+                "scales",
+                quoted(self.scales),
+                "none for a model that counts: a window holds other numbers at each scale",
+            )
         return replace(self, border=self.border or ("full" if counts else "none"))
 
     @property

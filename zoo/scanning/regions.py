@@ -110,7 +110,8 @@ class ByDensity:
     def __call__(self, source: Pixels, boxes: np.ndarray) -> np.ndarray:
         """Estimate the counts of boxes."""
         score_map = self.scanner(source)
-        return counts_in(score_map, score_map.scanned, boxes)
+        # The map's places are in pixels of the given image.
+        return counts_in(score_map, score_map.scanned, boxes / (*score_map.scale, *score_map.scale))
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,11 @@ class Scanner:
             middles=windows.centres,
         )
 
+    @property
+    def counts(self) -> bool:
+        """Whether the scores are numbers of objects."""
+        return self.network.outputs_are[0] == "counts"
+
     def at_scale(self, image: Pixels) -> AbstractContextManager[Pixels]:
         """An open image at the scale at which the network sees it; see `zoo.scanning.model_scale.at_model_scale`."""
         return at_model_scale(self.network.card, image, self.options.pixel_size)

@@ -18,9 +18,9 @@ from zoo.network.positions import Pair, pair
 from zoo.objects.cell_classes import CellClasses
 from zoo.objects.peaks import FoundObjects, PeakFinder
 from zoo.pictures import release
+from zoo.scanning.density import Density, windows_of_pixel
 from zoo.scanning.model_scale import on_image, sides_record
 from zoo.scanning.options import BorderRule
-from zoo.scanning.density import Density, windows_of_pixel
 from zoo.scanning.overlay import Overlay
 from zoo.scanning.own_pixels import cells_of_pixels, edges_between
 from zoo.scanning.readers import Reader, Wins, check_known
