@@ -182,6 +182,7 @@ def test_what_answers_alike_counts_to_within_half_an_object():
     assert (
         agreement(given, expected, "counts") == pytest.approx(1 / 3) and agreement(given, expected, "logits") == 2 / 3
     )
+    assert zoo.verify(counters.model(), zoo.convolutionalize(counters.model())).crops_argmax_agreement == 1
     assert lost(given, expected, "counts") == {} and lost(given, expected, "logits") == {1: 1}
     found, pixels = counters.plain_map(), np.stack(np.mgrid[:120, :160], -1).astype(np.int16)
     for moved, same in ((0.4, 20), (0.6, 0)):
