@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import SCAN_FILES, command
 from PIL import Image
+from test_fleet import needs_ray, start
 from test_objects_command import PEAKS, saved
 from test_objects_command import picture as discs
 
@@ -147,3 +148,13 @@ def test_one_pass_gives_overlay_counts_and_page(tmp_path):
     for colour in 255 * palette(3):
         assert (np.abs(drawn - colour).max(-1) < 6).any()
     assert isinstance(page.cells, Density) and (drawn == 255).all(-1).mean() > 0.1
+
+
+@needs_ray
+@pytest.mark.extended
+def test_workers_count_as_one_process_does(capsys, model, images, tmp_path):
+    assert command(capsys, "scan", model, images, "-o", tmp_path / "one")[0] == 0
+    printed, errors = (started := start(model, images, "-o", tmp_path / "two")).communicate()
+    assert started.returncode == 0 and "2 images:" in printed, errors
+    for name in ("counts.csv", "a/counts.csv", "a/viewer.html"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
