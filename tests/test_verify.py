@@ -196,9 +196,9 @@ def test_sequences_several_outputs_and_single_scores():
     report = zoo.verify(model, zoo.convolutionalize(model), [noise(90, 2), noise(3000, 2)])
     assert report.same_function and report.crops == 30 + 70 and not report.classes_lost
     single = np.array([[0.3], [-0.2], [1.0]]), np.array([[0.1], [0.2], [2.0]])
-    assert agreement(*single) == pytest.approx(2 / 3) and lost(*single) == {}
+    assert agreement(*single, "logits") == pytest.approx(2 / 3) and lost(*single, "logits") == {}
     many = np.eye(3)[[0, 1, 1, 0]], np.eye(3)[[0, 2, 1, 2]]
-    assert agreement(*many) == 0.5 and lost(*many) == {2: 2}
+    assert agreement(*many, "logits") == 0.5 and lost(*many, "logits") == {2: 2}
     assert [name for name, _ in named_images([noise(3, 3, 1), Sliced(photo(), "a/b.png")])] == [
         "the image given 1",
         "b.png",

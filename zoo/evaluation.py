@@ -20,7 +20,7 @@ from zoo.scanning.model_scale import read_at_model_scale
 from zoo.scanning.options import check_pixel_size
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
-from zoo.scores import to_probabilities
+from zoo.scores import Outputs, to_probabilities
 from zoo.settings import own_settings
 
 _BATCH = 256
@@ -94,14 +94,20 @@ def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Answer:
-    """The probabilities (K,) of one image file, and what had to be done to the image first.
-
-    They sum to 1, unless each is a sigmoid by itself; that of a single output is the probability of class 1.
-    """
+    """The scores (K,) of one image file, what they are, and what had to be done to the image first."""
 
     path: Path
-    probabilities: np.ndarray
+    scores: np.ndarray
+    outputs: Outputs
     note: str
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The probabilities (K,), which sum to 1, unless each is a sigmoid by itself.
+
+        That of a single output is the probability of class 1. A counter has none.
+        """
+        return to_probabilities(self.scores, self.outputs)
 
 
 def predict_files(
@@ -110,7 +116,7 @@ def predict_files(
     choice: Choice = Choice(),  # noqa: B008 - frozen
     pixel_size: float | None = None,
 ) -> Iterator[Answer]:
-    """Classify image files, one after another; those of another size than the model's are cropped or padded.
+    """Classify image files, or count in them, one after another; those of another size are cropped or padded.
 
     Before that they are brought to the scale at which the model was trained, as its card says. Rows and columns are cut
     off or added about the centre, as the card's `fill` says. A model with one answer for an image of any size takes
@@ -140,7 +146,7 @@ def predict_files(
         if size is None:
             _check_fit(network, image, path)
         scores = check_scores(predict(model, image[None]), f"image {path}", network)
-        yield Answer(Path(path), to_probabilities(scores, outputs)[0], "; ".join(notes))
+        yield Answer(Path(path), scores[0], outputs, "; ".join(notes))
 
 
 def _fitted(image: np.ndarray, size: tuple[int, int], known: Card) -> np.ndarray:

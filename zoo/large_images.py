@@ -17,16 +17,17 @@ from zoo.engines.engine import EngineName, Precision
 from zoo.engines.factory import make_engine
 from zoo.engines.gradients import PixelGradients, check_backend
 from zoo.engines.regions import Regions, training_size
-from zoo.errors import InputError, unknown
+from zoo.errors import InputError, quoted, refuse, unknown
 from zoo.network.network import Network
 from zoo.pictures import Choice
 from zoo.scanning.boxes import Boxes, BoxScores
+from zoo.scanning.density import OF_DENSITY
 from zoo.scanning.influence import Influence
 from zoo.scanning.measurement import measure
 from zoo.scanning.merging import Merge
 from zoo.scanning.options import BorderRule, Options, check_pixel_size
 from zoo.scanning.pixels import Pixels
-from zoo.scanning.regions import WAYS, BoxScorer, ByCells, ByCrops, ByRegions, Way, score
+from zoo.scanning.regions import WAYS, BoxScorer, ByCells, ByCrops, ByDensity, ByRegions, Way, score
 from zoo.scanning.scan import Scanner
 from zoo.scanning.score_map import ScoreMap
 from zoo.settings import own_settings
@@ -41,7 +42,7 @@ def scan(
     stride: int | tuple[int, int] | None = None,
     scales: Sequence[float] | None = None,
     merge: Merge = "average-probabilities",
-    border: BorderRule = "none",
+    border: BorderRule | None = None,
     mask: np.ndarray | str | Path | None = None,
     output: str | Path | None = None,
     engine: EngineName = "keras",
@@ -71,11 +72,13 @@ def scan(
             merge the maps on the grid of the image itself. At scale s a cell looks at a window of 1/s times the
             model's; a scale counts for the cells of which one lies in the image, to half a stride of its grid, and
             cells that no scale counts for are not scanned (see `zoo.scanning.scales`). They come on top of the model's.
+            A counter takes none.
         merge: how the scores of a cell at several scales become one; those of `zoo.scanning.answers.answer`. The scores
             are probabilities then where its name says so, and logits else.
         border: what becomes of pixels that no window covers: "none" leaves the grid as it is, "reflect" mirrors the
             image, "shift" adds a last row and column of windows flush with the border, "full" extends the image so
-            that windows lie all around every pixel (see `zoo.scanning.grid.Grid.of`).
+            that windows lie all around every pixel (see `zoo.scanning.grid.Grid.of`). Default: "none"; of a counter
+            "full", with which the counts are right (see `zoo.scanning.density`).
         mask: a region of interest, (H, W), true inside, or an image file. A cell is scanned where any pixel of its
             window is inside (with `scales`: of its `ScoreMap.cell_box`). Tiles without such a cell are skipped; the
             scores of cells that were not scanned are NaN, and `ScoreMap.scanned` says which those are.
@@ -132,7 +135,7 @@ def score_boxes(
     model: keras.Model,
     image: np.ndarray | str | Path,
     boxes: Sequence | Boxes,
-    way: Way = "roi",
+    way: Way | None = None,
     progress: bool = False,
     output_name: str | None = None,
     pixel_size: float | None = None,
@@ -149,6 +152,8 @@ def score_boxes(
             size. "cells": the score map is scanned once, and each box has the scores of the cell whose window is
             centred nearest. "crops": the model itself runs on the window of its training size that is centred at each
             box, moved into the image where it would end beyond it.
+            Default: "roi"; of a counter "cells", and it is no other: the sum of the density over the box, an estimate
+            (see `zoo.scanning.density.counts_in`).
         progress: show a bar, on a terminal.
         output_name: which output of a model with several gives the scores.
         pixel_size: that of the image in micrometres; see `scan`.
@@ -172,7 +177,7 @@ def box_scores(
     model: keras.Model,
     image: np.ndarray | str | Path | Pixels,
     boxes: Sequence | Boxes,
-    way: Way = "roi",
+    way: Way | None = None,
     progress: bool = False,
     output_name: str | None = None,
     pixel_size: float | None = None,
@@ -182,26 +187,30 @@ def box_scores(
     Raises:
         InputError: see `score_boxes`.
     """
-    if way not in WAYS:
+    if way is not None and way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
     network = Network.of(model).output(output_name)
     network.check_one_image()
+    counts = network.outputs_are[0] == "counts"
+    if counts and way not in (None, "cells"):
+        refuse("way", quoted(way), "'cells' for a model that counts, of which the density is summed over each box")
     if network.axes.channels_first:
         network = channels_last(network)
     scorer: BoxScorer
-    if way == "roi":
+    if counts or way == "cells":
+        scanner = scanner_of(network, progress=progress)
+        scorer, padding = (ByDensity if counts else ByCells)(scanner), scanner.network.program.padding
+    elif way in (None, "roi"):
         regions = Regions(network)
         scorer, padding = ByRegions(regions, progress), regions.padding
-    elif way == "cells":
-        scanner = scanner_of(network, progress=progress)
-        scorer, padding = ByCells(scanner), scanner.network.program.padding
     else:
         run = partial(_on_crops, network.model)
         scorer, padding = ByCrops(network, run, training_size(network), progress), ()
     if pixel_size is not None:
         pixel_size = check_pixel_size(pixel_size)
     scored = score(network, image, boxes, scorer, pixel_size)
-    return replace(scored, notes=(*scored.notes, _of_padding(padding))) if padding else scored
+    notes = (*scored.notes, *([OF_DENSITY] if counts else [_of_padding(padding)] if padding else []))
+    return replace(scored, notes=notes)
 
 
 def _on_crops(model: keras.Model, crops: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from zoo.made_by import MadeBy
 from zoo.objects.cell_labels import IGNORED, scene_labels
 from zoo.objects.marked import Scene, Scenes
 from zoo.objects.peaks import FoundObjects
+from zoo.scanning.density import Density, density_unit
 from zoo.scanning.influence import Box, Influence
 from zoo.scanning.overlay import MARK, palette
 from zoo.scanning.pixels import Pixels
@@ -151,7 +152,8 @@ def filters(model: keras.Model, path: Path) -> Path:
 def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
-    Of a model that knows a background the objects are drawn as circles, and the legend has their counts. With a
+    Of a model that knows a background the objects are drawn as circles, and the legend has their counts. Of a counter
+    the density of one class is drawn, with its count (`zoo.density_plots` draws all of them). With a
     `canvas`, each pasted image's place is framed: white where the nearest cell is right, red with the true class's name
     where it is wrong.
     """
@@ -173,6 +175,10 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
         numbers = _circles(axis, score_map, summary.found.of_any(shown), 72 * scale)
         names = [f"{name}: {count}" for name, count in zip(names, numbers, strict=True)]
         title = "objects" if class_index is None else "probability; objects"
+    if summary.density is not None and class_index is not None:
+        shown, by_unit = [class_index], density_unit(score_map)
+        names = about_counts(summary.density, names)
+        title = f"density, up to {by_unit[0] * summary.density.largest(class_index):.3g} {by_unit[1]}"
     handles = [Patch(color=colours[index], label=names[index]) for index in shown[:40]]
     axis.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=9)
     window = f"window {' x '.join(map(str, score_map.crop_places[1]))}"
@@ -184,6 +190,12 @@ def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
         fontsize=9,
     )
     return write_figure(figure, path, score_map.made_by)
+
+
+def about_counts(density: Density, names: Sequence[str]) -> list[str]:
+    """The classes with their counts."""
+    counts = zip(names, density.counts.values(), strict=True)
+    return [f"{shortened(name, LONGEST_NAME)}: about {count:.1f}" for name, count in counts]
 
 
 @own_style()

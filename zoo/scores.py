@@ -4,10 +4,14 @@ from typing import Literal
 
 import numpy as np
 
+from zoo.errors import refuse
+
 # "counts": the numbers of objects of each class in the window.
 Outputs = Literal["logits", "probabilities", "sigmoid", "counts"]
 # Shares of equal answers below this are those of another classifier, and what to do then.
 LOW_AGREEMENT = 0.95
+# Two numbers of objects that are further apart than this round to different ones.
+_HALF = 0.5
 WAY_OUT = "train with `model.padding=valid`, and every cell is the classifier's own answer to its crop"
 
 
@@ -25,8 +29,23 @@ def relative_error(given: np.ndarray, wanted: np.ndarray) -> float:
     return error if np.isfinite(error) else float("inf")
 
 
+def check_no_counts(what: str, outputs: Outputs) -> None:
+    """Check that scores are of classes, each of which is there or not, and no numbers of objects.
+
+    Raises:
+        InputError: beginning with `what`, where they are such numbers.
+    """
+    if outputs == "counts":
+        refuse(what, "the numbers of objects that a counter gives", "the scores of a classifier")
+
+
 def to_probabilities(scores: np.ndarray, outputs: Outputs) -> np.ndarray:
-    """Outputs of a model as probabilities: a softmax over the last axis of logits; others are theirs already."""
+    """Outputs of a classifier as probabilities: a softmax over the last axis of logits; others are theirs already.
+
+    Raises:
+        InputError: for a counter's.
+    """
+    check_no_counts("probabilities", outputs)
     return softmax(scores) if outputs == "logits" else scores.astype(np.float64)
 
 
@@ -41,14 +60,24 @@ def answers(scores: np.ndarray) -> np.ndarray:
     return scores.argmax(-1) if scores.shape[-1] > 1 else scores[:, 0] > 0
 
 
-def agreement(given: np.ndarray, expected: np.ndarray) -> float:
-    """The share of rows of scores (n, K) that are for one class in both."""
-    return float((answers(given) == answers(expected)).mean())
+def same_answers(given: np.ndarray, expected: np.ndarray, outputs: Outputs) -> np.ndarray:
+    """Which rows of scores (n, K) say the same in both: they are for one class, or count to within half an object."""
+    if outputs == "counts":
+        return (np.abs(given - expected) < _HALF).all(-1)
+    return answers(given) == answers(expected)
 
 
-def lost(given: np.ndarray, expected: np.ndarray) -> dict[int, int]:
-    """The classes, with how many rows each, that rows of the expected scores are for, and no row of the given ones."""
-    if expected.shape[-1] == 1:
+def agreement(given: np.ndarray, expected: np.ndarray, outputs: Outputs) -> float:
+    """The share of rows of scores (n, K) that say the same in both; see `same_answers`."""
+    return float(same_answers(given, expected, outputs).mean())
+
+
+def lost(given: np.ndarray, expected: np.ndarray, outputs: Outputs) -> dict[int, int]:
+    """The classes, with how many rows each, that rows of the expected scores are for, and no row of the given ones.
+
+    Nothing of a model that counts, or has a single score.
+    """
+    if outputs == "counts" or expected.shape[-1] == 1:
         return {}
     here, there = answers(given), answers(expected)
     return {int(index): int((there == index).sum()) for index in np.setdiff1d(there, here)}

@@ -1,4 +1,4 @@
-"""What `zoo scan` says of objects, and the tables of all images in one folder."""
+"""What `zoo scan` says of objects and counts, and the tables of all images in one folder."""
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -9,60 +9,70 @@ from zoo.made_by import MadeBy, maker_of
 from zoo.progress import aligned, say
 
 if TYPE_CHECKING:
-    from zoo.objects.cell_classes import CellClasses
+    from zoo.scanning.count_files import ImageCounts
     from zoo.scanning.object_files import ImageObjects
     from zoo.scanning.scan import Scanner
+    from zoo.scanning.tables import Tables
 
 
-def asked_of(cell_classes: "CellClasses") -> dict[str, Any]:
-    """What makes objects, beside the scores, as a scan's record holds it; nothing of a model that has none."""
-    if not cell_classes.find_objects:
+def asked_of(scanner: "Scanner") -> dict[str, Any]:
+    """What objects or counts are made by, beside the scores, in a scan's record; empty where there are none."""
+    if scanner.counts:
+        return {"target": "count"}
+    if not scanner.cell_classes.find_objects:
         return {}
-    peaks = {name: rule.model_dump() for name, rule in cell_classes.peaks.items()}
-    return {"objects": {"background": cell_classes.background, "peaks": peaks}}
+    peaks = {name: rule.model_dump() for name, rule in scanner.cell_classes.peaks.items()}
+    return {"objects": {"background": scanner.cell_classes.background, "peaks": peaks}}
+
+
+def tables_of(scanner: "Scanner") -> "Tables | None":
+    """The tables of its images: those of objects, of a counter those of counts; None where there are none."""
+    from zoo.scanning.count_files import COUNTS
+    from zoo.scanning.object_files import OBJECTS
+
+    if scanner.counts:
+        return COUNTS
+    return OBJECTS if scanner.cell_classes.find_objects else None
 
 
 class FolderTables:
-    """objects.csv, counts.csv and objects.json of all images that a folder has the results of.
+    """The tables of all images that a folder has the results of, and their record.
 
     These are the ones that the same model has scanned by the same options, in one command or in several.
     """
 
-    def __init__(self, scanner: "Scanner", folder: Path, inputs: Sequence[Path], overwrite: bool):
+    def __init__(self, scanner: "Scanner", tables: "Tables", folder: Path, inputs: Sequence[Path], overwrite: bool):
         """Check, before any work, that they can be written.
 
         Raises:
             InputError: where files of these names are there, and are not this command's.
         """
-        self._folder, self._inputs, self._overwrite = folder, inputs, overwrite
-        self._made_by = MadeBy("zoo scan", {**scanner.for_all_images, **asked_of(scanner.cell_classes)})
+        self._folder, self._tables, self._inputs, self._overwrite = folder, tables, inputs, overwrite
+        self._made_by = MadeBy("zoo scan", {**scanner.for_all_images, **asked_of(scanner)})
         with self._writing():
             pass
 
     def _writing(self) -> Any:
-        from zoo.scanning import object_files
-
-        return writing(object_files.outputs(self._folder, True), self._made_by, self._inputs, self._overwrite)
+        return writing(self._tables.outputs(self._folder, True), self._made_by, self._inputs, self._overwrite)
 
     def write(self, failed: Collection[Path]) -> None:
         """Write them, without the folders of images that `failed` now, and tell the user about all together."""
-        from zoo.scanning import object_files
+        from zoo.scanning.count_files import COUNTS, ImageCounts
+        from zoo.scanning.object_files import ImageObjects
 
+        read = ImageCounts.read if self._tables is COUNTS else ImageObjects.read
         folders = [folder for folder in self._folders() if folder not in failed]
         if not folders:
             return
         with self._writing():
-            images = map(object_files.ImageObjects.read, folders)
-            total = object_files.write_all(self._folder, images, self._made_by)
+            total = self._tables.write_all(self._folder, map(read, folders), self._made_by)
         say(f"{len(folders)} images:")
-        say(aligned([("class", "objects"), *((name, str(count)) for name, count in total.items())]))
-        say(f"wrote {' and '.join(str(self._folder / name) for name in object_files.TABLES)}")
+        say(aligned([("class", "objects"), *((name, _number(count)) for name, count in total.items())]))
+        say(f"wrote {' and '.join(str(self._folder / name) for name in self._tables.names)}")
 
     def _folders(self) -> Iterator[Path]:
         """The folders of the images that this model has scanned by these options."""
-        from zoo.scanning import object_files
-
-        for record in sorted(self._folder.glob(f"*/{object_files.RECORD}")):
+        for record in sorted(self._folder.glob(f"*/{self._tables.record}")):
             maker, wanted = maker_of(record), self._made_by.inputs
             if maker is not None and all(maker.inputs.get(name) == value for name, value in wanted.items()):
                 yield record.parent
@@ -75,3 +85,19 @@ def say_objects(image: "ImageObjects") -> None:
         for name, count in image.counts.items()
     ]
     say(aligned([("class", "objects", "share of cells", "threshold"), *rows]))
+
+
+def say_counts(image: "ImageCounts") -> None:
+    """Print a table of the counts of an image: by class the number of objects, and the largest density."""
+    rows = [
+        (name, _number(count), f"{image.largest_density[name]:.3g} {image.density_unit}")
+        for name, count in image.counts.items()
+    ]
+    say(aligned([("class", "objects", "largest density"), *rows]))
+    if image.approximate:
+        say(f"the counts are approximate: {'; '.join(image.approximate)}")
+
+
+def _number(count: float) -> str:
+    """How many objects there are, of a counter to a tenth."""
+    return str(count) if isinstance(count, int) else f"{count:.1f}"

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=FILE, required=True, help="The .csv or .json file for box, class and score.")
 @click.option(
     "--way",
-    default="roi",
-    show_default=True,
-    help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box.",
+    help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box. "
+    "Default: roi; cells for a model that counts, which sums its density over each box.",
 )
 @OUTPUT_NAME
 @PIXEL_SIZE
@@ -35,7 +34,7 @@ def regions(
     image: Path,
     boxes: Path,
     output: Path,
-    way: str,
+    way: str | None,
     output_name: str | None,
     pixel_size: float | None,
     overwrite: bool,
@@ -46,8 +45,9 @@ def regions(
     BOXES is a .csv file with the columns top, left, bottom, right (or ymin, xmin, ymax, xmax, or x, y, width, height)
     in pixels, a .json file (a list of boxes, four numbers each, or COCO's), or a .geojson file (QuPath's). The output
     has them in the same order, each with its likeliest class, that class's probability as score, and the further
-    columns of the file. The image is brought to the scale that the model was trained at, where it knows it. Of a box
-    that reaches beyond the image, the part inside is scored.
+    columns of the file; of a model that counts, with an estimate of how many objects of each class are in it. The image
+    is brought to the scale that the model was trained at, where it knows it. Of a box that reaches beyond the image,
+    the part inside is scored.
     """
     with quiet_start():
         from zoo import model_files
@@ -59,7 +59,7 @@ def regions(
         from zoo.scanning.boxes import check_boxes_file, read_boxes
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.regions import WAYS
-    known_way = chosen("way", way, WAYS)
+    known_way = None if way is None else chosen("way", way, WAYS)
     check_boxes_file(output)
     made_by = MadeBy("zoo regions", {})
     with writing([Output(output, equal=True)], made_by, [*model_files.files_of(model), image, boxes], overwrite):
@@ -70,8 +70,12 @@ def regions(
         say_notes(image, pixels.notes)
         check_equal(output, result.text(output), overwrite)
         result.save(output)
-    winners = result.probabilities.argmax(-1).tolist()
-    counts = sorted(((winners.count(index), result.class_names[index]) for index in set(winners)), reverse=True)
+    if result.outputs == "counts":
+        counts = [(f"{count:.1f}", name) for count, name in zip(result.scores.sum(0), result.class_names, strict=True)]
+    else:
+        winners = result.probabilities.argmax(-1).tolist()
+        numbers = sorted(((winners.count(index), result.class_names[index]) for index in set(winners)), reverse=True)
+        counts = [(str(number), name) for number, name in numbers]
     say(f"{len(wanted)} boxes: " + ", ".join(f"{name} {count}" for count, name in counts[:10]))
     if result.beyond:
         say(f"note: {result.beyond} boxes reach beyond the image; their parts inside were scored")

@@ -251,6 +251,7 @@ def _made_by(models: Sequence[Path], data: Sequence[Path], options: dict[str, An
 def predict(model: Path, images: tuple[Path, ...], top: int, pixel_size: float | None, choice: "Choice") -> None:
     """Print the likeliest classes of each IMAGE with their probabilities.
 
+    A model that counts says how many objects there are of each class, those of which there are most.
     An image is brought to the scale that the model was trained at, where it knows it. One of another size than the
     model's is cropped or padded about its centre, with a note. A model converted with --pooling global takes every
     image whole.
@@ -262,7 +263,10 @@ def predict(model: Path, images: tuple[Path, ...], top: int, pixel_size: float |
     network = model_files.load(model)
     names = Network.of(network).class_names
     for answer in predict_files(network, images, choice, pixel_size):
-        best = answer.probabilities.argsort()[::-1][:top]
-        shown = ", ".join(f"{names[index]} {answer.probabilities[index]:.1%}" for index in best)
+        counts = answer.outputs == "counts"
+        numbers = answer.scores if counts else answer.probabilities
+        best = numbers.argsort()[::-1][:top]
+        texts = (f"about {numbers[index]:.1f}" if counts else f"{numbers[index]:.1%}" for index in best)
+        shown = ", ".join(f"{names[index]} {text}" for index, text in zip(best, texts, strict=True))
         note = f"  ({answer.note})" if answer.note else ""
         say(f"{answer.path}: {shown}{note}")

@@ -32,9 +32,8 @@ _OPTIONS = (
     ),
     click.option(
         "--border",
-        default="none",
-        show_default=True,
-        help="Pixels that no window covers: none, reflect or shift; or full: windows all around every pixel.",
+        help="Pixels that no window covers: none, reflect or shift; or full: windows all around every pixel. Default: "
+        "none; full for a model that counts, whose counts are right with it alone.",
     ),
     click.option("--engine", default="keras", show_default=True, help="What computes: keras or openvino."),
     click.option("--precision", help="What openvino computes in: float32 or bfloat16."),
@@ -76,7 +75,7 @@ def _scan_options(command: Callable) -> Callable:
     type=click.Choice(["npz", "npy", "zarr"]),
     help="The scores' file; default: npz up to 64 MiB of scores, npy beyond.",
 )
-@click.option("--class", "class_name", help="Draw this class's probability instead of the winner.")
+@click.option("--class", "class_name", help="Draw this class's probability instead of the winner, or its density.")
 @click.option("--no-check", is_flag=True, help="Do not compare cells of a padded net with their crops.")
 @click.option("--workers", type=int, help="Share several images out among this many processes.")
 @click.option("--gpus", is_flag=True, help="With --workers: a GPU for each.")
@@ -98,11 +97,11 @@ def scan(
     """Slide a model over large images: scores, geometry.json, overlay.png and viewer.html in the output folder.
 
     Of a model that knows a background also the objects: objects.csv, objects.json, objects.geojson for QuPath, and
-    counts.csv.
+    counts.csv. Of a model that counts: counts.csv, counts.json, and the density of objects, density.png.
 
     IMAGE is a file, or a folder of images. Several images have a folder each in the output folder, by their names; one
     that cannot be scanned is named at the end, and one that is there already is left as it is. A scan that was stopped
-    goes on where it was. Beside the images' folders lie objects.csv and counts.csv of all of them. A classifier is
+    goes on where it was. Beside the images' folders lie the tables of all of them. A classifier is
     converted first, and an image is brought to the scale that the model was trained at, where it knows it; places in
     files are in pixels of IMAGE itself. Of a padded net at most 100 grid cells, of all images together, are compared
     with its answers to their crops, in a tenth of the time. With --workers, Ray runs that many processes here, or on
@@ -111,16 +110,20 @@ def scan(
     with quiet_start():
         from zoo import model_files
         from zoo.classes import normal
-        from zoo.cli.object_tables import FolderTables
+        from zoo.cli.object_tables import FolderTables, tables_of
         from zoo.cli.scan_results import ImageScans, mask_of, say_crops
         from zoo.large_images import scanner_of
         from zoo.network.network import Network
         from zoo.scanning.crop_check import shares
         from zoo.scanning.merging import check_merge
+        from zoo.scores import check_no_counts
     check_output(output, folder=True)
     merge = None if how is None else check_merge(how)
     loaded = model_files.load(model)
-    names = Network.of(loaded).output(options.output_name).class_names
+    network = Network.of(loaded).output(options.output_name)
+    names = network.class_names
+    if how is not None:
+        check_no_counts("answer", network.outputs_are[0])
     class_name = None if class_name is None else normal(class_name)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
@@ -144,7 +147,8 @@ def scan(
     checked = {} if no_check else shares([image.absolute() for image, _ in tasks])
     scans = ImageScans(options, mask, format_, class_name, merge, others, overwrite, checked)
     scanner, failed = scanner_of(loaded, options, progress=True), []
-    tables = FolderTables(scanner, output, others, overwrite) if scanner.cell_classes.find_objects else None
+    kind = tables_of(scanner)
+    tables = None if kind is None else FolderTables(scanner, kind, output, others, overwrite)
     if workers is not None:
         import keras
 

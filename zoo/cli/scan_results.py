@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.object_tables import asked_of, say_objects
+from zoo.cli.object_tables import asked_of, say_counts, say_objects, tables_of
 from zoo.cli.start import say_notes
 from zoo.errors import refuse
 from zoo.files import Output, remove, write_json, writing
@@ -15,7 +15,6 @@ from zoo.made_by import MadeBy, maker_of
 from zoo.progress import say
 
 if TYPE_CHECKING:
-    from zoo.objects.cell_classes import CellClasses
     from zoo.scanning.merging import Merge
     from zoo.scanning.options import Options
     from zoo.scanning.scan import Scanner
@@ -49,7 +48,7 @@ class ImageScans:
 
         def scan_image(image: Path, folder: Path) -> None:
             mask = None if self.mask is None else mask_of(image, self.mask)
-            if _is_there(folder, lambda: {**scanner.made_from(image, mask), **self._asked(scanner.cell_classes)}):
+            if _is_there(folder, lambda: {**scanner.made_from(image, mask), **self._asked(scanner)}):
                 say(f"{image}: is there already, {folder}")
                 return
             say(f"{image}:")
@@ -66,8 +65,8 @@ class ImageScans:
 
     def scan_image(self, scanner: "Scanner", image: Path, mask: Path | None, folder: Path) -> None:
         """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
-        from zoo import plots
-        from zoo.scanning import object_files
+        from zoo import density_plots, plots
+        from zoo.scanning import count_files, object_files
         from zoo.scanning.crop_check import OF_SCALES, needs_check
         from zoo.scanning.pixels import open_pixels
         from zoo.scanning.store import Store
@@ -77,11 +76,12 @@ class ImageScans:
         streamed = folder / f"scores.{'zarr' if self.format == 'zarr' else 'npy'}"
         with open_pixels(scanner.network, image, scanner.options.choice) as pixels:
             made_from = scanner.made_from(pixels, mask)
-            made_by = MadeBy("zoo scan", {**made_from, **self._asked(scanner.cell_classes)})
+            made_by = MadeBy("zoo scan", {**made_from, **self._asked(scanner)})
             overwrite = self.overwrite or _is_version_1(folder, made_by.inputs)
             outputs = [Output(streamed, folder=streamed.suffix == ".zarr", maker=MadeBy("zoo scan", made_from))]
             outputs += [Output(folder / name) for name in self._names]
-            outputs += object_files.outputs(folder) if scanner.cell_classes.find_objects else []
+            tables = tables_of(scanner)
+            outputs += [] if tables is None else tables.outputs(folder)
             read = [image, *([] if mask is None else [mask]), *self.others]
             with writing(outputs, made_by, read, overwrite):
                 begin = time.monotonic()
@@ -95,34 +95,40 @@ class ImageScans:
                 summary = Summary(scores, pixels, shown, self.answer, page)
                 plots.overlay(summary, folder / "overlay.png")
                 page.write(scores, folder / "viewer.html", summary.found)
-                objects = None
+                objects = counts = None
                 if summary.found is not None:
                     objects = object_files.ImageObjects.of(image.name, summary)
                     object_files.write(folder, objects, scores.class_names, made_by)
+                if summary.density is not None:
+                    density_plots.density(summary, folder / count_files.DENSITY)
+                    counts = count_files.ImageCounts.of(image.name, scores, summary.density)
+                    count_files.write(folder, counts, made_by)
                 answer = self._write_answer(summary, folder / "answer.json")
                 kept = _keep(scores, streamed, self.format)
                 _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
                 Store(streamed).settle()
         say_notes(image, scores.notes)
         _say_cells(summary, masked=mask is not None)
-        if objects is None:
-            _say_wins(summary)
-        else:
+        if objects is not None:
             say_objects(objects)
+        elif counts is not None:
+            say_counts(counts)
+        else:
+            _say_wins(summary)
         if check is not None and len(self.checked) == 1:
             say(check.sentence())
         if count and scores.scales and needs_check(scores.geometry):
             say(OF_SCALES)
         if answer:
             say(answer)
-        own = [] if objects is None else [*object_files.TABLES, object_files.GEOJSON, object_files.RECORD]
+        own = [] if tables is None else tables.of_image
         *first, last = (folder / name for name in (kept.name, "geometry.json", *own, "overlay.png", "viewer.html"))
         say(f"wrote {', '.join(map(str, first))} and {last}")
 
-    def _asked(self, cell_classes: "CellClasses") -> dict[str, Any]:
+    def _asked(self, scanner: "Scanner") -> dict[str, Any]:
         """What is asked of the files, beside what the scores depend on."""
         asked = {"format": self.format, "class": self.class_name, "answer": self.answer}
-        return {**asked, **asked_of(cell_classes)}
+        return {**asked, **asked_of(scanner)}
 
     @property
     def _names(self) -> list[str]:
@@ -208,12 +214,14 @@ def _keep(scores: "ScoreMap", streamed: Path, format_: str | None) -> Path:
 
 def _remove_others(folder: Path, own: set[Path]) -> None:
     """Remove what another scan left in a folder that this one was given leave to overwrite."""
-    from zoo.scanning import object_files
+    from zoo.scanning.count_files import COUNTS
+    from zoo.scanning.object_files import OBJECTS
 
     for name in ("scores.npz", "scores.npy", "scores.zarr", "scanned.npy", "answer.json"):
         if (folder / name) not in own and (maker := maker_of(folder / name)) and maker.command == "zoo scan":
             remove(folder / name)
-    object_files.discard(folder, own)
+    for tables in (OBJECTS, COUNTS):
+        tables.discard(folder, own)
 
 
 def _is_there(folder: Path, made_from: Callable[[], dict]) -> bool:
@@ -227,13 +235,15 @@ def _is_there(folder: Path, made_from: Callable[[], dict]) -> bool:
 
 def _is_complete(folder: Path, record: dict[str, Any]) -> bool:
     """Whether all files are there that a scan's record tells of; in a folder of version 1, the scores."""
-    from zoo.scanning import object_files
+    from zoo.scanning.count_files import COUNTS
+    from zoo.scanning.object_files import OBJECTS
 
-    has_objects = "objects" in record.get("made_from", {})
+    kinds = {"objects": OBJECTS, "target": COUNTS}
+    own = [name for key, tables in kinds.items() if key in record.get("made_from", {}) for name in tables.of_image]
     named = [
         record.get("scores"),
         record.get("scanned"),
-        *([object_files.RECORD, object_files.GEOJSON, *object_files.TABLES] if has_objects else []),
+        *own,
         *(["overlay.png", "viewer.html"] if "made_by" in record else []),
     ]
     return all((folder / name).exists() for name in named if name)

@@ -14,7 +14,7 @@ from zoo.convert.twin import error_of_inner_cells
 from zoo.errors import InputError, listing, refuse
 from zoo.network.network import Network
 from zoo.network.program import Ints
-from zoo.scores import LOW_AGREEMENT, WAY_OUT, agreement, lost, relative_error
+from zoo.scores import LOW_AGREEMENT, WAY_OUT, Outputs, agreement, lost, relative_error
 from zoo.settings import own_settings
 
 
@@ -210,7 +210,8 @@ def verified(
         spans = source.program.spans(trained)
         classifier = samples.against(source, tuple(-span.start for span in spans), trained)
     least, names = np.finfo(np.float32).tiny, converted.card.class_names
-    gone = lost(*pairs[0]) if len(pairs) == 1 else {}
+    outputs = converted.outputs_are
+    gone = lost(*pairs[0], outputs[0]) if len(pairs) == 1 else {}
     return Verification(
         max_error_at_training_size=conversion.error_at_training_size,
         max_error_inner_cells=conversion.error_of_inner_cells,
@@ -222,14 +223,19 @@ def verified(
         crops_mean_error=max(
             float(np.abs(given - expected).mean() / max(np.abs(expected).max(), least)) for given, expected in pairs
         ),
-        crops_argmax_agreement=min(agreement(*pair) for pair in pairs),
+        crops_argmax_agreement=_least_agreement(pairs, outputs),
         geometry=shape.to_dict(),
         classes_lost={names[index] if names else str(index): count for index, count in gone.items()},
         measured_on=samples.names,
         too_small=samples.too_small,
         classifier_crops=len(classifier[0][0]) if classifier else 0,
-        classifier_argmax_agreement=min(agreement(*pair) for pair in classifier) if classifier else None,
+        classifier_argmax_agreement=_least_agreement(classifier, outputs) if classifier else None,
     )
+
+
+def _least_agreement(pairs: Sequence[Answers], outputs: Sequence[Outputs]) -> float:
+    """The share of rows that say the same in both of a pair, of the output of which that is the least."""
+    return min(agreement(*pair, kind) for pair, kind in zip(pairs, outputs, strict=True))
 
 
 def _trained_size_of_twin(converted: Network) -> Ints | None:

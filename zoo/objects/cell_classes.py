@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.card import Peaks
 from zoo.errors import quoted, refuse
-from zoo.scores import Outputs, to_probabilities
+from zoo.scores import Outputs, check_no_counts, to_probabilities
 
 # In place of a class's index, for a cell that is of none.
 NONE = -1
@@ -60,7 +60,11 @@ class CellClasses:
         """The class's index of every cell, `NONE` where it is of none: (..., K) -> (...).
 
         A cell whose scores are NaN has any class where there is no background and no threshold, else none.
+
+        Raises:
+            InputError: for the numbers that a counter gives, of which each stands for itself.
         """
+        check_no_counts("classes", outputs)
         winners = scores.argmax(-1)
         if not self.find_objects:
             return winners

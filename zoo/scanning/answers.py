@@ -5,7 +5,7 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.scanning.merging import Merge, Merged, merged_outputs
 from zoo.scanning.score_map import ScoreMap
-from zoo.scores import Outputs, to_probabilities
+from zoo.scores import Outputs, check_no_counts, to_probabilities
 
 
 def answer(score_map: ScoreMap, how: Merge = "average-probabilities") -> np.ndarray:
@@ -39,8 +39,9 @@ class Answering:
         """Take what the scores are, and how to merge them.
 
         Raises:
-            InputError: for another `how`.
+            InputError: for another `how`, and for a counter, which `ScoreMap.counts` answers for.
         """
+        check_no_counts("answer", outputs)
         self._merged, self._outputs = Merged(outputs, how), merged_outputs(outputs, how)
         self._cells = 0
 

@@ -35,6 +35,8 @@ _ENDINGS = (".csv", ".json")
 class BoxScores:
     """What a model says about boxes: `boxes` (n, 4) in pixels (top, left, bottom, right), `scores` (n, classes).
 
+    Of a counter the scores are how many objects of each class are in the boxes.
+
     `further`: what their file says of each besides, which is written with the scores. `beyond`: how many boxes reach
     beyond the image, of which the part inside was scored. `notes`: what to know of the answers, a line each.
     """
@@ -55,6 +57,7 @@ class BoxScores:
     def save(self, path: str | Path) -> Path:
         """Write box, likeliest class and its probability as `score`, a box a row, to a .csv or .json file.
 
+        Of a counter the numbers of objects follow in place of these, those of a class as `count NAME`.
         What is further known of the boxes follows; names that are taken become `given_class` and so on.
 
         Raises:
@@ -67,27 +70,34 @@ class BoxScores:
 
     def text(self, path: Path) -> str:
         """What `save` writes to a file of that name."""
-        probabilities = self.probabilities
-        winners = probabilities.argmax(-1)
-        answers = [
-            {"class": self.class_names[winner], "score": round(float(chances[winner]), 6)}
-            for winner, chances in zip(winners, probabilities, strict=True)
-        ]
+        answers = self._answers()
         further, boxes = self._further(), [_plain(box) for box in self.boxes]
         if path.suffix == ".json":
             content = [{"box": box, **new, **old} for box, new, old in zip(boxes, answers, further, strict=True)]
             return "[\n" + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in content) + "\n]\n"
         file, names = io.StringIO(), list(dict.fromkeys(name for row in further for name in row))
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*SIDES, "class", "score", *names))
+        writer.writerow((*SIDES, *answers[0], *names))
         for box, new, old in zip(boxes, answers, further, strict=True):
             writer.writerow((*box, *new.values(), *(_cell(old.get(name)) for name in names)))
         return file.getvalue()
 
+    def _answers(self) -> list[dict[str, Any]]:
+        """What is written of each box."""
+        if self.outputs == "counts":
+            names = [f"count {name}" for name in self.class_names]
+            return [dict(zip(names, np.round(counts, 3).tolist(), strict=True)) for counts in self.scores]
+        probabilities = self.probabilities
+        winners = probabilities.argmax(-1)
+        return [
+            {"class": self.class_names[winner], "score": round(float(chances[winner]), 6)}
+            for winner, chances in zip(winners, probabilities, strict=True)
+        ]
+
     def _further(self) -> list[dict[str, Any]]:
         """What is further known of each box, under names that the output does not have itself."""
         names = list(dict.fromkeys(name for row in self.further for name in row))
-        taken, new = {*COORDINATES, "box", "bbox", "class", "score"}, {}
+        taken, new = {*COORDINATES, "box", "bbox", *map(plain, self._answers()[0])}, {}
         given = {plain(name) for name in names}
         for name in names:
             new[name] = name

@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.network.geometry import Geometry
 from zoo.scanning.score_map import ScoreMap
-from zoo.scores import LOW_AGREEMENT, WAY_OUT, answers
+from zoo.scores import LOW_AGREEMENT, WAY_OUT, same_answers
 
 # Cells of a command's images, all together, and the part of a scan's time that they take.
 MOST_CELLS, _PART = 100, 0.1
@@ -99,5 +99,5 @@ def check_crops(
             continue
         crop = np.asarray(pixels[top:bottom, left:right]).astype(dtype, copy=False)
         alone, cell = run(crop[None]).reshape(1, -1), np.asarray(scores.scores[row, column]).reshape(1, -1)
-        found += CropCheck(1, int(answers(alone)[0] == answers(cell)[0]))
+        found += CropCheck(1, int(same_answers(alone, cell, scores.outputs)[0]))
     return found

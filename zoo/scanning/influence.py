@@ -93,11 +93,15 @@ class Influence:
 
     def sentence(self) -> str:
         """Cell, class, score and stride for people to read."""
-        score = "" if self.outputs != "logits" else f"score {self.scores[self.class_index]:.4g}, "
+        number = f"{self.scores[self.class_index]:.4g}"
+        if self.outputs == "counts":
+            answer = f"{number} objects in the window"
+        else:
+            answer = f"{f'score {number}, ' if self.outputs == 'logits' else ''}probability {self.probability:.1%}"
         rows, columns = self.grid_shape
         return (
             f"cell {self.cell[0]},{self.cell[1]} of {rows} x {columns}, class {self.class_names[self.class_index]}: "
-            f"{score}probability {self.probability:.1%}; stride {' x '.join(f'{side:g}' for side in self.stride)}"
+            f"{answer}; stride {' x '.join(f'{side:g}' for side in self.stride)}"
         )
 
     def table(self) -> str:

@@ -49,11 +49,12 @@ def measure(
     Raises:
         InputError: where the image does not suit the model, or the grid has no such cell.
     """
-    what = f"cell {cell[0]},{cell[1]}" if len(cell) == 2 else "cell"
+    what, outputs = f"cell {cell[0]},{cell[1]}" if len(cell) == 2 else "cell", network.outputs_are[0]
+    options = options.for_outputs(outputs)
     with ExitStack() as opened:
         whole = opened.enter_context(open_pixels(network, image, options.choice))
         source = opened.enter_context(at_model_scale(network.card, whole, options.pixel_size))
-        grid = Grid.that_fits(network, source.shape[:2], options.border, options.stride)
+        grid = Grid.that_fits(network, source.shape[:2], options.border_rule, options.stride)
         _check_cell(grid, source.image_size, cell, options)
         names = network.class_names
         if class_index is not None and class_index not in range(len(names)):
@@ -61,7 +62,6 @@ def measure(
         views = _views(network, grid, source, cell, options)
         pixels = [check_finite(view.pixels.astype(gradients.dtype), source.name) for view in views]
     given = [gradients.scores(each, view.place) for view, each in zip(views, pixels, strict=True)]
-    outputs = network.outputs_are[0]
     check_scores(np.stack(given), what, network)
     if options.scales is None:
         (scores,) = given
@@ -223,7 +223,7 @@ def _views(network: "Network", grid: Grid, source: Pixels, cell: Pair, options: 
     views = []
     for scale, size in zip(options.scales, scaled_sizes(grid, options.scales), strict=True):
         with at_scale(scale):
-            scaled = Grid.that_fits(network, size, options.border, options.stride)
+            scaled = Grid.that_fits(network, size, options.border_rule, options.stride)
         match = Match.of(grid, scaled)
         if match.covers[*cell]:
             own = pair(int(nearest[index]) for nearest, index in zip(match.nearest, cell, strict=True))
@@ -263,7 +263,7 @@ def _check_cell(grid: Grid, image_size: Pair, cell: Pair, options: Options) -> N
         return
     size = " x ".join(map(str, image_size))
     known = [f"{size} pixels give a grid of {shape[0]} x {shape[1]}"]
-    is_plain = options.stride is None and options.border == "none" and image_size == grid.image_size
+    is_plain = options.stride is None and options.border_rule == "none" and image_size == grid.image_size
     for axis, (line, side) in enumerate((("row", "height"), ("column", "width"))):
         if is_plain and cell[axis] >= shape[axis]:
             more = geometry.size_for(*(count + (each == axis) for each, count in enumerate(shape)))[axis]

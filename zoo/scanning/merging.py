@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from zoo.errors import chosen
-from zoo.scores import Outputs, softmax, to_probabilities
+from zoo.scores import Outputs, check_no_counts, softmax, to_probabilities
 
 Merge = Literal["average-logits", "average-probabilities", "maximum-logits", "maximum-probabilities"]
 MERGES: tuple[Merge, ...] = get_args(Merge)
@@ -82,9 +82,10 @@ class Merged:
         """Take what the scores are, and how to merge them.
 
         Raises:
-            InputError: for another `how`.
+            InputError: for another `how`, and of a counter, whose numbers are of windows, not of the image.
         """
         check_merge(how)
+        check_no_counts("merge", outputs)
         self._outputs = outputs
         self._combine, _, self._of = how.partition("-")
         # What adds nothing to a sum, or to a maximum.

@@ -1,14 +1,15 @@
 """The scale at which a model sees images, and images brought to it."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.errors import refuse
+from zoo.network.geometry import Geometry
 from zoo.network.positions import pair
 from zoo.pictures import Choice, open_picture, read_whole, scaled_size
 from zoo.scanning.pixels import Pixels, wanted
@@ -97,3 +98,32 @@ def _scale_of(card: "Card", image: Pixels, stated: float | None) -> tuple[tuple[
 def _text(size: tuple[float, float]) -> str:
     """A pixel size for people to read."""
     return f"{size[0]:g} µm" if size[0] == size[1] else f"{size[0]:g} x {size[1]:g} µm"
+
+
+def sides_record(
+    geometry: Geometry,
+    scale: tuple[float, float],
+    window: tuple[float, float],
+    windows: Mapping[float, tuple[float, float]],
+) -> dict[str, Any]:
+    """The numbers of a geometry in pixels of the given image, as JSON holds them.
+
+    Args:
+        geometry: that of the scanned pixels.
+        scale: scanned pixels for each of the image's, (vertical, horizontal).
+        window: the sides of a window in the image's pixels.
+        windows: those at every scale, of a scan at several.
+    """
+    sides = {**geometry.to_dict(), "stride": list(on_image(geometry.stride, scale)), "windows": None}
+    if not windows and scale == (1, 1):
+        return sides
+    # A scaled pixel is made from those within 1 / s of its centre, where s shrinks; within 1, where it enlarges.
+    smallest = [min(windows or (1,)) * by for by in scale]
+    sides["receptive_field"] = [
+        None if math.isinf(side) else int(side) if by == 1 else math.ceil((side - 1) / by + 2 * max(1 / by, 1))
+        for side, by in zip(geometry.receptive_field, smallest, strict=True)
+    ]
+    sides["window"] = [None if math.isinf(side) else side for side in window]
+    if windows:
+        sides["windows"] = [{"scale": at, "window": list(each)} for at, each in windows.items()]
+    return sides

@@ -1,22 +1,20 @@
 """The objects of scanned images as files: tables, JSON with what made objects of peaks, and GeoJSON for QuPath."""
 
-import csv
-import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.files import Output, remove, replacing_all
-from zoo.made_by import MadeBy, key_of, maker_of
+from zoo.files import replacing_all
+from zoo.made_by import MadeBy
 from zoo.scanning.overlay import palette
 from zoo.scanning.summary import Summary
+from zoo.scanning.tables import Tables, read_record, write_listed
 
-# The record names who made the tables, which have no room for that.
-RECORD, TABLES, GEOJSON = "objects.json", ("objects.csv", "counts.csv"), "objects.geojson"
+GEOJSON = "objects.geojson"
+OBJECTS = Tables("objects.json", ("objects.csv", "counts.csv"), (GEOJSON,))
 
 
 @dataclass(frozen=True)
@@ -68,26 +66,15 @@ class ImageObjects:
     @classmethod
     def read(cls, folder: Path) -> "ImageObjects":
         """Those of a folder that `write` wrote."""
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        del content["made_by"]
-        return cls(**content)
+        return cls(**read_record(folder / OBJECTS.record))
 
+    def rows(self, table: str) -> Iterable[Iterable[Any]]:
+        """Its rows of a table; see `zoo.scanning.tables.Tabled`."""
+        return self.counts.items() if table == "counts.csv" else (each.values() for each in self.objects)
 
-def outputs(folder: Path, of_many: bool = False) -> list[Output]:
-    """The files of objects in the folder of an image, or those `of_many` in the folder of all of them."""
-    record = folder / RECORD
-    others = [] if of_many else [Output(folder / GEOJSON)]
-    return [Output(record), *others, *(Output(folder / name, owner=record) for name in TABLES)]
-
-
-def discard(folder: Path, kept: Collection[Path]) -> None:
-    """Remove the files of objects that a scan left in a folder, but for those that are `kept`."""
-    maker = maker_of(folder / RECORD)
-    if folder / RECORD in kept or maker is None or maker.command != "zoo scan":
-        return
-    own = [name for name in TABLES if (folder / name).is_file() and maker.beside.get(name) == key_of(folder / name)]
-    for name in (*own, GEOJSON, RECORD):
-        remove(folder / name)
+    def among_others(self) -> dict[str, Any]:
+        """What the record of several images says of it."""
+        return {"counts": self.counts, "area_shares": self.area_shares}
 
 
 def write(folder: Path, image: ImageObjects, class_names: Sequence[str], made_by: MadeBy) -> None:
@@ -105,62 +92,8 @@ def write(folder: Path, image: ImageObjects, class_names: Sequence[str], made_by
         }
         for each in image.objects
     )
-    with replacing_all(folder / RECORD) as working:
+    with replacing_all(folder / OBJECTS.record) as working:
         head = {"type": "FeatureCollection", "made_by": made_by.to_dict()}
-        _write_listed(working / GEOJSON, head, "features", features)
-        _write_tables(working, [image])
-        _write_record(working, {**vars(image)}, "objects", made_by)
-
-
-def write_all(folder: Path, images: Iterable[ImageObjects], made_by: MadeBy) -> dict[str, int]:
-    """Write objects.csv and counts.csv of several images, and objects.json: the counts of all together and of each.
-
-    The images are taken one after the other. Returns how many objects of each class all have together.
-    """
-    each_one: list[dict[str, Any]] = []
-    total: dict[str, int] = {}
-
-    def noted() -> Iterator[ImageObjects]:
-        for image in images:
-            each_one.append({"image": image.image, "counts": image.counts, "area_shares": image.area_shares})
-            total.update({name: total.get(name, 0) + count for name, count in image.counts.items()})
-            yield image
-
-    with replacing_all(folder / RECORD) as working:
-        _write_tables(working, noted())
-        _write_record(working, {"counts": total, "images": each_one}, "images", made_by)
-    return total
-
-
-def _write_tables(folder: Path, images: Iterable[ImageObjects]) -> None:
-    """Write the two tables; a file's name that is no text is written as it is."""
-    with ExitStack() as opened:
-        objects, counts = (
-            csv.writer(
-                opened.enter_context((folder / name).open("w", encoding="utf-8", errors="surrogateescape", newline="")),
-                lineterminator="\n",
-            )
-            for name in TABLES
-        )
-        objects.writerow(["image", "class", "score", "x", "y"])
-        counts.writerow(["image", "class", "count"])
-        for image in images:
-            objects.writerows([image.image, *each.values()] for each in image.objects)
-            counts.writerows([image.image, *each] for each in image.counts.items())
-
-
-def _write_record(folder: Path, record: dict[str, Any], key: str, made_by: MadeBy) -> None:
-    """Write the record with its list `key` last; it answers for the tables (see `zoo.files.Output`)."""
-    made_by = replace(made_by, beside={name: key_of(folder / name) for name in TABLES})
-    head = {name: value for name, value in record.items() if name != key}
-    _write_listed(folder / RECORD, {**head, "made_by": made_by.to_dict()}, key, record[key])
-
-
-def _write_listed(path: Path, head: dict[str, Any], key: str, items: Iterable[Any]) -> None:
-    """Write a JSON object with a long list at its end, of which each item has a line."""
-    first = json.dumps(head, indent=2, allow_nan=False).removesuffix("\n}")
-    with path.open("w", encoding="utf-8") as file:
-        file.write(f'{first},\n  "{key}": [')
-        for index, item in enumerate(items):
-            file.write(f"{',' if index else ''}\n{json.dumps(item, allow_nan=False)}")
-        file.write("\n]\n}\n")
+        write_listed(working / GEOJSON, head, "features", features)
+        OBJECTS.write_tables(working, [image])
+        OBJECTS.write_record(working, {**vars(image)}, "objects", made_by)

@@ -1,7 +1,7 @@
 """The options of a scan, listed once and checked once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,6 +11,7 @@ from zoo.errors import quoted, refuse
 from zoo.pictures import Choice
 from zoo.scanning.merging import Merge, check_merge
 from zoo.scanning.sizes import parse_memory
+from zoo.scores import Outputs
 
 # What becomes of the pixels at an image's border that no window covers, or few do.
 BorderRule = Literal["none", "reflect", "shift", "full"]
@@ -22,6 +23,7 @@ class Options:
     """What is asked of a scan, of all images alike; `zoo.scan` says what each option means.
 
     `scales` are floats, however they were given. `pixel_size`: that of the images in micrometres, where it is stated.
+    `border`: None is "none", and "full" for a counter, see `for_outputs`.
     """
 
     tile: int | None = None
@@ -29,7 +31,7 @@ class Options:
     stride: int | tuple[int, int] | None = None
     scales: Sequence[float] | None = None
     merge: Merge = "average-probabilities"
-    border: BorderRule = "none"
+    border: BorderRule | None = None
     engine: EngineName = "keras"
     precision: Precision | None = None
     choice: Choice = Choice()
@@ -43,7 +45,8 @@ class Options:
             InputError: naming the first option that is wrong.
         """
         check_merge(self.merge)
-        check_border(self.border)
+        if self.border is not None:
+            check_border(self.border)
         if self.tile is not None and self.memory is not None:
             refuse("tile and memory", f"{quoted(self.tile)} and {quoted(self.memory)}", "one of them")
         if self.memory is not None:
@@ -52,6 +55,26 @@ class Options:
             object.__setattr__(self, "scales", check_scales(self.scales))
         if self.pixel_size is not None:
             object.__setattr__(self, "pixel_size", check_pixel_size(self.pixel_size))
+
+    def for_outputs(self, outputs: Outputs) -> "Options":
+        """These options for a model that gives `outputs`, with the border that is meant where none is asked for.
+
+        Raises:
+            InputError: for scales of a counter: at each scale its windows hold other numbers of objects.
+        """
+        counts = outputs == "counts"
+        if counts and self.scales is not None:
+            refuse(
+                "scales",
+                quoted(self.scales),
+                "none for a model that counts: a window holds other numbers at each scale",
+            )
+        return replace(self, border=self.border or ("full" if counts else "none"))
+
+    @property
+    def border_rule(self) -> BorderRule:
+        """`border`, "none" where none is asked for."""
+        return self.border or "none"
 
     @property
     def budget(self) -> int | None:
@@ -64,6 +87,7 @@ class Options:
         for name in ("choice", "output_name", "pixel_size"):  # as earlier versions wrote it, where these are not given
             del values[name]
         values["memory"] = self.budget
+        values["border"] = self.border_rule
         if self.stride is not None:
             values["stride"] = np.broadcast_to(self.stride, 2).tolist()
         if self.scales is not None:
@@ -78,7 +102,7 @@ class Options:
         values = self.to_dict()
         names = ["stride", "scales", "merge", *self.choice.given, "output_name", "pixel_size"]
         given = {name: values[name] for name in names if values.get(name) is not None}
-        return given if self.border == "none" else {**given, "border": self.border}
+        return given if self.border_rule == "none" else {**given, "border": self.border}
 
 
 def check_border(border: str) -> None:

@@ -9,17 +9,24 @@ from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs, to_probabilities
 
 # How opaque the strongest colour is: over grey, and over an image in colour, whose own colours stay to be seen.
-_OVER_GREY, _OVER_COLOUR = 0.65, 0.4
+OVER_GREY, _OVER_COLOUR = 0.65, 0.4
 # The radius of the circle about an object, as a part of the window's lesser side.
 MARK = 0.2
 
 
-class Coloured(Protocol):
-    """What is needed of a score map: `zoo.scanning.score_map.ScoreMap` has it."""
+class Placed(Protocol):
+    """What is needed of a map to place its cells: `zoo.scanning.score_map.ScoreMap` has it."""
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
+
+    def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
+
+
+class Coloured(Placed, Protocol):
+    """What is needed of a score map to colour its cells."""
 
     @property
     def scores(self) -> Any:
@@ -32,9 +39,6 @@ class Coloured(Protocol):
     @property
     def cell_classes(self) -> CellClasses:
         """What makes a class of a cell's scores."""
-
-    def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
 
     def standing_out(self, scores: np.ndarray) -> np.ndarray:
         """How far scores are from the median cell's, 0 to 1: (..., K) -> (...)."""
@@ -53,9 +57,7 @@ class Overlay:
         """Name the map; with `class_index`, that class is shown, else the winners."""
         self._map, self.class_index = score_map, class_index
         self.factor = factor_for(score_map.image_size, most)
-        centres = (_middles(side, self.factor) for side in score_map.image_size)
-        cells = zip(score_map.cells_of_pixels(), centres, strict=True)
-        self._cells = tuple(of_pixels[middles] for of_pixels, middles in cells)
+        self._cells = cells_of_picture(score_map, self.factor)
         self._shown = tuple(np.unique(np.maximum(each, 0)) for each in self._cells)
         self._classes = np.full([len(each) for each in self._shown], class_index or 0)
         self._strength = np.zeros(self._classes.shape, np.float32)
@@ -80,14 +82,31 @@ class Overlay:
         rows, columns = self._cells
         known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
         where = np.ix_(np.searchsorted(self._shown[0], rows), np.searchsorted(self._shown[1], columns))
-        weight = (self._strength[where] * known * np.float32(opacity))[..., None]
         colours = palette(self._map.scores.shape[-1]).astype(np.float32)[self._classes]
-        return np.round(below * (1 - weight) + 255 * colours[where] * weight).astype(np.uint8)
+        return blended(below, self._strength[where] * known * np.float32(opacity), colours[where])
+
+
+def cells_of_picture(score_map: Placed, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cells that colour the rows and the columns of a picture, a pixel of which stands for `factor` a side.
+
+    They are those of the squares' middle pixels; -1 beyond the grid.
+    """
+    rows, columns = (
+        of_pixels[_middles(side, factor)]
+        for of_pixels, side in zip(score_map.cells_of_pixels(), score_map.image_size, strict=True)
+    )
+    return rows, columns
+
+
+def blended(below: np.ndarray, opacity: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Colours over an image: (h, w, 3 or 1) in 0 to 255, (h, w), (h, w, 3) or (3,) in 0 to 1 -> (h, w, 3) uint8."""
+    weight = opacity[..., None]
+    return np.round(below * (1 - weight) + 255 * colours * weight).astype(np.uint8)
 
 
 def opacity_of(cell_classes: CellClasses) -> float:
     """How opaque the strongest colour is, where nothing else is asked for."""
-    return _OVER_COLOUR if cell_classes.find_objects else _OVER_GREY
+    return _OVER_COLOUR if cell_classes.find_objects else OVER_GREY
 
 
 def shown(score_map: Coloured, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

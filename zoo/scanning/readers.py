@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from zoo.errors import refuse
 from zoo.objects.cell_classes import NONE
 
 
@@ -54,3 +55,16 @@ class Wins:
         classes = self._classes_of(scores[scanned])
         self.counts += np.bincount(classes[classes != NONE], minlength=len(self.counts))
         self.cells += len(classes)
+
+
+def check_known(scores: np.ndarray, scanned: np.ndarray, row: int = 0, column: int = 0) -> None:
+    """Check that scores are finite where cells were scanned; the first cell is (row, column) of the map.
+
+    Raises:
+        InputError: naming the first cell where they are not.
+    """
+    broken = ~np.isfinite(scores).all(-1) & scanned
+    if broken.any():
+        first = np.argwhere(broken)[0] + (row, column)
+        received = f"values that are not finite at cell {first[0]},{first[1]}"
+        refuse("scores", received, "finite ones of all cells that were scanned")

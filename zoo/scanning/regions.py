@@ -12,6 +12,7 @@ from zoo.errors import InputError, refuse
 from zoo.pictures import check_finite
 from zoo.progress import track
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
+from zoo.scanning.density import counts_in
 from zoo.scanning.memory import available, tile_memory
 from zoo.scanning.model_scale import at_model_scale
 from zoo.scanning.pixels import Pixels, open_pixels
@@ -98,6 +99,19 @@ class ByCells:
         nearest = np.array([score_map.geometry.nearest_cell(*box) for box in boxes.tolist()])
         rows, columns = np.clip(nearest, 0, last).T
         return score_map.scores[rows, columns]
+
+
+@dataclass(frozen=True)
+class ByDensity:
+    """Each box has the sums of a counter's density over it."""
+
+    scanner: Scanner
+
+    def __call__(self, source: Pixels, boxes: np.ndarray) -> np.ndarray:
+        """Estimate the counts of boxes."""
+        score_map = self.scanner(source)
+        # The map's places are in pixels of the given image.
+        return counts_in(score_map, score_map.scanned, boxes / (*score_map.scale, *score_map.scale))
 
 
 @dataclass(frozen=True)

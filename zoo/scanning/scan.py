@@ -51,7 +51,8 @@ class Scanner:
             options: those of the scans.
             progress: show a bar over the tiles.
         """
-        self.network, self._make_engine, self.options, self.progress = network, make_engine, options, progress
+        self.network, self._make_engine, self.progress = network, make_engine, progress
+        self.options = options.for_outputs(network.outputs_are[0])
         # Before any work: the background and thresholds of a card may name another model's classes.
         self.cell_classes = CellClasses(network.class_names, network.card.background, network.card.peaks)
 
@@ -100,7 +101,7 @@ class Scanner:
             windows.sides,
             scanned,
             merged_outputs(outputs, self.options.merge) if parts else outputs,
-            self.options.border,
+            self.options.border_rule,
             made_from=store.made_from,
             other_function=grid.other_function,
             scales=scales,
@@ -111,6 +112,11 @@ class Scanner:
             pixel_size=source.pixel_size,
             middles=windows.centres,
         )
+
+    @property
+    def counts(self) -> bool:
+        """Whether the scores are numbers of objects."""
+        return self.network.outputs_are[0] == "counts"
 
     def at_scale(self, image: Pixels) -> AbstractContextManager[Pixels]:
         """An open image at the scale at which the network sees it; see `zoo.scanning.model_scale.at_model_scale`."""
@@ -141,7 +147,7 @@ class Scanner:
         """What scores depend on of the card, where there is any of it."""
         card = self.network.card
         known: dict[str, Any] = {"trained_at_scale": card.scale, "trained_at_pixel_size": card.pixel_size}
-        if self.options.border == "full":
+        if self.options.border_rule == "full":
             known["fill"] = list(card.fill) if isinstance(card.fill, tuple) else card.fill
         return {name: value for name, value in known.items() if value is not None}
 
@@ -174,7 +180,7 @@ class Scanner:
 
     def _grid(self, size: tuple[int, int]) -> Grid:
         """The grid of an image of `size`, if it has one and tiles can be cut as asked."""
-        grid = Grid.that_fits(self.network, size, self.options.border, self.options.stride)
+        grid = Grid.that_fits(self.network, size, self.options.border_rule, self.options.stride)
         check_tile(self.options.tile, grid.geometry)
         return grid
 

@@ -18,13 +18,15 @@ from zoo.network.positions import Pair, pair
 from zoo.objects.cell_classes import CellClasses
 from zoo.objects.peaks import FoundObjects, PeakFinder
 from zoo.pictures import release
-from zoo.scanning.model_scale import on_image
+from zoo.scanning.density import Density, windows_of_pixel
+from zoo.scanning.model_scale import on_image, sides_record
 from zoo.scanning.options import BorderRule
 from zoo.scanning.overlay import Overlay
-from zoo.scanning.readers import Reader, Wins
+from zoo.scanning.own_pixels import cells_of_pixels, edges_between
+from zoo.scanning.readers import Reader, Wins, check_known
 from zoo.scanning.thumbnails import factor_for, view_below
 from zoo.scanning.usual_scores import usual_scores
-from zoo.scores import Outputs, to_probabilities
+from zoo.scores import Outputs, check_no_counts, to_probabilities
 
 # Numbers of a score map that are read at a time.
 _SCORES_AT_ONCE = 2**20
@@ -34,7 +36,8 @@ _SCORES_AT_ONCE = 2**20
 class ScoreMap:
     """Scores (rows, cols, classes) of a large image; cell (row, col) answers for `cell_box(row, col)`.
 
-    The scores are what the model gives, logits for the zoo's own; `outputs` says what they are. They are an array, or
+    The scores are what the model gives, logits for the zoo's own, of a counter the numbers of objects in each window;
+    `outputs` says what they are. They are an array, or
     what is read by slices like one. `image_size` is (height, width) in pixels of the given image. `geometry` is that of
     the pixels that were scanned: `scale` of them, (down, across), make one of the given image, and `border` "reflect"
     and "full" add some. `pixel_size`: that of the given image in micrometres, (down, across), where known.
@@ -90,7 +93,7 @@ class ScoreMap:
         scanned = np.broadcast_to(True, grid) if scanned.all() else scanned
         object.__setattr__(self, "scanned", scanned)
         if type(self.scores) is np.ndarray:
-            _check_known(self.scores, scanned)
+            check_known(self.scores, scanned)
 
     def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """The crop that a cell stands for, (top, left, bottom, right), half-open, not clipped at the image."""
@@ -185,7 +188,7 @@ class ScoreMap:
             with replacing(Path(folder) / known, self.made_by) as temporary, temporary.open("wb") as file:
                 np.save(file, self.scanned)
         record = {
-            **self._sides(),
+            **sides_record(self.geometry, self.scale, self.window, self.windows),
             "offset": list(self.cell_box(0, 0)[:2]),
             "image_size": list(self.image_size),
             "grid_shape": [rows, columns],
@@ -199,27 +202,12 @@ class ScoreMap:
             "cells_not_scanned": self.not_scanned,
             "crops": self.crops,
             "outputs": self.outputs,
+            **({"windows_per_pixel": windows_of_pixel(self)} if self.outputs == "counts" else {}),
             "other_function": self.other_function or None,
             "class_names": list(self.class_names),
             "made_from": self.made_from,
         }
         return write_json(Path(folder) / "geometry.json", record, self.made_by)
-
-    def _sides(self) -> dict[str, Any]:
-        """The geometry's numbers in the image's pixels, and the window of each scale."""
-        sides = {**self.geometry.to_dict(), "stride": list(self.stride), "windows": None}
-        if not self.scales and self.scale == (1, 1):
-            return sides
-        # A scaled pixel is made from those within 1 / s of its centre, where s shrinks; within 1, where it enlarges.
-        smallest = pair(min(self.scales or (1,)) * by for by in self.scale)
-        sides["receptive_field"] = [
-            None if math.isinf(side) else int(side) if by == 1 else math.ceil((side - 1) / by + 2 * max(1 / by, 1))
-            for side, by in zip(self.geometry.receptive_field, smallest, strict=True)
-        ]
-        sides["window"] = [None if math.isinf(side) else side for side in self.window]
-        if self.scales:
-            sides["windows"] = [{"scale": scale, "window": list(window)} for scale, window in self.windows.items()]
-        return sides
 
     @property
     def uncovered(self) -> tuple[int, int, int, int]:
@@ -245,15 +233,29 @@ class ScoreMap:
         """The objects of the image: peaks of the classes that are not the background; see `PeakFinder`.
 
         Raises:
-            InputError: of a map without a background and without `peaks`, whose every cell is of a class.
+            InputError: of a map without a background and without `peaks`, whose every cell is of a class, and of a
+                counter's, whose numbers have no peaks.
         """
         finder = self.peak_finder()
         self.read_by(finder)
         return finder.found()
 
-    def counts(self) -> dict[str, int]:
-        """How many objects of each class there are; see `objects`."""
-        return self.counts_of(self.objects())
+    def counts(self) -> dict[str, int] | dict[str, float]:
+        """How many objects of each class there are: of a counter what its map adds up to, else see `objects`."""
+        if self.outputs != "counts":
+            return self.counts_of(self.objects())
+        density = Density(self)
+        self.read_by(density)
+        return density.counts
+
+    @property
+    def density(self) -> np.ndarray:
+        """Of a counter: objects in the pixels that are each cell's own, (rows, cols, classes), which sum to the counts.
+
+        Raises:
+            InputError: of a map that is no counter's.
+        """
+        return np.asarray(self.scores) / windows_of_pixel(self)
 
     def counts_of(self, found: FoundObjects) -> dict[str, int]:
         """How many of the objects found are of each class that objects may have."""
@@ -262,6 +264,7 @@ class ScoreMap:
 
     def peak_finder(self) -> PeakFinder:
         """The reader that finds the objects; see `objects`. A class without a distance has half the window's side."""
+        check_no_counts("objects", self.outputs)
         if not self.cell_classes.find_objects:
             refuse("objects", "a map of a model without a background", "one trained with data.background, or on scenes")
         window = [side for side in self.geometry.window if math.isfinite(side)] or self.image_size
@@ -306,7 +309,7 @@ class ScoreMap:
             for column in range(0, columns, width):
                 part = np.s_[row : row + height, column : column + width]
                 scores, scanned = np.asarray(self.scores[part]), self.scanned[part]
-                _check_known(scores, scanned, row, column)
+                check_known(scores, scanned, row, column)
                 yield row, column, scores, scanned
                 release(self.scores)
 
@@ -327,22 +330,16 @@ class ScoreMap:
         A cell's own pixels are the stride x stride ones in the middle of its crop, fewer where the next is nearer.
         Where the window is infinite, they lie side by side about the image's middle.
         """
-        edges = []
-        for centres, stride in zip(self.centres, self.stride, strict=True):
-            gaps = np.diff(centres, prepend=centres[0] - stride)
-            ends = np.append(centres - gaps / 2, centres[-1] + stride / 2)
-            # Rounded, as what a scale divides is not quite a whole number.
-            edges.append(np.floor(np.round(ends, 6)).astype(int))
-        return pair(edges)
+        return pair(np.floor(edges).astype(int) for edges in self.edges)
+
+    @property
+    def edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """`own_pixels` as they are before they are rounded."""
+        return pair(map(edges_between, self.centres, self.stride))
 
     def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
-        cells = []
-        for own, side in zip(self.own_pixels, self.image_size, strict=True):
-            pixels = np.arange(side)
-            cell = np.searchsorted(own[:-1], pixels, side="right") - 1
-            cells.append(np.where(pixels < own[-1], cell, -1))
-        return pair(cells)
+        return cells_of_pixels(self.own_pixels, self.image_size)
 
     def overlay(
         self, image: Any, class_index: int | None = None, opacity: float | None = None, side: int | None = None
@@ -354,7 +351,8 @@ class ScoreMap:
         cell's: a classifier has an answer for empty background too, and what stands out is what is not background.
 
         Of a model that knows a background the image is in colour, and a cell of none of the other classes has no
-        colour; that of the others is as opaque as their class is probable.
+        colour; that of the others is as opaque as their class is probable. Of a counter the density of a class is
+        shown, by default of that of which there are most objects (see `zoo.scanning.density.Density.over`).
 
         Args:
             image: the image that was scanned, an array or what is read by slices like one.
@@ -367,6 +365,10 @@ class ScoreMap:
             InputError: where the image is not of the size that was scanned.
         """
         self.check_image(image)
+        if self.outputs == "counts":
+            density = Density(self)
+            self.read_by(density)
+            return density.over(view_below(image, side), class_index, side, opacity)
         overlay = Overlay(self, class_index, side)
         self.read_by(overlay)
         return overlay.over(view_below(image, side, self.cell_classes.find_objects), opacity)
@@ -388,12 +390,3 @@ class ScoreMap:
 def _sides_text(sides: tuple[float, float]) -> str:
     """Two sides for people to read."""
     return " x ".join(f"{side:g}" for side in sides)
-
-
-def _check_known(scores: np.ndarray, scanned: np.ndarray, row: int = 0, column: int = 0) -> None:
-    """Check that scores are finite where cells were scanned; the first cell is (row, column) of the map."""
-    broken = ~np.isfinite(scores).all(-1) & scanned
-    if broken.any():
-        first = np.argwhere(broken)[0] + (row, column)
-        received = f"values that are not finite at cell {first[0]},{first[1]}"
-        refuse("scores", received, "finite ones of all cells that were scanned")

@@ -1,11 +1,14 @@
 """All that is shown of a scan, from one pass over its scores and one reading of its image."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from zoo.objects.peaks import FoundObjects, inside_image
 from zoo.scanning.answers import Answering
+from zoo.scanning.density import Density
 from zoo.scanning.merging import Merge
 from zoo.scanning.overlay import Overlay
 from zoo.scanning.readers import Wins
@@ -22,13 +25,14 @@ class Summary:
 
     Attributes:
         score_map: the map.
-        class_index: the class that the picture shows, None for the winners.
+        class_index: the class that the picture shows, None for the winners; of a counter it is always one.
         picture: the overlay, at most 2,000 pixels a side; see `ScoreMap.overlay`.
         factor: how many pixels of the image a pixel of it stands for.
         wins: how many cells are of each class, (classes,).
         cells: how many cells there are, those of no class too. Of a model that knows a background neither counts those
             whose middle is beyond the image.
         found: the objects, None of a model that knows no background; see `ScoreMap.objects`.
+        density: of a counter the counts and the density of objects, else None. A counter has no wins.
         answer: the answer for the whole image, (classes,), None where none was asked for; see `zoo.answer`.
     """
 
@@ -45,7 +49,7 @@ class Summary:
         Args:
             score_map: the scores.
             image: the image that was scanned, (H, W, C), an array or what is read by slices like one.
-            class_index: the class to show instead of the winners.
+            class_index: the class to show instead of the winners, or of the most counted.
             how: makes one answer for the whole image.
             page: what the viewer shows, which is read along.
 
@@ -54,19 +58,36 @@ class Summary:
         """
         score_map.check_image(image)
         self.score_map, self.class_index = score_map, class_index
-        overlay = Overlay(score_map, class_index, _OVERLAY_PIXELS)
-        in_colour = score_map.cell_classes.find_objects
-        # Shares are those of the image, and not of what a border adds to it.
-        counted = inside_image(score_map.centres, score_map.image_size) if in_colour else None
-        wins = Wins(score_map.scores.shape[-1], score_map.classes_of, counted)
+        self.factor = score_map.factor(_OVERLAY_PIXELS)
+        self.wins, self.cells = np.zeros(len(score_map.class_names), int), 0
+        self.found: FoundObjects | None = None
+        self.answer: np.ndarray | None = None
+        self.density: Density | None = None
         answering = None if how is None else Answering(score_map.outputs, how)
-        finder = score_map.peak_finder() if in_colour else None
+        over = self._add_up(page) if score_map.outputs == "counts" else self._look_at_classes(page, answering)
+        below = Thumbnail(image, _OVERLAY_PIXELS, score_map.cell_classes.find_objects)
+        read_by(image, below, *(() if page is None else (page.view,)))
+        self.picture = over(below.values.astype(np.float32))
+
+    def _look_at_classes(self, page: Page | None, answering: Answering | None) -> Callable[[np.ndarray], np.ndarray]:
+        """Read a classifier's scores; what lays their colours over an image."""
+        score_map, find_objects = self.score_map, self.score_map.cell_classes.find_objects
+        overlay = Overlay(score_map, self.class_index, _OVERLAY_PIXELS)
+        # Shares are those of the image, and not of what a border adds to it.
+        counted = inside_image(score_map.centres, score_map.image_size) if find_objects else None
+        wins = Wins(score_map.scores.shape[-1], score_map.classes_of, counted)
+        finder = score_map.peak_finder() if find_objects else None
         readers = (overlay, wins, None if page is None else page.cells, answering, finder)
         score_map.read_by(*(each for each in readers if each is not None))
-        below = Thumbnail(image, _OVERLAY_PIXELS, in_colour)
-        read_by(image, below, *(() if page is None else (page.view,)))
-        picture = overlay.over(below.values.astype(np.float32))
-        self.picture, self.factor = picture, overlay.factor
         self.wins, self.cells = wins.counts, wins.cells
-        self.found: FoundObjects | None = None if finder is None else finder.found()
-        self.answer: np.ndarray | None = None if answering is None else answering.probabilities
+        self.found = None if finder is None else finder.found()
+        self.answer = None if answering is None else answering.probabilities
+        return overlay.over
+
+    def _add_up(self, page: Page | None) -> Callable[[np.ndarray], np.ndarray]:
+        """Read a counter's numbers; what lays the density of a class over an image."""
+        density = Density(self.score_map) if page is None or not isinstance(page.cells, Density) else page.cells
+        self.score_map.read_by(density)
+        self.density = density
+        self.class_index = density.most_counted if self.class_index is None else self.class_index
+        return partial(density.over, class_index=self.class_index, most=_OVERLAY_PIXELS)

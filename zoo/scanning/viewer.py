@@ -13,6 +13,7 @@ from zoo.errors import refuse
 from zoo.files import check_output, replacing
 from zoo.objects.cell_classes import NONE
 from zoo.objects.peaks import FoundObjects, inside_image
+from zoo.scanning.density import Density, density_unit, why_approximate
 from zoo.scanning.overlay import MARK, opacity_of, palette, shown
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.thumbnails import Thumbnail, read_by
@@ -51,7 +52,7 @@ def write_viewer(
     view: np.ndarray,
     path: str | Path,
     factor: int = 1,
-    cells: "Cells | None" = None,
+    cells: "Cells | Density | None" = None,
     found: FoundObjects | None = None,
 ) -> Path:
     """Write a viewer of a score map: one .html file below 20 MB that needs nothing else.
@@ -63,7 +64,8 @@ def write_viewer(
     that stands out most. The page says which. Cells that were not scanned stay without a colour.
 
     Of a model that knows a background the cells of no class have none either, and the objects are drawn, by class as
-    the user chooses, with their counts; at most the 100,000 of the highest scores.
+    the user chooses, with their counts; at most the 100,000 of the highest scores. Of a counter the density of objects
+    is shown by class, with the counts, and the page sums it over a rectangle that the user draws.
 
     Args:
         score_map: the scores.
@@ -82,7 +84,7 @@ def write_viewer(
     if view.shape != expected or view.dtype != np.uint8:
         refuse("view", f"{view.shape} of {view.dtype}", f"{expected} of uint8")
     if cells is None:
-        cells, finder = Cells(score_map), score_map.peak_finder() if score_map.cell_classes.find_objects else None
+        cells, finder = cells_of(score_map), score_map.peak_finder() if score_map.cell_classes.find_objects else None
         score_map.read_by(cells, *([] if finder is None else [finder]))
         found = None if finder is None else finder.found()
     picture, shrunk = _picture(view)
@@ -102,7 +104,8 @@ def write_viewer(
         "opacity": opacity_of(score_map.cell_classes),
         "counted": _counted(score_map),
         "objects": None if found is None else _objects(score_map, found),
-        **cells.to_dict(),
+        "density": _density(score_map, cells) if isinstance(cells, Density) else None,
+        **(_cells_of_density(cells) if isinstance(cells, Density) else cells.to_dict()),
     }
     # A "<" in a class's name must not end the script that holds it.
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
@@ -110,6 +113,11 @@ def write_viewer(
     with replacing(path, score_map.made_by) as temporary:
         temporary.write_text(page.replace("{{content}}", text), encoding="utf-8")
     return path
+
+
+def cells_of(score_map: ScoreMap) -> "Cells | Density":
+    """The reader that keeps what the page knows of each cell."""
+    return Density(score_map) if score_map.outputs == "counts" else Cells(score_map)
 
 
 def _counted(score_map: ScoreMap) -> list[tuple[int, int]]:
@@ -131,6 +139,27 @@ def _objects(score_map: ScoreMap, found: FoundObjects) -> dict[str, Any]:
         "scores": _packed(np.round(65535 * found.scores[first])),
         "places": base64.b64encode(found.centres[first].astype("<f4").tobytes()).decode(),
     }
+
+
+def _density(score_map: ScoreMap, density: Density) -> dict[str, Any]:
+    """A counter's numbers as the page reads them: how many objects a square's own pixels have, and how many all."""
+    by, unit = density_unit(score_map)
+    return {
+        "values": base64.b64encode(density.values.astype("<f4").tobytes()).decode(),
+        "cells": _packed(density.cells),
+        "edges": [edges.tolist() for edges in score_map.edges],
+        "counts": list(density.counts.values()),
+        "shown": density.most_counted,
+        "by": by,
+        "unit": unit,
+        "approximate": why_approximate(score_map),
+    }
+
+
+def _cells_of_density(density: Density) -> dict[str, Any]:
+    """What the page knows of the cells of a counter's map besides, which have no classes."""
+    classes = dict.fromkeys(("winners", "strength", "highest", "probable"), "")
+    return {"cellsShown": density.cells.shape, "side": density.square, "kept": 0, **classes}
 
 
 def _picture(view: np.ndarray) -> tuple[str, int]:
@@ -200,15 +229,15 @@ class Cells:
 
 @dataclass(frozen=True)
 class Page:
-    """What a viewer shows, of a map and an image that are yet to be read."""
+    """What a viewer shows, of a map and an image that are yet to be read; `cells` of a counter is its density."""
 
-    cells: Cells
+    cells: Cells | Density
     view: Thumbnail
 
     @classmethod
     def of(cls, score_map: ScoreMap, image: Any) -> "Page":
         """The page of a score map and its image, (H, W, C), an array or what is read by slices like one."""
-        return cls(Cells(score_map), Thumbnail(image, MOST_PIXELS, in_colour=True))
+        return cls(cells_of(score_map), Thumbnail(image, MOST_PIXELS, in_colour=True))
 
     def write(self, score_map: ScoreMap, path: Path, found: FoundObjects | None = None) -> Path:
         """Write it, with the objects that were found; see `write_viewer`."""
