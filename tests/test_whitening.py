@@ -7,11 +7,11 @@ import zoo
 from zoo import data
 from zoo.card import Preprocess
 from zoo.config import load_config
+from zoo.config.recipe import Augment
 from zoo.data import Split
 from zoo.errors import InputError
 from zoo.training import train
 from zoo.training.batches import training_batches
-from zoo.config.recipe import Augment
 from zoo.training.whitening import whiten
 
 POOL = "pool: {kind: max, size: 2, stride: 2}"

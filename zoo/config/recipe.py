@@ -61,8 +61,8 @@ class Augment(Schema):
     alpha of Zhang et al. 2017 (arXiv:1710.09412, section 2), `cutmix` that of Yun et al. 2019 (arXiv:1905.04899,
     section 3.1): the share that an image and its label keep comes from Beta(alpha, alpha). With both, each batch has
     one of them, by a coin. `turns`: quarter turns, and flips both ways. `brightness`: samples are multiplied by up to
-    1 + and down to 1 - so much. `colour`: so is each channel by a factor of its own, as stains differ. `alternate`: with
-    `flip`, an image is mirrored in every other epoch, instead of by a coin in each (Jordan 2024, arXiv:2404.00498,
+    1 + and down to 1 - so much. `colour`: so is each channel by a factor of its own, as stains differ. `alternate`:
+    with `flip`, an image is mirrored in every other epoch, instead of by a coin in each (Jordan 2024, arXiv:2404.00498,
     section 3.6).
     """
 
@@ -149,7 +149,8 @@ class TrainConfig(Schema):
     @model_validator(mode="after")
     def _check_dense(self) -> "TrainConfig":
         if self.dense:
-            for key, nothing in (("shift", 0), ("alternate", False), ("randaugment", None), ("mixup", 0), ("cutmix", 0)):
+            refused = {"shift": 0, "alternate": False, "randaugment": None, "mixup": 0, "cutmix": 0}
+            for key, nothing in refused.items():
                 if received := getattr(self.augment, key):
                     given = json.dumps(received) if isinstance(received, float | int) else str(received)
                     text = f"received {given} beside train.dense; accepted: {json.dumps(nothing)}"

@@ -68,9 +68,9 @@ class NINConfig(PathConfig):
     def layer_sizes(self) -> Iterator[LayerSize]:
         """How large every layer before the head is, in the order of the path."""
         channels = self.channels
-        if row := self.whitening:
-            filters = row.filters(channels)
-            yield LayerSize("whitening", channels * filters * row.kernel**2, filters, Window(row.kernel, row.stride))
+        if first := self.whitening:
+            filters, window = first.filters(channels), Window(first.kernel, first.stride)
+            yield LayerSize("whitening", channels * filters * first.kernel**2, filters, window)
             channels = filters
         for index, row in enumerate(self.mlpconvs):
             key, same = f"mlpconvs.{index}", (row.padding or self.padding) == "same"
@@ -89,14 +89,14 @@ def mlpconv(x: Tensor, row: Mlpconv, name: str, *, padding: Padding, normalizati
     """A spatial convolution, then 1x1 convolutions, each with ReLU (Network in Network, section 3.1)."""
     first, *rest = row.filters
     same = partial(conv, normalization=normalization)
-    window = {"stride": row.stride, "padding": row.padding or padding}
+    padded = row.padding or padding
     if row.pool and row.pool_first:
         has_norm = normalization == "batch"
-        x = convolution(x, first, row.kernel, f"{name}_conv1", use_bias=not has_norm, **window)
+        x = convolution(x, first, row.kernel, f"{name}_conv1", stride=row.stride, padding=padded, use_bias=not has_norm)
         x = row.pool.layer(x, "valid", f"{name}_pool")
         x = norm_act(x, f"{name}_conv1") if has_norm else layers.ReLU(name=f"{name}_conv1_relu")(x)
     else:
-        x = same(x, first, row.kernel, f"{name}_conv1", **window)
+        x = same(x, first, row.kernel, f"{name}_conv1", stride=row.stride, padding=padded)
     for index, filters in enumerate(rest, start=2):
         x = same(x, filters, 1, f"{name}_conv{index}")
     if row.pool and not row.pool_first:
@@ -110,9 +110,9 @@ def feature_map(x: Tensor, config: NINConfig) -> Tensor:
     Deviations from the released Caffe definition: the last 1x1 layer, to the classes, is the head's and has no ReLU,
     so that the outputs are logits; a padded average pooling counts the added zeros.
     """
-    if row := config.whitening:
-        filters = row.filters(config.channels)
-        layer = layers.Conv2D(filters, row.kernel, row.stride, use_bias=False, trainable=False, name=WHITENING)
+    if first := config.whitening:
+        filters = first.filters(config.channels)
+        layer = layers.Conv2D(filters, first.kernel, first.stride, use_bias=False, trainable=False, name=WHITENING)
         x = layers.ReLU(name=f"{WHITENING}_relu")(layer(x))
     for index, row in enumerate(config.mlpconvs, start=1):
         x = mlpconv(x, row, f"mlpconv{index}", padding=config.padding, normalization=config.normalization)

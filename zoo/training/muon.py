@@ -1,7 +1,7 @@
 """Muon for convolutions: steps whose matrix is orthogonal, on kernels whose norm is fixed.
 
-From the later form of airbench94 (Jordan 2024, arXiv:2404.00498; its repository, `airbench94_muon.py`). Keras's own Muon
-takes variables of two dimensions alone.
+From the later form of airbench94 (Jordan 2024, arXiv:2404.00498; its repository, `airbench94_muon.py`). Keras's own
+Muon takes variables of two dimensions alone.
 """
 
 import math
@@ -30,10 +30,9 @@ class Orthogonal(keras.optimizers.Optimizer):
         """Take the schedule of the kernels' rate, the config's section, the model, and what all optimizers take."""
         super().__init__(learning_rate=learning_rate, **common)
         self.momentum = config.momentum
-        self.shares = {"head": config.head_rate / config.learning_rate, "vector": config.bias_rate / config.learning_rate}
-        self.known = {
-            id(weight): _kind(layer, weight) for layer in model.layers for weight in layer.trainable_weights
-        }
+        rates = {"head": config.head_rate, "vector": config.bias_rate}
+        self.shares = {kind: rate / config.learning_rate for kind, rate in rates.items()}
+        self.known = {id(weight): _kind(layer, weight) for layer in model.layers for weight in layer.trainable_weights}
         if self.weight_decay:
             # Keras multiplies it by the learning rate, which is the kernels'.
             self.weight_decay *= self.shares["head"]
