@@ -50,8 +50,9 @@ def alternately_flipped(images: np.ndarray, seed: int, epoch: int, indices: np.n
 
     Which of the two is drawn once for each image (Jordan 2024, arXiv:2404.00498, section 3.6, where it is a hash).
     """
-    coins = np.array([np.random.default_rng([seed, int(index)]).integers(2) for index in indices])
-    is_mirrored = (coins + epoch) % 2 == 1
+    # A seed of another length than those that draw an epoch's order and its images.
+    coins = np.random.default_rng([seed, 0, 0, 1]).random(indices.max() + 1)[indices] < 0.5
+    is_mirrored = coins ^ (epoch % 2 == 1)
     return np.where(is_mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
