@@ -46,8 +46,10 @@ class Evaluation:
 
 
 @own_settings()
-def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> Evaluation:
+def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...], views: bool = False) -> Evaluation:
     """Accuracy, loss and confusion of a classifier with scores (B, K) on a split.
+
+    `views`: by the mean scores over six views of each image; see `predict_views`.
 
     Raises:
         InputError: where the model has another number of outputs than there are classes, or scores that are not finite.
@@ -56,7 +58,7 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
     network.check_one_output()
     if network.units() != len(class_names):
         raise InputError(f"model: has {network.units()} outputs; accepted for this data: {len(class_names)}")
-    logits = predict(model, split.images)
+    logits = (predict_views if views else predict)(model, split.images)
     if not np.isfinite(logits).all():
         received = "scores of the test images that are not finite, as of a training that diverged"
         refuse(f"model {model.name!r}", received, "a model whose training did not; a lower learning rate may help")
@@ -90,6 +92,24 @@ def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
         (answer,) = keras.tree.flatten(model.predict_on_batch(batch))  # of a dict of one too
         answers.append(keras.ops.convert_to_numpy(answer))
     return np.concatenate(answers).reshape(len(images), -1)
+
+
+def predict_views(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """The mean of what a classifier gives for six views of raw images: (n, H, W, C) -> (n, K) float32.
+
+    As they are, and shifted by a pixel up and left, and down and right, with mirrored borders; each mirrored left to
+    right too. The shifted ones count half (Jordan 2024, arXiv:2404.00498, section 3.5).
+
+    Raises:
+        InputError: for a model with several outputs.
+    """
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        batch = np.asarray(images[start : start + _BATCH])
+        padded = np.pad(batch, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        places = ((batch, 1 / 2), (padded[:, :-2, :-2], 1 / 4), (padded[:, 2:, 2:], 1 / 4))
+        parts.append(sum(share / 2 * (predict(model, x) + predict(model, x[:, :, ::-1])) for x, share in places))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 @click.option(
     "--tolerance", type=click.FloatRange(0, 1), help="With --against: the fall in accuracy accepted. Default: 0.01"
 )
+@click.option("--views", is_flag=True, help="Answer by the mean over flips and shifts of each image: six views.")
 @click.option("--dense", is_flag=True, help="Find objects in whole images, beside those that are labelled.")
 @click.option("--images", type=FILE, metavar="FOLDER", help="With --dense: the images. Default: the test split's.")
 @click.option("--labels", type=FILE, metavar="LABELS", help="With --images: their labels, as data.labels.")
@@ -83,6 +84,7 @@ def evaluate(
     output: Path | None,
     against: Path | None,
     tolerance: float | None,
+    views: bool,
     dense: bool,
     images: Path | None,
     labels: Path | None,
@@ -105,6 +107,8 @@ def evaluate(
         raise click.UsageError("--images FOLDER, --labels LABELS and --dense go together")
     if dense and (against is not None or tolerance is not None):
         raise click.UsageError("--dense evaluates one run; --against and --tolerance go without it")
+    if views and (dense or against is not None):
+        raise click.UsageError("--views evaluates one run on its test split; --dense and --against go without it")
     if dense:
         _evaluate_dense(run, images, labels, output, overwrite)
         return
@@ -120,17 +124,18 @@ def evaluate(
         from zoo import data, model_files
         from zoo.card import card
         from zoo.evaluation import evaluate as measure
-    with _report(output, (run,), _data_of(run), {}, overwrite) as write:
+    options = {"views": True} if views else {}
+    with _report(output, (run,), _data_of(run), options, overwrite) as write:
         model = model_files.load(run)
         dataset = data.load(config)
         _check_classes(run, card(model).class_names, dataset.class_names)
         for fault in dataset.faults:
             say(str(fault))
-        result = measure(model, dataset.test, dataset.class_names)
+        result = measure(model, dataset.test, dataset.class_names, views)
         say(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
         classes = result.per_class_accuracy.items()
         say(aligned([(f"  {name}", "no images" if share is None else f"{share:.2%}") for name, share in classes]))
-        write({**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
+        write({**result.to_dict(), **options, "faults": [fault.to_dict() for fault in dataset.faults]})
 
 
 def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:

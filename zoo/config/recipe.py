@@ -1,5 +1,6 @@
 """The schema of the recipe: how a model is trained."""
 
+import json
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -27,6 +28,23 @@ class AdamW(Schema):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Muon(Schema):
+    """Momentum of every convolution's kernel, orthogonalised; SGD with momentum for the head and for all vectors.
+
+    As in the later form of airbench94 (Jordan 2024, arXiv:2404.00498): see `zoo.training.muon`. `learning_rate`: of the
+    kernels, whose norms are fixed, so that it is an angle and not a length. `head_rate`: of the head's kernels.
+    `bias_rate`: of biases, and of normalisations' scales and shifts (section 3.4 of the paper: high). `weight_decay`:
+    of the head's kernels alone.
+    """
+
+    name: Literal["muon"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    momentum: Rate = 0.6
+    head_rate: Annotated[float, Field(gt=0)]
+    bias_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
 class RandAugment(Schema):
     """`operations` of Keras's RandAugment, one after another, drawn for each batch (Cubuk et al. 2019).
 
@@ -44,17 +62,26 @@ class Augment(Schema):
     alpha of Zhang et al. 2017 (arXiv:1710.09412, section 2), `cutmix` that of Yun et al. 2019 (arXiv:1905.04899,
     section 3.1): the share that an image and its label keep comes from Beta(alpha, alpha). With both, each batch has
     one of them, by a coin. `turns`: quarter turns, and flips both ways. `brightness`: samples are multiplied by up to
-    1 + and down to 1 - so much. `colour`: so is each channel by a factor of its own, as stains differ.
+    1 + and down to 1 - so much. `colour`: so is each channel by a factor of its own, as stains differ. `alternate`:
+    with `flip`, an image is mirrored in every other epoch, instead of by a coin in each (Jordan 2024, arXiv:2404.00498,
+    section 3.6).
     """
 
     shift: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     flip: bool = False
+    alternate: Annotated[bool, Added()] = False
     randaugment: RandAugment | None = None
     mixup: Annotated[float, Field(ge=0, le=1)] = 0.0
     cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
     turns: Annotated[bool, Added()] = False
     brightness: Annotated[Rate, Added()] = 0.0
     colour: Annotated[Rate, Added()] = 0.0
+
+    @model_validator(mode="after")
+    def _check_alternate(self) -> "Augment":
+        if self.alternate and not self.flip:
+            raise problem("received true beside flip = false; accepted: false, or both true", "alternate")
+        return self
 
 
 class Dense(Schema):
@@ -93,7 +120,7 @@ class TrainConfig(Schema):
     target: Annotated[Target, Added()] = "class"
     epochs: Annotated[int, Field(ge=1, le=10**6)]
     batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
-    optimizer: Annotated[SGD | AdamW, Field(discriminator="name")]
+    optimizer: Annotated[SGD | AdamW | Muon, Field(discriminator="name")]
     warmup: Rate = 0.0
     milestones: Annotated[tuple[Rate, ...], Field(max_length=100)] = ()
     label_smoothing: Rate = 0.0
@@ -123,10 +150,11 @@ class TrainConfig(Schema):
     @model_validator(mode="after")
     def _check_dense(self) -> "TrainConfig":
         if self.dense:
-            for key, nothing in (("shift", 0), ("randaugment", None), ("mixup", 0), ("cutmix", 0)):
+            refused = {"shift": 0, "alternate": False, "randaugment": None, "mixup": 0, "cutmix": 0}
+            for key, nothing in refused.items():
                 if received := getattr(self.augment, key):
-                    given = f"{received:g}" if isinstance(received, float | int) else str(received)
-                    text = f"received {given} beside train.dense; accepted: {'null' if nothing is None else nothing}"
+                    given = json.dumps(received) if isinstance(received, float | int) else str(received)
+                    text = f"received {given} beside train.dense; accepted: {json.dumps(nothing)}"
                     raise problem(text, f"augment.{key}")
             if self.distribute:
                 raise problem(f"received {self.distribute} beside train.dense; accepted: null", "distribute")

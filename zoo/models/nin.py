@@ -4,20 +4,40 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.models import layers
 from zoo.models.architecture import LayerSize, Padding, PathConfig, Window
-from zoo.models.blocks import PoolingWindow, conv
+from zoo.models.blocks import PoolingWindow, conv, convolution, norm_act
 from zoo.models.heads import ClassMapsHead, Head
 from zoo.models.layers import Tensor
-from zoo.schema import Kernel, Positive, Rate, Schema
+from zoo.schema import Added, Kernel, Positive, Rate, Schema, problem
+
+# The name of the first layer, if it whitens: what training looks for.
+WHITENING = "whitening"
+
+
+class Whitening(Schema):
+    """A first layer that is not trained: a convolution without padding whose filters whiten patches, and ReLU.
+
+    Before training its filters are made from the training images (Jordan 2024, arXiv:2404.00498, section 3.2): twice as
+    many as a patch of `kernel` pixels a side has numbers. Until then they are drawn at random.
+    """
+
+    kernel: Annotated[int, Field(ge=1, le=32)]
+    stride: Positive = 1
+
+    def filters(self, channels: int) -> int:
+        """How many filters there are on images of so many channels."""
+        return 2 * channels * self.kernel**2
 
 
 class Mlpconv(Schema):
     """One mlpconv layer: a spatial convolution, then 1x1 convolutions (Network in Network, section 3.1).
 
     `filters` lists the convolution's output channels and then each 1x1 layer's. `padding` is the network's where null.
+    `pool_first`: the pooling, without padding, lies straight after the spatial convolution, so that normalisation,
+    ReLU and what follows work on the smaller map (Jordan 2024, arXiv:2404.00498, section 3.1).
     """
 
     kernel: Kernel
@@ -25,7 +45,14 @@ class Mlpconv(Schema):
     padding: Padding | None = None
     filters: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=100)]
     pool: PoolingWindow | None = None
+    pool_first: Annotated[bool, Added()] = False
     dropout: Rate = 0.0
+
+    @model_validator(mode="after")
+    def _check_pool(self) -> "Mlpconv":
+        if self.pool_first and not self.pool:
+            raise problem("received true without a pool; accepted: false, or a pool beside it", "pool_first")
+        return self
 
 
 class NINConfig(PathConfig):
@@ -34,12 +61,17 @@ class NINConfig(PathConfig):
     family: Literal["nin"]
     padding: Padding = "same"
     normalization: Literal["none", "batch"] = "none"
+    whitening: Annotated[Whitening | None, Added()] = None
     mlpconvs: Annotated[tuple[Mlpconv, ...], Field(min_length=1, max_length=1000)]
     head: Head = ClassMapsHead()
 
     def layer_sizes(self) -> Iterator[LayerSize]:
         """How large every layer before the head is, in the order of the path."""
         channels = self.channels
+        if first := self.whitening:
+            filters, window = first.filters(channels), Window(first.kernel, first.stride)
+            yield LayerSize("whitening", channels * filters * first.kernel**2, filters, window)
+            channels = filters
         for index, row in enumerate(self.mlpconvs):
             key, same = f"mlpconvs.{index}", (row.padding or self.padding) == "same"
             window = Window(row.kernel, row.stride, row.kernel - 1 if same else 0)
@@ -47,7 +79,9 @@ class NINConfig(PathConfig):
                 window, area = (Window(1), 1) if place else (window, row.kernel**2)
                 yield LayerSize(key, area * channels * filters, filters, window)
                 channels = filters
-            if row.pool:
+                if row.pool and row.pool_first and not place:
+                    yield LayerSize(f"{key}.pool", 0, channels, row.pool.window("valid"))
+            if row.pool and not row.pool_first:
                 yield LayerSize(f"{key}.pool", 0, channels, row.pool.window(self.padding))
 
 
@@ -55,10 +89,17 @@ def mlpconv(x: Tensor, row: Mlpconv, name: str, *, padding: Padding, normalizati
     """A spatial convolution, then 1x1 convolutions, each with ReLU (Network in Network, section 3.1)."""
     first, *rest = row.filters
     same = partial(conv, normalization=normalization)
-    x = same(x, first, row.kernel, f"{name}_conv1", stride=row.stride, padding=row.padding or padding)
+    padded = row.padding or padding
+    if row.pool and row.pool_first:
+        has_norm = normalization == "batch"
+        x = convolution(x, first, row.kernel, f"{name}_conv1", stride=row.stride, padding=padded, use_bias=not has_norm)
+        x = row.pool.layer(x, "valid", f"{name}_pool")
+        x = norm_act(x, f"{name}_conv1") if has_norm else layers.ReLU(name=f"{name}_conv1_relu")(x)
+    else:
+        x = same(x, first, row.kernel, f"{name}_conv1", stride=row.stride, padding=padded)
     for index, filters in enumerate(rest, start=2):
         x = same(x, filters, 1, f"{name}_conv{index}")
-    if row.pool:
+    if row.pool and not row.pool_first:
         x = row.pool.layer(x, padding, f"{name}_pool")
     return layers.Dropout(row.dropout, name=f"{name}_dropout")(x) if row.dropout else x
 
@@ -69,6 +110,10 @@ def feature_map(x: Tensor, config: NINConfig) -> Tensor:
     Deviations from the released Caffe definition: the last 1x1 layer, to the classes, is the head's and has no ReLU,
     so that the outputs are logits; a padded average pooling counts the added zeros.
     """
+    if first := config.whitening:
+        filters = first.filters(config.channels)
+        layer = layers.Conv2D(filters, first.kernel, first.stride, use_bias=False, trainable=False, name=WHITENING)
+        x = layers.ReLU(name=f"{WHITENING}_relu")(layer(x))
     for index, row in enumerate(config.mlpconvs, start=1):
         x = mlpconv(x, row, f"mlpconv{index}", padding=config.padding, normalization=config.normalization)
     return x

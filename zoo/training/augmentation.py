@@ -15,7 +15,7 @@ def augmented(
     """
     if config.randaugment:
         images = rand_augment(config.randaugment)(images)
-    if config.shift or config.flip:
+    if config.shift or (config.flip and not config.alternate):
         images = ShiftAndFlip(config, fill)(images)
     if config.mixup or config.cutmix:
         return Mixing(config)(images)
@@ -70,7 +70,7 @@ def mixed_labels(labels: keras.KerasTensor, mix: dict[str, keras.KerasTensor]) -
 
 
 class ShiftAndFlip(keras.layers.Layer):
-    """Each image shifted by its own whole number of pixels, and mirrored left to right by its own coin.
+    """Each image shifted by its own whole number of pixels, and mirrored left to right by its own coin, if by any.
 
     (B, H, W, C) -> (B, H, W, C). As in the ResNet papers: pad by `shift` on each side, crop at random. Its random
     state is a variable of the model, so a checkpoint of all variables resumes it.
@@ -96,7 +96,7 @@ class ShiftAndFlip(keras.layers.Layer):
         )
         rows = ops.arange(height)[None] + down
         columns = ops.arange(width)[None]
-        if self.config.flip:
+        if self.config.flip and not self.config.alternate:
             mirrored = keras.random.randint((batch, 1), 0, 2, seed=self.seed_generator, dtype="int32")
             columns = columns + mirrored * (width - 1 - 2 * columns)
         columns = columns + right

@@ -1,4 +1,7 @@
-"""Turns, flips, brightness and colour of images, on the host: each image's are drawn by a generator of its own."""
+"""Turns, flips, brightness and colour of images, on the host: each image's are drawn by a generator of its own.
+
+Flips that alternate are here too, since what they do to an image depends on the epoch.
+"""
 
 import numpy as np
 
@@ -38,12 +41,27 @@ def tinted(image: np.ndarray, augment: Augment, rng: np.random.Generator) -> np.
 
 
 def is_needed(augment: Augment) -> bool:
-    """Whether anything is done to images here, flips of crops left aside."""
-    return bool(augment.turns or augment.brightness or augment.colour)
+    """Whether anything is done to images here; flips by a coin are left to the training step."""
+    return bool(augment.turns or augment.brightness or augment.colour or augment.alternate)
+
+
+def alternately_flipped(images: np.ndarray, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+    """A batch (B, H, W, C), each image mirrored left to right in every other epoch, from the first or the second on.
+
+    Which of the two is drawn once for each image (Jordan 2024, arXiv:2404.00498, section 3.6, where it is a hash).
+    """
+    # A seed of another length than those that draw an epoch's order and its images.
+    coins = np.random.default_rng([seed, 0, 0, 1]).random(indices.max() + 1)[indices] < 0.5
+    is_mirrored = coins ^ (epoch % 2 == 1)
+    return np.where(is_mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def jittered(images: np.ndarray, augment: Augment, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
     """A batch of crops (B, H, W, C) float32, turned and tinted; `indices` are those of the images in their split."""
+    if augment.alternate:
+        images = alternately_flipped(images, seed, epoch, indices)
+    if not (augment.turns or augment.brightness or augment.colour):
+        return images
     is_square = images.shape[1] == images.shape[2]
     made = np.empty_like(images)
     for place, index in enumerate(indices):

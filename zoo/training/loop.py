@@ -23,6 +23,7 @@ from zoo.training.crops import CropTraining
 from zoo.training.dense import DenseTraining
 from zoo.training.distribution import ALONE, Job
 from zoo.training.precision import assign
+from zoo.training.whitening import whiten
 
 # Steps after which the loss is looked at, beside those that are saved.
 _CHECKED_EVERY = 50
@@ -51,6 +52,8 @@ def train(
         Interrupted: after Ctrl-C or a termination signal, once the step at hand is done and saved.
     """
     recipe = config.train
+    if not recipe.weights:
+        whiten(model, dataset.train, config.model.preprocess, config.seed)
     course = DenseTraining(model, dataset, config) if recipe.dense else CropTraining(model, dataset, config, job)
     steps, learner, trainer = course.steps, course.learner, course.trainer
     if recipe.accumulate > recipe.epochs * steps:

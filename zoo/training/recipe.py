@@ -5,16 +5,17 @@ import re
 import keras
 import numpy as np
 
-from zoo.config.recipe import SGD, TrainConfig
+from zoo.config.recipe import SGD, Muon, TrainConfig
 from zoo.errors import quoted, refuse
 from zoo.training.augmentation import augmented, mixed_labels
+from zoo.training.muon import Orthogonal
 
 # Szegedy et al. 2014, section 5: the discount of the auxiliary classifiers' losses.
 _AUXILIARY_WEIGHT = 0.3
 
 
 def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """SGD with momentum or AdamW under the config's schedule; weight decay spares biases and normalisations."""
+    """SGD with momentum, AdamW or Muon under the config's schedule; weight decay spares biases and normalisations."""
     row = config.optimizer
     # Keras asks it by batches, also where several make an update.
     schedule = learning_rates(config, config.epochs * steps_per_epoch)
@@ -27,9 +28,11 @@ def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> 
     }
     if isinstance(row, SGD):
         made = keras.optimizers.SGD(schedule, momentum=row.momentum, nesterov=row.nesterov, **common)
+    elif isinstance(row, Muon):
+        made = Orthogonal(schedule, row, model, **common)
     else:
         made = keras.optimizers.AdamW(schedule, **{**common, "weight_decay": row.weight_decay})
-    if row.weight_decay:
+    if row.weight_decay and not isinstance(row, Muon):
         made.exclude_from_weight_decay(var_list=[weight for weight in model.trainable_weights if len(weight.shape) < 2])
     return made
 
