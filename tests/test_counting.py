@@ -379,6 +379,7 @@ def test_nothing_held_out_calibrates_nothing_and_is_said(finished, capsys, tmp_p
         ("train.class_weight=balanced", "train.class_weight: received balanced beside .* accepted: null"),
         ("train.label_smoothing=0.1", "train.label_smoothing: received 0.1 beside train.target = count; accepted: 0"),
         ("data.background=none", "data.background: received none; accepted with train.target = count: null"),
+        ("data.marks=marks.csv", "data.marks: received .*marks.csv; accepted with train.target = count: null"),
         ("canvas={count: 4}", "canvas: received a canvas of 4 images; accepted with train.target = count: null"),
         ("data={name: digits}", "train.dense: received patches of .* accepted for data.name = digits: null"),
         ("train.target=class", "model.num_classes: received 1; accepted: at least 2, or 1 with train.target = count"),
