@@ -91,6 +91,12 @@ def test_the_record_of_a_run_on_scenes_is_of_the_model_in_its_directory(finished
     assert calibration["after"]["loss"] == pytest.approx(place["loss"], rel=1e-4)
     assert calibration["after"]["loss"] <= calibration["before"]["loss"] + 0.02
     assert record["dense"]["classes"]["bright"]["n"] == 2 * record["dense"]["n_images"]
+    # Every image has two spots of each kind: so does the mean of the training images.
+    for name, scores in record["dense"]["classes"].items():
+        counts = record["dense"]["counts"][name]
+        assert counts["bias"] == pytest.approx(scores["found"] / record["dense"]["n_images"] - 2)
+        assert abs(counts["bias"]) <= counts["mean_absolute_error"] + 1e-9
+        assert (counts["training_mean"], counts["training_mean_error"]) == (2, 0)
     assert (folder / "run" / "dense.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -76,8 +76,9 @@ class Config(Schema):
             accepted = "accepted with train.target = count: null"
             if self.canvas:
                 raise problem(f"received a canvas of {self.canvas.count} images; {accepted}", "canvas")
-            if self.data.background is not None:
-                raise problem(f"received {self.data.background}; {accepted}", "data.background")
+            for key in ("background", "marks"):
+                if (received := getattr(self.data, key)) is not None:
+                    raise problem(f"received {received}; {accepted}", f"data.{key}")
         elif self.model.num_classes < 2:
             raise problem("received 1; accepted: at least 2, or 1 with train.target = count", "model.num_classes")
         if batch > LARGEST_MAP and not self.train.distribute:
