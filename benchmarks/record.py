@@ -175,6 +175,8 @@ def of_runs(folders: list[Path], command: str) -> Record:
 
     They run from `environment.json`, which a training writes when it begins, to `evaluation.json`, its last file.
     """
+    from zoo.environment import machine
+
     reports = [json.loads((folder / "evaluation.json").read_text()) for folder in folders]
     environment = json.loads((folders[0] / "environment.json").read_text())
     seconds = [
@@ -193,7 +195,7 @@ def of_runs(folders: list[Path], command: str) -> Record:
         config=name,
         command=command,
         commit=commit(),
-        hardware=f"{environment['cores']} cores of {environment['processor']}, {', '.join(environment['devices'])}",
+        hardware=machine(environment),
         versions=environment["versions"],
         seeds=[report["seed"] for report in reports],
         n=reports[0]["n"],

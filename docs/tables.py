@@ -1,4 +1,4 @@
-"""The tables of README and docs, made from `docs/records/`.
+"""The tables of README and docs, made from `docs/records/`, and of trained models from their index.
 
     python docs/tables.py            reports which pages differ from what the records give; exit code 1 where one does
     python docs/tables.py --write    brings them up to date
@@ -84,6 +84,37 @@ def speed() -> list[dict]:
     return list(rows.values())
 
 
+def pretrained() -> list[dict]:
+    """The trained models of the package, by its index, which is their record."""
+    from zoo.shipped import index
+
+    return [
+        {
+            "name": f"`{name}`",
+            "test accuracy, %": f"{100 * row.accuracy:.2f}",
+            "test images": row.n,
+            "F1 of objects": ", ".join(f"{key} {value:.3f}" for key, value in row.f1.items()),
+            "parameters": row.params,
+            "file, MB": f"{row.bytes / 1e6:.2f}",
+            "trained by": f"`{row.command()}`",
+            "on": f"{row.hardware}, {row.date}",
+        }
+        for name, row in index().models.items()
+    ]
+
+
+def pretrained_data() -> list[dict]:
+    """The data that they were trained on."""
+    from zoo.shipped import index
+
+    used = {row.data for row in index().models.values()}
+    sources = [(name, source) for name, source in index().data.items() if name in used]
+    return [
+        {"data": f"`{name}`", "what": source.title, "source": source.url, "licence": source.licence}
+        for name, source in sources
+    ]
+
+
 TABLES = {
     "crops": rows_of("crops_nin_mnist_valid", "crops_nin_mnist", "crops_nin_cifar10_wide", "crops_vgg16"),
     "twins": rows_of("twins"),
@@ -117,6 +148,8 @@ TABLES = {
         "one_pass_inception_cifar10",
     ),
     "one_pass_errors": rows_of("one_pass_errors"),
+    "pretrained": pretrained,
+    "pretrained_data": pretrained_data,
     "profile": rows_of("profile_vgg16"),
     "tiles": rows_of("tiles_resnet29"),
     "sliding": rows_of("sliding"),

@@ -12,6 +12,7 @@ from zoo.data import Split
 from zoo.errors import InputError
 from zoo.evaluation import evaluate, predict, predict_files
 from zoo.network.network import Network
+from zoo.scores import softmax
 
 
 def two_heads(form=dict, size=16):
@@ -63,7 +64,9 @@ def test_a_dict_of_one_output_is_that_output(tmp_path):
     images = noise(2, 12, 12, 3)
     wanted = np.asarray(model(images)["only"])
     np.testing.assert_allclose(predict(model, images), wanted, rtol=1e-5)
-    assert evaluate(model, Split(images, wanted.argmax(-1)), ("x", "y", "z")).accuracy == 1
+    right = evaluate(model, Split(images, wanted.argmax(-1)), ("x", "y", "z"))
+    # Where all answers are right, every bin lacks of 1 what the winners' probabilities do.
+    assert right.accuracy == 1 and right.expected_calibration_error == pytest.approx(1 - softmax(wanted).max(-1).mean())
     fcn = zoo.convolutionalize(zoo.load(zoo.save(model, tmp_path / "net.keras")))
     assert zoo.verify(model, fcn).same_as_crops and zoo.scan(model, noise(20, 20, 3)).scores.shape == (9, 9, 3)
 

@@ -27,6 +27,8 @@ def test_configs_and_catalogue_travel_in_the_wheel(installed):
     shipped = {path.name for path in (ROOT / "configs").glob("*.yaml")}
     assert {path.name for path in (installed / "zoo" / "configs").glob("*.yaml")} == shipped
     assert (installed / "zoo" / "catalogue.yaml").is_file()
+    here, there = (sorted((root / "zoo" / "pretrained").iterdir()) for root in (ROOT, installed))
+    assert [(path.name, path.read_bytes()) for path in there] == [(path.name, path.read_bytes()) for path in here]
     assert not (installed / "tests").exists() and not list(installed.rglob("*.npz"))
 
 

@@ -1,4 +1,5 @@
 import csv
+import datetime
 import json
 import os
 import subprocess
@@ -42,7 +43,10 @@ def test_a_run_directory_holds_what_it_should(finished):
     report = json.loads((finished / "evaluation.json").read_text())
     assert {"accuracy", "loss", "n", "per_class_accuracy", "protocol", "weights", "canvas_accuracy"} <= set(report)
     assert report["n"] == 360 and 0 <= report["canvas_accuracy"] <= 1 and report["weights"] == "last"
-    assert np.array(report["confusion"]).sum() == 360
+    assert np.array(report["confusion"]).sum() == 360 and 0 < report["expected_calibration_error"] < 1
+    environment = json.loads((finished / "environment.json").read_text())
+    began, ended = (datetime.datetime.fromisoformat(environment[key]) for key in ("began", "ended"))
+    assert datetime.timedelta(0) <= ended - began < datetime.timedelta(hours=1) and began.tzinfo is not None
     with (finished / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"] and "val_accuracy" in rows[0]

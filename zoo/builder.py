@@ -9,11 +9,12 @@ import keras
 from keras import layers
 
 from zoo import hdf5_models, model_files
-from zoo.card import Card, Preprocess, attach
+from zoo.card import Card, Preprocess, attach, card
 from zoo.catalogue import list_models, resolve
 from zoo.errors import InputError, refuse, unknown
 from zoo.models.architecture import ArchitectureConfig
 from zoo.settings import keras_defaults
+from zoo.shipped import PRETRAINED, shipped_file
 from zoo.weights import assign, from_keras, from_torch, is_of_keras, of_keras, of_model
 
 Weights: TypeAlias = str | Path | keras.Model | Mapping[str, Any]
@@ -28,17 +29,23 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
 
     Args:
         spec: a catalogue name, the path of a config, or a model section.
-        weights: a .keras or .h5 file, a run directory, or a model of the same architecture; "keras" for the pretrained
-            ones of keras.applications, one of its weights files (.h5) or models; or a torchvision-style state dict of
-            arrays. A head of another shape is left newly initialised, for fine-tuning; everything else has to fit.
+        weights: a .keras or .h5 file, a run directory, or a model of the same architecture; "pretrained" for
+            those that are shipped under the name `spec`; "keras" for the pretrained ones of keras.applications, one of
+            its weights files (.h5) or models; or a torchvision-style state dict of arrays. A head of another shape is
+            left newly initialised, for fine-tuning; everything else has to fit.
         **overrides: keys of the model section, such as `num_classes=5`. Weights of keras.applications bring their
             preprocessing with them; `preprocess="none"` leaves any preprocessing out.
 
     Raises:
         InputError: for an unknown name or key, an impossible value, or weights that do not fit.
     """
-    source = None
-    if isinstance(weights, str | Path) and hdf5_models.holds_model(Path(weights)):
+    source, known = None, Card()
+    if weights == PRETRAINED:
+        weights = model_files.load(shipped_file(str(spec) if isinstance(spec, str | Path) else type(spec).__name__))
+        if not {"num_classes", "head"} & set(overrides):
+            # What an output means goes with the head.
+            known = card(weights)
+    elif isinstance(weights, str | Path) and hdf5_models.holds_model(Path(weights)):
         weights = model_files.load(weights)
     if weights is not None and is_of_keras(weights):
         source, belonging = of_keras(spec, weights)
@@ -59,7 +66,7 @@ def build(spec: str | Path | ArchitectureConfig, weights: Weights | None = None,
         assign(model, from_torch(weights, config))
     elif weights is not None:
         assign(model, of_model(weights))
-    return attach(model, Card(image_size=config.image_size, preprocess=config.preprocess))
+    return attach(model, known.model_copy(update={"image_size": config.image_size, "preprocess": config.preprocess}))
 
 
 def find_model(spec: str | Path) -> keras.Model:

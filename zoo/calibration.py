@@ -1,7 +1,6 @@
 """Probabilities that mean what they say: one temperature for all scores, folded into the model's last kernel.
 
-Guo et al. 2017, "On calibration of modern neural networks" (arXiv:1706.04599): temperature scaling is section 4.2, the
-expected calibration error section 3.1.
+Guo et al. 2017, "On calibration of modern neural networks" (arXiv:1706.04599), section 4.2.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,10 +16,9 @@ from zoo.evaluation import predict
 from zoo.network.last_layer import fold_affine
 from zoo.network.network import Network
 from zoo.progress import say
-from zoo.scores import softmax
+from zoo.scores import expected_calibration_error, softmax
 from zoo.settings import own_settings
 
-_BINS = 15
 # The temperatures looked at. Scores that are never wrong would have the smallest that there is.
 _LEAST, _MOST = 0.1, 10.0
 
@@ -52,17 +50,6 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     shifted = logits - logits.max(-1, keepdims=True)
     sums = np.log(np.exp(shifted).sum(-1))
     return float((sums - shifted[np.arange(len(labels)), labels]).mean())
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """How far the winner's probability is from the share of right answers, in 15 bins of equal width, (n, K) and (n,).
-
-    Each bin, open below and closed above, counts by its share of the n answers (Guo et al. 2017, section 3.1).
-    """
-    confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
-    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
-    gaps = np.bincount(bins, right.astype(float), _BINS) - np.bincount(bins, confidence, _BINS)
-    return float(np.abs(gaps).sum() / len(labels))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a run records about where it ran: versions, hardware, data."""
 
 import contextlib
+import datetime
 import importlib.metadata
 import os
 import platform
@@ -16,15 +17,9 @@ _PACKAGES = ("bottleneck-zoo", "keras", "tensorflow", "jax", "numpy")
 
 def describe_environment(dataset: Dataset) -> dict[str, Any]:
     """Backend, versions, processor, devices and the fingerprints of the data."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "backend": keras.backend.backend(),
-        "versions": versions,
+        "versions": versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),
@@ -36,6 +31,20 @@ def describe_environment(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def versions() -> dict[str, str]:
+    """The versions of the packages that compute, of those that are installed."""
+    there = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            there[name] = importlib.metadata.version(name)
+    return there
+
+
+def timestamp() -> str:
+    """The time, to the second, with its zone (ISO 8601)."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def processor() -> str:
     """The processor's model, where Linux names it, else its architecture."""
     with contextlib.suppress(OSError):
@@ -44,6 +53,11 @@ def processor() -> str:
         if names:
             return names[0]
     return platform.processor() or platform.machine()
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Where a run was, in words: what `describe_environment` said of it."""
+    return f"{environment['cores']} cores of {environment['processor']}, {', '.join(environment['devices'])}"
 
 
 def _devices() -> list[str]:

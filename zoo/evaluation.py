@@ -20,7 +20,7 @@ from zoo.scanning.model_scale import read_at_model_scale
 from zoo.scanning.options import check_pixel_size
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
-from zoo.scores import Outputs, to_probabilities
+from zoo.scores import Outputs, expected_calibration_error, to_probabilities
 from zoo.settings import own_settings
 
 _BATCH = 256
@@ -30,13 +30,15 @@ _BATCH = 256
 class Evaluation:
     """A classifier on a split of `n` images.
 
-    `loss` is the mean cross-entropy in nats, without label smoothing. `confusion[i][j]` counts images of class i
-    answered as class j. A class without images has the accuracy None.
+    `loss` is the mean cross-entropy in nats, without label smoothing, and `expected_calibration_error` how far
+    probabilities can be relied on. `confusion[i][j]` counts images of class i answered as class j. A class without
+    images has the accuracy None.
     """
 
     accuracy: float
     loss: float
     n: int
+    expected_calibration_error: float
     per_class_accuracy: dict[str, float | None]
     confusion: list[list[int]]
 
@@ -63,13 +65,15 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...], vie
         received = "scores of the test images that are not finite, as of a training that diverged"
         refuse(f"model {model.name!r}", received, "a model whose training did not; a lower learning rate may help")
     labels = np.asarray(split.labels)
-    chosen = to_probabilities(logits, network.outputs_are[0])[np.arange(len(labels)), labels]
+    probabilities = to_probabilities(logits, network.outputs_are[0])
+    chosen = probabilities[np.arange(len(labels)), labels]
     counts = confusion_matrix(labels, logits.argmax(-1), labels=range(len(class_names)))
     totals, right = counts.sum(1), counts.diagonal()
     return Evaluation(
         accuracy=float(right.sum() / len(labels)),
         loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
         n=len(labels),
+        expected_calibration_error=expected_calibration_error(probabilities, labels),
         per_class_accuracy={
             name: float(hits / total) if total else None
             for name, hits, total in zip(class_names, right, totals, strict=True)

@@ -26,7 +26,7 @@ from zoo.data.faults import noted_since
 from zoo.data.form import ImageForm
 from zoo.data.splits import RecordedSplit
 from zoo.dense_evaluation import calibrate_on_scenes, evaluate_dense
-from zoo.environment import describe_environment
+from zoo.environment import describe_environment, timestamp
 from zoo.errors import InputError, Interrupted, refuse
 from zoo.evaluation import CanvasEvaluation, evaluate, evaluate_canvas
 from zoo.files import replacing, write_json
@@ -36,7 +36,7 @@ from zoo.network.positions import pair
 from zoo.objects.marked import Scenes
 from zoo.pictures import as_pixel
 from zoo.progress import aligned, say
-from zoo.run_directory import held, numbered, read_evaluation, read_json
+from zoo.run_directory import check_finished, held, numbered, read_evaluation, read_json
 from zoo.scanning.summary import Summary
 from zoo.settings import own_settings
 from zoo.training import Diverged, joined, start, train
@@ -140,7 +140,8 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     if job.any(before is not None and before.get("data_fingerprint") != dataset.fingerprint):
         raise InputError(f"run directory {str(folder)!r}: the data have changed since this run began; use a new one")
     if job.first:
-        write_json(environment, describe_environment(dataset))
+        began = (before or {}).get("began") or timestamp()
+        write_json(environment, {**describe_environment(dataset), "began": began})
     model = build(config.model, weights=config.train.weights)
     _describe_data(model, dataset, config)
     if job.first:
@@ -202,6 +203,8 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     if converted is not None and config.canvas is not None:
         canvas = _canvas(model, converted, dataset, config, config.canvas, folder)
         report |= {"canvas_accuracy": canvas.accuracy, "canvas": canvas.to_dict()}
+    environment = folder / "environment.json"
+    write_json(environment, {**read_json(environment), "ended": timestamp()})
     # The last file: where it is there, the run is finished.
     write_json(folder / "evaluation.json", report)
     result = Result(folder, report)
@@ -277,8 +280,7 @@ def redraw(folder: Path) -> list[Path]:
         InputError: where the run is not finished.
     """
     folder = Path(folder)
-    if not (folder / "evaluation.json").is_file():
-        raise InputError(f"run directory {str(folder)!r}: not finished; the command that trains it goes on")
+    check_finished(folder)
     model = model_files.load(folder)
     report = read_evaluation(folder)
     with (folder / "history.csv").open(newline="", encoding="utf-8") as file:

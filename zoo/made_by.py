@@ -2,8 +2,8 @@
 
 The place is each format's own: the comment of a zip archive (.keras, .npz, and an empty one after a .tflite), a text
 chunk of a PNG, the Software tag of a TIFF, a second array in a .npy file, the attributes of a Zarr array, a key of a
-JSON object, a comment at the end of HTML and XML, an entry of ONNX's `metadata_props`, a file in a SavedModel's
-`assets.extra`. Lists of boxes (.csv, .json) have none.
+JSON object, a comment at the end of HTML, XML and Markdown, an entry of ONNX's `metadata_props`, a file in a
+SavedModel's `assets.extra`. Lists of boxes (.csv, .json) have none.
 """
 
 import contextlib
@@ -125,6 +125,8 @@ def _kind(path: Path) -> str | None:
         start = file.read(64)
     if path.name.endswith(".onnx"):
         return "onnx"
+    if path.name.endswith(".md"):
+        return "markup"
     if start.startswith((b"PK\3\4", b"PK\5\6")) or start[4:8] == b"TFL3":
         return "zip"
     if start.startswith(b"\x89PNG"):

@@ -19,6 +19,7 @@ from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
 from zoo.schema import one_line
 from zoo.settings import own_settings
+from zoo.shipped import is_shipped, names, shipped_file
 from zoo.stored_layers import in_lower_case, kernel_size, own_code, parts_of
 
 _MEMBER = "zoo.json"
@@ -43,12 +44,14 @@ def save(model: keras.Model, path: str | Path, made_by: MadeBy | None = None) ->
 
 
 def file_of(path: str | Path) -> Path:
-    """The model file at `path`, .keras or .h5, or that of the run directory there.
+    """The model file at `path`, .keras or .h5; that of the run directory there; else that shipped under this name.
 
     Raises:
         InputError: where there is none.
     """
     path = Path(path)
+    if _means_shipped(path):
+        return shipped_file(str(path))
     try:
         file = path / "model.keras" if path.is_dir() else path
         exists = file.is_file()
@@ -56,18 +59,28 @@ def file_of(path: str | Path) -> Path:
         raise InputError(f"model {str(path)!r}: {error.strerror}") from None
     if not exists:
         what = f"{str(path)!r}: no such file" if file == path else f"run directory {str(path)!r}: has no model.keras"
-        raise InputError(f"model {what}; accepted: a .keras or .h5 file, or a run directory")
+        accepted = f"a .keras or .h5 file, a run directory, or a name with shipped weights ({names()})"
+        raise InputError(f"model {what}; accepted: {accepted}")
     return file
+
+
+def _means_shipped(path: Path) -> bool:
+    """Whether it is the name of shipped weights, and no model of the user's own lies there."""
+    # The index is read only where it may be a name.
+    named = str(path).isidentifier() and is_shipped(path)
+    return named and not path.is_file() and not (path / "model.keras").is_file()
 
 
 def files_of(model: Path) -> list[Path]:
     """The files that a model is read from: the file itself, or those of a run directory."""
+    if _means_shipped(model):
+        return [shipped_file(str(model))]
     return [model / name for name in _RUN_FILES if (model / name).exists()] if model.is_dir() else [model]
 
 
 @own_settings()
 def load(path: str | Path) -> keras.Model:
-    """Read a model and its card from a .keras file, an .h5 file of Keras, or a run directory.
+    """Read a model and its card from a .keras file, an .h5 file of Keras, a run directory, or by a shipped name.
 
     Code inside the file is never run. A file without a card, as every .h5 is, gives an empty one.
 

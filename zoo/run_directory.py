@@ -127,16 +127,18 @@ def _withdraw(folder: Path) -> None:
 
 def first_difference(before: Config, now: Config) -> str:
     """Where two configs first differ, as `key: old there, new asked for`; empty where they are equal."""
-    return _difference(before.model_dump(mode="json"), now.model_dump(mode="json"))
+    for key, old, new in differences(before.model_dump(mode="json"), now.model_dump(mode="json")):
+        return f"{key}: {old!r} there, {new!r} asked for"
+    return ""
 
 
-def _difference(before: Any, now: Any, key: str = "") -> str:
+def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two sections differ: the key, in dots from the top, with both values; None where a key is missing."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*now, *(name for name in before if name not in now)]:
-            if difference := _difference(before.get(name), now.get(name), f"{key}.{name}".lstrip(".")):
-                return difference
-        return ""
-    return "" if before == now else f"{key}: {before!r} there, {now!r} asked for"
+            yield from differences(before.get(name), now.get(name), f"{key}.{name}".lstrip("."))
+    elif before != now:
+        yield key, before, now
 
 
 def numbered(folder: Path) -> Path:
@@ -146,6 +148,16 @@ def numbered(folder: Path) -> Path:
         number += 1
         candidate = folder.with_name(f"{folder.name}-{number}")
     return candidate
+
+
+def check_finished(folder: Path) -> None:
+    """Check that a training in this directory came to its end.
+
+    Raises:
+        InputError: where it did not, or there is none.
+    """
+    if not (folder / "evaluation.json").is_file():
+        raise InputError(f"run directory {str(folder)!r}: not finished; the command that trains it goes on")
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from zoo.errors import refuse
 
 # "counts": the numbers of objects of each class in the window.
 Outputs = Literal["logits", "probabilities", "sigmoid", "counts"]
+# Of the expected calibration error.
+_BINS = 15
 # Shares of equal answers below this are those of another classifier, and what to do then.
 LOW_AGREEMENT = 0.95
 # Two numbers of objects that are further apart than this round to different ones.
@@ -53,6 +55,18 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64: (..., K) -> (..., K)."""
     shifted = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """How far the winner's probability is from the share of right answers, in 15 bins of equal width, (n, K) and (n,).
+
+    Each bin, open below and closed above, counts by its share of the n answers (Guo et al. 2017, arXiv:1706.04599,
+    section 3.1).
+    """
+    confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    gaps = np.bincount(bins, right.astype(float), _BINS) - np.bincount(bins, confidence, _BINS)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def answers(scores: np.ndarray) -> np.ndarray:

@@ -12,14 +12,18 @@ from zoo.progress import aligned, say
 @zoo.command("list", short_help="List the catalogue.", epilog="Example: zoo list 'resnet*' '*_cifar10'")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @click.option("--compare", is_flag=True, help="Set each control beside its bottleneck twin.")
-def list_(patterns: tuple[str, ...], compare: bool) -> None:
+@click.option("--pretrained", is_flag=True, help="Those that come trained, with what they reach on test images.")
+def list_(patterns: tuple[str, ...], compare: bool, pretrained: bool) -> None:
     """List the catalogue: every name that `zoo.build` takes, and which ones `zoo train` takes.
 
     With shell patterns (in quotes, so that the shell leaves them alone) only the names that one of them matches.
     Parameters are the trainable ones, GMACs billions of multiply-adds of one image, and the field is the receptive
-    field of the last feature map in pixels.
+    field of the last feature map in pixels. With --pretrained, names that are a MODEL everywhere, on no network.
     """
-    say(aligned(_comparison(patterns) if compare else _catalogue(patterns)))
+    if compare and pretrained:
+        raise click.UsageError("--compare and --pretrained are two tables; give one of them")
+    table = _comparison if compare else _pretrained if pretrained else _catalogue
+    say(aligned(table(patterns)))
 
 
 def _catalogue(patterns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -37,6 +41,32 @@ def _catalogue(patterns: Sequence[str]) -> list[tuple[str, ...]]:
         numbers = (f"{entry.params / 1e6:.3f}", f"{entry.gmacs:.4f}", str(entry.receptive_field))
         known = "yes" if name in trainable else ""
         table.append((name, size, str(model.num_classes), *numbers, str(model.total_stride), known, entry.paper))
+    return table
+
+
+def _pretrained(patterns: Sequence[str]) -> list[tuple[str, ...]]:
+    from zoo.catalogue import matching
+    from zoo.shipped import index
+
+    shipped = index()
+    table: list[tuple[str, ...]] = [
+        (
+            "name",
+            "params (M)",
+            "file (MB)",
+            "test accuracy",
+            "test images",
+            "F1 of objects",
+            "data",
+            "licence of the data",
+        )
+    ]
+    for name in matching(patterns, list(shipped.models)):
+        row = shipped.models[name]
+        found = ", ".join(f"{each} {value:.3f}" for each, value in row.f1.items())
+        sizes = (f"{row.params / 1e6:.3f}", f"{row.bytes / 1e6:.2f}")
+        results = (f"{row.accuracy:.2%}", f"{row.n:,}", found)
+        table.append((name, *sizes, *results, row.data, shipped.data[row.data].licence))
     return table
 
 

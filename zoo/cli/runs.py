@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, config_of, quiet_start, run_config, which_picture, zoo
+from zoo.cli.start import (
+    FILE,
+    OVERWRITE,
+    PIXEL_SIZE,
+    config_of,
+    quiet_start,
+    run_config,
+    training_config,
+    which_picture,
+    zoo,
+)
 from zoo.config.sources import TFDS
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
@@ -90,7 +100,7 @@ def evaluate(
     labels: Path | None,
     overwrite: bool,
 ) -> None:
-    """Evaluate the model of a RUN directory on its data set's test split.
+    """Evaluate the model of a RUN directory, or one that is shipped, on its data set's test split.
 
     With --dense, of a run on labelled large images (data.name: scenes), every image is scanned to its border, and the
     objects that are found are matched with those that are labelled: precision, recall and F1 at the model's thresholds,
@@ -117,7 +127,7 @@ def evaluate(
         return
     if tolerance is not None:
         raise click.UsageError("--tolerance goes with --against OLD")
-    config = run_config(run)
+    config = training_config(run)
     if config.train.target == "count":
         refuse("zoo evaluate", f"a run that counts, {quoted(str(run))}", "--dense, which counts in whole images")
     with quiet_start():
@@ -150,7 +160,7 @@ def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
 
 
 def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output: Path | None, overwrite: bool) -> None:
-    config = run_config(run)
+    config = training_config(run)
     if config.data.name != "scenes":
         refuse("--dense", f"a run on data.name = {config.data.name}", "one on labelled large images, scenes")
     if output is not None and output.suffix.lower() == ".png":

@@ -155,7 +155,9 @@ def scan(
         from zoo.scanning.fleet import scan_many
 
         backend = {"KERAS_BACKEND": keras.backend.backend()}
-        for scanned in scan_many(model, tasks, scans.prepare_file, workers, gpus, backend, progress=True):
+        for scanned in scan_many(
+            model_files.file_of(model), tasks, scans.prepare_file, workers, gpus, backend, progress=True
+        ):
             click.echo(scanned.text, nl=False)
             if scanned.error:
                 failed.append((scanned.image, scanned.error))

@@ -29,7 +29,22 @@ PIXEL_SIZE = click.option(
 )
 _BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
 # The order of the work, which is the one of the help.
-_ORDER = ("list", "describe", "train", "evaluate", "predict", "convert", "tile", "scan", "regions", "export", "plot")
+_ORDER = (
+    *(
+        "list",
+        "describe",
+        "train",
+        "evaluate",
+        "predict",
+        "convert",
+        "tile",
+        "scan",
+        "regions",
+        "export",
+        "card",
+        "plot",
+    ),
+)
 
 
 class _Group(click.Group):
@@ -48,7 +63,8 @@ class _Group(click.Group):
 def zoo() -> None:
     """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
 
-    MODEL is a .keras or .h5 file or a run directory; CONFIG is a .yaml file or a name from `zoo list`.
+    MODEL is a .keras or .h5 file, a run directory, or a name from `zoo list --pretrained`; CONFIG is a .yaml file or a
+    name from `zoo list`.
     """
 
 
@@ -69,6 +85,16 @@ def run_config(run: Path):
     if not (run / "config.yaml").is_file():
         raise InputError(f"run directory {str(run)!r}: has no config.yaml; accepted: a directory that `zoo train` made")
     return load_config(run / "config.yaml")
+
+
+def training_config(model: Path):
+    """The config that a model was trained by: that of a run directory, or of shipped weights."""
+    from zoo.config import load_config
+    from zoo.shipped import index
+
+    if (row := index().models.get(str(model))) is None or (model / "config.yaml").is_file():
+        return run_config(model)
+    return load_config(row.config, [*row.overrides, f"seed={row.seed}"])
 
 
 def which_picture(command: Callable) -> Callable:
