@@ -96,12 +96,14 @@ def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
 class Answer:
     """The probabilities (K,) of one image file, and what had to be done to the image first.
 
-    They sum to 1, unless each is a sigmoid by itself; that of a single output is the probability of class 1.
+    They sum to 1, unless each is a sigmoid by itself; that of a single output is the probability of class 1. `pixels`:
+    the image as the model took it, (H, W, C).
     """
 
     path: Path
     probabilities: np.ndarray
     note: str
+    pixels: np.ndarray
 
 
 def predict_files(
@@ -140,7 +142,7 @@ def predict_files(
         if size is None:
             _check_fit(network, image, path)
         scores = check_scores(predict(model, image[None]), f"image {path}", network)
-        yield Answer(Path(path), to_probabilities(scores, outputs)[0], "; ".join(notes))
+        yield Answer(Path(path), to_probabilities(scores, outputs)[0], "; ".join(notes), image)
 
 
 def _fitted(image: np.ndarray, size: tuple[int, int], known: Card) -> np.ndarray:
