@@ -96,7 +96,6 @@ def test_different_configs_have_different_digests():
         ("model.image_size=1", "model.image_size", "[1, 1]", "at least 2 pixels"),
         ("model.image_size=null", "model.image_size", "null", "[height, width]"),
         ("model.num_classes=12", "model.num_classes", "12", "10"),
-        ("model.num_classes=1", "model.num_classes", "1", "with train.target = class: at least 2"),
         ("model.channels=3", "model.channels", "3", "1"),
         ("model.preprocess.mean=[1, 2]", "model.preprocess.mean", "2 numbers", "channels = 1"),
         ("data.name=npz", "data.dir", "null", "an .npz file"),

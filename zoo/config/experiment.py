@@ -53,9 +53,6 @@ class Config(Schema):
         if self.model.image_size is None:
             text = "received null; training needs [height, width]"
             raise problem(text, "model.image_size")
-        if self.model.num_classes == 1 and self.train.target == "class":
-            text = "received 1; accepted with train.target = class: at least 2"
-            raise problem(text, "model.num_classes")
         if self.canvas and self.canvas.size:
             grid = canvas_grid(self.canvas.count)
             least = [side * cells for side, cells in zip(self.model.image_size, grid, strict=True)]

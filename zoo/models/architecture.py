@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from zoo.card import Preprocess
 from zoo.errors import refuse
@@ -80,7 +80,7 @@ class ArchitectureConfig(Schema, ABC):
     """
 
     family: str
-    num_classes: Positive
+    num_classes: Annotated[int, Field(ge=1, le=LARGEST)]
     image_size: Size | None
     channels: Positive = 3
     preprocess: Annotated[Preprocess, BeforeValidator(_as_preprocess)] = Preprocess()
