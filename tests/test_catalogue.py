@@ -122,6 +122,26 @@ def test_auxiliary_heads_of_googlenet_as_torchvision_counts_them():
         zoo.build("googlenet", auxiliary=["4z"])
 
 
+def test_countception_is_the_authors_net():
+    """ieee8023/countception: each convolution has a normalisation, and no bias; the last has here a bias alone."""
+    # Side of the kernel, channels of input and output, in the order of the code.
+    authors = [(3, 3, 64), (1, 64, 16), (3, 64, 16), (1, 32, 16), (3, 32, 32), (14, 48, 16)]
+    authors += [(1, 16, 112), (3, 16, 48), (1, 160, 64), (3, 160, 32), (1, 96, 40), (3, 96, 40)]
+    authors += [(1, 80, 32), (3, 80, 96), (18, 128, 32), (1, 32, 64), (1, 64, 64), (1, 64, 1)]
+    theirs = sum(side**2 * taken * made + 2 * made for side, taken, made in authors)
+    assert theirs == 1_682_210 and entries()["countception"].params == theirs - 2 + 1
+    model = zoo.build("countception")
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [tuple(layer.kernel.shape[1:]) for layer in convolutions] == authors
+    # The authors pad their modules, so that of an image of 256 pixels, bordered by 32, 288 x 288 cells are left; the
+    # field of a cell is 33 by its windows without padding, and two more for each of six modules.
+    assert resolve("countception", padding="same", image_size=33).feature_map_size(256 + 2 * 32) == 288
+    geometry = zoo.geometry(model)
+    assert (geometry.receptive_field, geometry.stride, geometry.padding_free) == ((45, 45), (1, 1), True)
+    leaks = [layer for layer in model.layers if isinstance(layer, keras.layers.LeakyReLU)]
+    assert len(leaks) == 17 and {layer.negative_slope for layer in leaks} == {0.01}
+
+
 def test_controls_name_a_twin_that_exists():
     twins = {name: row.twin for name, row in entries().items() if row.twin}
     assert {"inception_naive", "resnet20_cifar10", "resnet110_cifar10"} <= set(twins)
@@ -138,6 +158,7 @@ def test_controls_name_a_twin_that_exists():
         ({"family": "no.such.module:Net"}, "family", "cannot be imported"),
         ({"family": "zoo.config:Config"}, "family", "derived from zoo.config.ArchitectureConfig"),
         ({"modules": [{"name": "a", "branches": ["2x2 8"]}]}, "modules.0.branches.0", "odd sides"),
+        ({"activation": "leaky_relu"}, "activation", "padded max pooling"),
         ({"modules": [{"name": "a", "branches": ["3x3"]}]}, "modules.0.branches.0", "'3x3'; accepted: 3x3 64"),
         ({"modules": [{"name": "a", "conv1": 8}]}, "modules.0", "branches and a row"),
         ({"modules": [{"name": "a", "branches": ["1x1 8"], "conv2": 8}]}, "modules.0", "unknown key 'conv2'"),

@@ -30,7 +30,7 @@ DEFAULT = (
     "resnet_digits",
     "squeezenet1_1",
 )
-EXTENDED = ("inception_cifar10", "resnet20_cifar10", "resnet29_cifar10")
+EXTENDED = ("inception_cifar10", "countception", "resnet20_cifar10", "resnet29_cifar10")
 NAMES = [
     pytest.param(name, marks=() if name in DEFAULT else pytest.mark.extended if name in EXTENDED else pytest.mark.slow)
     for name in list_models()
@@ -118,6 +118,18 @@ SMALL = {
             "modules": [
                 {"name": "a", "branches": ["1x1 3, 1x7 4, 7x1 3", "1x1 4, 1x3 3 + 3x1 2", "average 3x3, 1x1 2"]},
                 {"name": "b", "branches": ["1x1 3", "max 2x2, 1x1 2"]},
+            ],
+        },
+    ),
+    "inception, even windows": (
+        "inception_cifar10",
+        {
+            "activation": "leaky_relu",
+            "stem": ["3x3 4 valid"],
+            "modules": [
+                {"name": "a", "branches": ["1x1 3", "3x3 2"]},
+                {"name": "b", "branches": ["4x2 5 valid"]},
+                {"name": "c", "branches": ["3x3 2", "1x1 3"]},
             ],
         },
     ),

@@ -13,7 +13,7 @@ from zoo.config.data import DataConfig
 from zoo.config.sources import SOURCES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ["own_images.md", "own_scenes.md", "counting.md", "pretrained.md"]
+PAGES = ["own_images.md", "own_scenes.md", "counting.md", "pretrained.md", "class_activation.md"]
 
 
 def blocks(page):

@@ -12,6 +12,7 @@ _HOMES = {
     "Choice": "zoo.pictures",
     "Network": "zoo.network.network",
     "build": "zoo.builder",
+    "class_activation": "zoo.activation_maps",
     "convolutionalize": "zoo.convert.conversion",
     "describe": "zoo.layer_table",
     "evaluate": "zoo.evaluation",

@@ -72,11 +72,15 @@ def check_logits(spec: Spec) -> None:
 
 
 def check_training_step(spec: Spec) -> None:
-    """One step of training has a finite loss and changes every trainable weight."""
+    """One step of training has a finite loss and changes every trainable weight.
+
+    The loss is the cross-entropy, and the squared error of a single output, as of a counter.
+    """
     config = resolve(spec)
     keras.utils.set_random_seed(0)
     model = build(spec)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", cross_entropy if config.num_classes > 1 else "mse")
     before = [np.array(weight) for weight in model.trainable_weights]
     loss = model.train_on_batch(_images(config, 4), np.arange(4) % config.num_classes)
     assert np.isfinite(loss)

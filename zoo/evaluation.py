@@ -118,12 +118,16 @@ def predict_views(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Answer:
-    """The scores (K,) of one image file, what they are, and what had to be done to the image first."""
+    """The scores (K,) of one image file, what they are, and what had to be done to the image first.
+
+    `pixels`: the image as the model took it, (H, W, C).
+    """
 
     path: Path
     scores: np.ndarray
     outputs: Outputs
     note: str
+    pixels: np.ndarray
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -170,7 +174,7 @@ def predict_files(
         if size is None:
             _check_fit(network, image, path)
         scores = check_scores(predict(model, image[None]), f"image {path}", network)
-        yield Answer(Path(path), scores[0], outputs, "; ".join(notes))
+        yield Answer(Path(path), scores[0], outputs, "; ".join(notes), image)
 
 
 def _fitted(image: np.ndarray, size: tuple[int, int], known: Card) -> np.ndarray:

@@ -1,14 +1,23 @@
 """`zoo scan`: a model slid over large images."""
 
 import functools
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, PIXEL_SIZE, quiet_start, scales_of, which_picture, zoo
+from zoo.cli.start import (
+    FILE,
+    OUTPUT_NAME,
+    OVERWRITE,
+    PIXEL_SIZE,
+    own_names,
+    quiet_start,
+    scales_of,
+    which_picture,
+    zoo,
+)
 from zoo.errors import InputError, refuse, unknown
 from zoo.files import check_output
 from zoo.progress import say
@@ -203,9 +212,4 @@ def _folders(images: tuple[Path, ...], output: Path) -> list[tuple[Path, Path]]:
         if inside.note:
             say(f"{image}: {inside.note}")
         files += inside.pictures
-    stems = Counter(image.stem for image in files)
-    tasks = [(image, output / (image.name if stems[image.stem] > 1 else image.stem)) for image in files]
-    (folder, uses), *_ = Counter(folder for _, folder in tasks).most_common(1)
-    if uses > 1:
-        refuse("images", f"{uses} named {folder.name!r}", "names of their own, one folder each")
-    return tasks
+    return [(image, output / name) for image, name in zip(files, own_names(files), strict=True)]

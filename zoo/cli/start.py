@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,20 @@ def which_picture(command: Callable) -> Callable:
     ):
         chosen = click.option(option, type=int, default=default, help=text)(chosen)
     return chosen
+
+
+def own_names(images: Sequence[Path]) -> list[str]:
+    """What the results of each image are called: as its file without the ending, with it where several need that.
+
+    Raises:
+        InputError: where two would have one name.
+    """
+    stems = Counter(image.stem for image in images)
+    names = [image.name if stems[image.stem] > 1 else image.stem for image in images]
+    for name, uses in Counter(names).most_common(1):
+        if uses > 1:
+            refuse("images", f"{uses} named {name!r}", "names of their own, for the results of each")
+    return names
 
 
 def scales_of(text: str | None) -> tuple[float, ...] | None:

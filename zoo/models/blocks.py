@@ -12,6 +12,10 @@ from zoo.models.architecture import Padding, Window
 from zoo.models.layers import Tensor
 from zoo.schema import Positive, Schema
 
+Activation = Literal["relu", "leaky_relu"]
+# The slope of a leaky ReLU below zero (Maas et al. 2013), as PyTorch and Lasagne have it.
+LEAK = 0.01
+
 
 class PoolingWindow(Schema):
     """A pooling window; where the network is padded, its output size is rounded up, as Caffe rounds it."""
@@ -80,10 +84,10 @@ def conv(
     *,
     normalization: str = "none",
     epsilon: float = 1e-5,
-    activation: bool = True,
+    activation: Activation | None = "relu",
     **window: Any,
 ) -> Tensor:
-    """Convolution, then normalisation and ReLU where asked: (B, H, W, C) -> (B, H', W', filters).
+    """Convolution, then normalisation and activation where asked: (B, H, W, C) -> (B, H', W', filters).
 
     `window` is the convolution's stride, dilation, groups and padding. A convolution straight before a normalisation
     has no bias.
@@ -91,7 +95,10 @@ def conv(
     x = convolution(x, filters, kernel, name, use_bias=normalization == "none", **window)
     if normalization == "batch":
         x = norm(x, name, epsilon)
-    return layers.ReLU(name=f"{name}_relu")(x) if activation else x
+    if activation is None:
+        return x
+    name = f"{name}_{activation}"
+    return layers.ReLU(name=name)(x) if activation == "relu" else layers.LeakyReLU(LEAK, name=name)(x)
 
 
 def pooling(x: Tensor, kind: str, size: int | tuple[int, int], stride: int, padding: Padding, name: str) -> Tensor:

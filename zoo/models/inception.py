@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from zoo.errors import quoted, unknown
 from zoo.models import layers
 from zoo.models.architecture import ArchitectureConfig, LayerSize, NamePatterns, Padding, Window, after, renamed
-from zoo.models.blocks import conv, pooling
+from zoo.models.blocks import Activation, conv, pooling
 from zoo.models.layers import Tensor
-from zoo.schema import Positive, Schema, problem
+from zoo.schema import Added, Positive, Schema, problem
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +25,7 @@ class Layer(Schema):
     """One layer of an Inception branch, written `3x3 64`, `3x3/2 96 valid`, `1x7 128`, `max 3x3/2`, `average 3x3`.
 
     Rows x columns, the stride after a slash, then the filters of a convolution; `valid` where it has no padding in a
-    padded network. Layers joined by `+` stand side by side on the same input, and are concatenated.
+    padded network, as even sides need. Layers joined by `+` stand side by side on the same input, and are concatenated.
     """
 
     kind: Literal["conv", "max", "average"]
@@ -36,8 +36,8 @@ class Layer(Schema):
 
     @model_validator(mode="after")
     def _check_kernel(self) -> "Layer":
-        if self.kind == "conv" and not all(side % 2 for side in self.kernel):
-            raise problem(f"received {self.kernel}; accepted: odd sides, so that padding is symmetric")
+        if self.kind == "conv" and self.padding == "same" and not all(side % 2 for side in self.kernel):
+            raise problem(f"received {self.kernel}; accepted: odd sides, so that padding is symmetric, or `valid`")
         if (self.kind == "conv") != (self.filters is not None):
             raise problem(f"received {self.filters} filters; accepted: a number in a convolution, none in a pooling")
         return self
@@ -46,17 +46,17 @@ class Layer(Schema):
     def row_window(self) -> Window:
         """The window along the rows, as a padded network has it."""
         kernel = self.kernel[0]
-        padded = self.stride - 1 if self._rounds_up else kernel - 1
+        padded = self.stride - 1 if self.rounds_up else kernel - 1
         return Window(kernel, self.stride, 0 if self.padding == "valid" else padded)
 
     def taps(self, axis: int) -> tuple[int, int]:
         """First and past-the-last row (column for axis 1) under the first output of a padded net, padding below 0."""
         kernel = self.kernel[axis]
-        before = 0 if self.padding == "valid" or self._rounds_up else (kernel - 1) // 2
+        before = 0 if self.padding == "valid" or self.rounds_up else (kernel - 1) // 2
         return -before, kernel - before
 
     @property
-    def _rounds_up(self) -> bool:
+    def rounds_up(self) -> bool:
         """Whether it is a pooling whose size a padded network rounds up, by padding at the end alone."""
         return self.kind != "conv" and self.stride > 1
 
@@ -170,14 +170,16 @@ class InceptionModule(Schema):
 class InceptionConfig(ArchitectureConfig):
     """Inception: a stem, then modules of branches with 1x1 reductions (Szegedy et al. 2014, table 1; 2015).
 
-    `kernel5`: the side of the convolution in the column 5x5 of table 1, 3 in torchvision's GoogLeNet. `auxiliary`: the
-    modules whose outputs have a classifier of their own in training (4a and 4d in the paper, section 5).
+    `activation`: what follows every convolution; a leaky ReLU has the slope 0.01 below zero. `kernel5`: the side of the
+    convolution in the column 5x5 of table 1, 3 in torchvision's GoogLeNet. `auxiliary`: the modules whose outputs have
+    a classifier of their own in training (4a and 4d in the paper, section 5).
     """
 
     family: Literal["inception"]
     padding: Padding = "same"
     normalization: Literal["none", "batch"] = "batch"
     norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
+    activation: Annotated[Activation, Added()] = "relu"
     kernel5: Literal[3, 5] = 5
     stem: Branch
     modules: Annotated[tuple[InceptionModule, ...], Field(min_length=1, max_length=1000)]
@@ -191,6 +193,15 @@ class InceptionConfig(ArchitectureConfig):
                 raise problem(unknown("module", name, names), "auxiliary")
         if self.auxiliary and self.image_size is None:
             raise problem("received null; auxiliary heads need the training size as [height, width]", "image_size")
+        return self
+
+    @model_validator(mode="after")
+    def _check_activation(self) -> "InceptionConfig":
+        rows = (layer for _, branches in self._stages() for branch in branches for tier in branch for layer in tier)
+        adds_zeros = any(row.kind == "max" and row.rounds_up and row.padding == "same" for row in rows)
+        if self.activation != "relu" and self.padding == "same" and adds_zeros:
+            text = f"received {self.activation} before a padded max pooling, whose zeros would win over negative values"
+            raise problem(f"{text}; accepted: relu, or poolings that are valid", "activation")
         return self
 
     def feature_map_size(self, size: int) -> int:
@@ -302,6 +313,7 @@ def layer(x: Tensor, row: Layer, config: InceptionConfig, name: str) -> Tensor:
         padding=padding,
         normalization=config.normalization,
         epsilon=config.norm_epsilon,
+        activation=config.activation,
     )
 
 
@@ -338,7 +350,11 @@ def module(x: Tensor, branches: tuple[Branch, ...], config: InceptionConfig, nam
 
 
 def feature_map(x: Tensor, config: InceptionConfig) -> Tensor:
-    """Stem and modules in the table's order: (B, H, W, C) -> (B, H', W', sum of the last module's branches)."""
+    """Stem and modules in the table's order: (B, H, W, C) -> (B, H', W', sum of the last module's branches).
+
+    Deviations of `countception` from its authors' code (Cohen et al. 2017): the modules have no padding, the head's
+    layer is linear, without normalisation and leaky ReLU, and kernels begin as He's, not Glorot's.
+    """
     x = branch(x, config.stem, config, "stem")
     for row in config.modules:
         name = _module_name(row.name)

@@ -230,7 +230,7 @@ def bottleneck(
     first, second = (1, stride) if stride_in_3x3 else (stride, 1)
     y = same(x, width, 1, f"{name}_conv1", stride=first)
     y = same(y, width, 3, f"{name}_conv2", stride=second, dilation=dilation, groups=groups, padding=padding)
-    y = same(y, filters, 1, f"{name}_conv3", activation=False)
+    y = same(y, filters, 1, f"{name}_conv3", activation=None)
     return _merged(x, y, name, stride, project, first * dilation if padding == "valid" else 0, drop)
 
 
@@ -251,7 +251,7 @@ def basic(
     """
     same = partial(conv, normalization="batch")
     y = same(x, filters, 3, f"{name}_conv1", stride=stride, dilation=dilations[0], padding=padding)
-    y = same(y, filters, 3, f"{name}_conv2", dilation=dilations[1], padding=padding, activation=False)
+    y = same(y, filters, 3, f"{name}_conv2", dilation=dilations[1], padding=padding, activation=None)
     lost = dilations[0] + stride * dilations[1] if padding == "valid" else 0
     return _merged(x, y, name, stride, project, lost, drop)
 
@@ -262,7 +262,7 @@ def _merged(x: Tensor, y: Tensor, name: str, stride: int, project: bool, lost: i
         x = crop(x, lost, f"{name}_shortcut")
     if project:
         filters = y.shape[-1]
-        x = conv(x, filters, 1, f"{name}_shortcut", stride=stride, activation=False, normalization="batch")
+        x = conv(x, filters, 1, f"{name}_shortcut", stride=stride, activation=None, normalization="batch")
     x = add(x, y, name, drop)
     return layers.ReLU(name=f"{name}_relu")(x)
 
