@@ -14,28 +14,49 @@ from zoo.errors import InputError
 digests = st.lists(st.integers(0, 2**256 - 1), min_size=3, max_size=40, unique=True)
 
 
+def drawn_parts(keys, specimens=None, **options):
+    """Each part's images, as indices of `keys`."""
+    data = DataConfig(name="scenes", dir=".", **options)
+    divided = draw_split(data, keys, specimens or [None] * len(keys))
+    assert divided == draw_split(data, keys, specimens or [None] * len(keys))
+    return {part: [index for index, of in enumerate(divided) if of == part] for part in ("test", "validation", "train")}
+
+
 @given(digests, st.floats(0.01, 0.9), st.floats(0.01, 0.9))
-def test_every_part_has_an_image_and_shares_are_drawn(numbers, test, validation):
+def test_shares_are_exact_and_parts_in_the_order_of_hashes(numbers, test, validation):
     keys = [f"{number:064x}" for number in numbers]
-    data = DataConfig(name="scenes", dir=".", test=test, validation=validation)
-    divided = draw_split(data, keys, [None] * len(keys))
-    drawn = {part: [draw(key) for key, of in zip(keys, divided, strict=True) if of == part] for part in set(divided)}
-    assert drawn.keys() == {"train", "validation", "test"}
-    assert max(drawn["test"]) <= min(drawn["validation"]) <= max(drawn["validation"]) <= min(drawn["train"])
-    # Where each part has an image of its own, who is in it is a function of its own number alone.
-    for part, least, most in (("test", 0, test), ("validation", test, test + (1 - test) * validation)):
-        inside = [number for number in map(draw, keys) if least <= number < most]
-        if len(inside) and all(len(each) > 1 for each in drawn.values()):
-            assert sorted(drawn[part]) == sorted(inside) or len(drawn["train"]) == 1
-    assert divided == draw_split(data, keys, [None] * len(keys))
+    parts = drawn_parts(keys, test=test, validation=validation)
+    tests = min(max(round(test * len(keys)), 1), len(keys) - 2)
+    held_out = min(max(round(validation * (len(keys) - tests)), 1), len(keys) - tests - 1)
+    assert [len(part) for part in parts.values()] == [tests, held_out, len(keys) - tests - held_out]
+    numbers = [[draw(keys[index]) for index in part] for part in parts.values()]
+    assert max(numbers[0]) <= min(numbers[1]) <= max(numbers[1]) <= min(numbers[2])
 
 
 @given(digests, st.integers(1, 50))
 def test_validation_may_be_a_number_of_images(numbers, count):
     keys = [f"{number:064x}" for number in numbers]
-    divided = draw_split(DataConfig(name="scenes", dir=".", validation=count), keys, [None] * len(keys))
-    others = len(keys) - divided.count("test")
-    assert divided.count("validation") == min(count, others - 1)
+    parts = drawn_parts(keys, validation=count)
+    assert len(parts["validation"]) == min(count, len(keys) - len(parts["test"]) - 1)
+
+
+@given(st.lists(st.integers(1, 9), min_size=3, max_size=12), st.floats(0.05, 0.6), st.floats(0.05, 0.6))
+def test_specimens_are_whole_and_near_to_their_shares(sizes, test, validation):
+    specimens = [f"s{index}" for index, size in enumerate(sizes) for _ in range(size)]
+    parts = drawn_parts([f"{index:064x}" for index in range(len(specimens))], specimens, test=test, validation=validation)
+    owners = {name: {specimens[index] for index in part} for name, part in parts.items()}
+    assert sum(map(len, owners.values())) == len(sizes) and all(owners.values())
+    total, available = len(specimens), owners["test"] | owners["validation"] | owners["train"]
+    for name, share in (("test", test), ("validation", validation)):
+        wanted, away = round(share * total), abs(round(share * total) - len(parts[name]))
+        others = available - owners[name]
+        if len(owners[name]) > 1 or len(parts[name]) < 2 * wanted:
+            # No other specimen would have brought it nearer, unless the parts that follow needed that one.
+            nearer = [each for each in others if abs(wanted - len(parts[name]) - specimens.count(each)) < away]
+            assert not nearer or len(others) == (2 if name == "test" else 1)
+        else:
+            assert len(parts[name]) == min(map(specimens.count, available))
+        total, available = total - len(parts[name]), others
 
 
 def test_specimens_stay_together(tmp_path):

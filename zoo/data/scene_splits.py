@@ -2,7 +2,8 @@
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zoo.config.data import DataConfig
@@ -66,11 +67,12 @@ def read_split(
 
 
 def draw_split(data: DataConfig, digests: Sequence[str], specimens: Sequence[str | None]) -> list[str]:
-    """The part of each image by a number that is drawn from its content, or its specimen's name, and from no seed.
+    """The part of each image, by numbers that are drawn from content, or specimens' names, and from no seed.
 
-    The share `data.test` with the least numbers is for testing; of the others, the share `data.validation` with the
-    least ones for validation, or as many images where that is a number. So adding an image moves no other, as long as
-    each part has one of its own: each is given one at least.
+    Images are taken for testing in the order of these numbers, until they are the share `data.test` of all, rounded;
+    then for validation, until they are the share `data.validation` of the others, or as many as that says. Images that
+    stay together, copies and those of a specimen, are taken where that brings their part nearer to its number. Each
+    part has one image at least. So an image may come into another part where images are added.
 
     Args:
         data: the data section.
@@ -84,23 +86,30 @@ def draw_split(data: DataConfig, digests: Sequence[str], specimens: Sequence[str
         digest if specimen is None else hashlib.sha256(specimen.encode(errors="surrogateescape")).hexdigest()
         for digest, specimen in zip(digests, specimens, strict=True)
     ]
-    order = sorted(set(keys), key=lambda key: (draw(key), key))
-    count, least = len(order), 3 if data.validation else 2
+    sizes = Counter(sorted(keys, key=lambda key: (draw(key), key)))
+    count, least = len(sizes), 3 if data.validation else 2
     if count < least:
         what = "different images" if data.group is None else "specimens (data.group)"
         parts = " and ".join((*PARTS[:1], *PARTS[1 : least - 1], "test") if least == 3 else ("train", "test"))
         refuse("data.dir", f"{count} {what}", f"at least {least}, for {parts}; or data.split")
-    tests = min(max(sum(draw(key) < data.test for key in order), 1), count - least + 1)
-    others = order[tests:]
-    if data.validation < 1:
-        bound = data.test + (1 - data.test) * data.validation
-        wanted = sum(draw(key) < bound for key in others)
-    else:
-        wanted, images = 0, 0
-        while images < data.validation and wanted < len(others):
-            images += keys.count(others[wanted])
-            wanted += 1
-    held_out = min(max(wanted, 1), len(others) - 1) if data.validation else 0
-    part = dict.fromkeys(order, "train")
-    part |= dict.fromkeys(order[:tests], "test") | dict.fromkeys(others[:held_out], "validation")
+    part = dict.fromkeys(sizes, "train")
+    part |= dict.fromkeys(_taken(sizes, round(data.test * len(keys)), count - least + 1), "test")
+    if data.validation:
+        others = {key: size for key, size in sizes.items() if part[key] == "train"}
+        wanted = data.validation if data.validation >= 1 else round(data.validation * sum(others.values()))
+        part |= dict.fromkeys(_taken(others, wanted, len(others) - 1), "validation")
     return [part[key] for key in keys]
+
+
+def _taken(sizes: Mapping[str, int], wanted: float, most: int) -> list[str]:
+    """Of what has so many images each, in this order, what has about as many together as are `wanted`.
+
+    Each is taken that brings them nearer to their number: at least one, the smallest where none does; `most` at most.
+    """
+    taken: list[str] = []
+    missing = wanted
+    for key, size in sizes.items():
+        if len(taken) < most and abs(missing - size) < abs(missing):
+            taken.append(key)
+            missing -= size
+    return taken or [min(sizes, key=lambda key: sizes[key])]
