@@ -199,7 +199,7 @@ def test_masks_of_one_value_are_objects(tmp_path):
     [
         (MASK, None, "masks with the values 1, 2, 3; accepted: one value beside 0, or classes.csv"),
         (MASK, "value,class\n1,cell\n2,dust\n", "a.png: values: received 3; accepted: 0 and those of classes.csv"),
-        (MASK, "value\n1\n", "header: received 'value'; accepted: value,class"),
+        (MASK, "value\n1\n", "a header .value.; accepted: the columns value,class, each once"),
         (MASK, "value,class\n1,a\n1,b\n", "row 2: received '1,b'"),
         (MASK, "value,class\nx,a\n", "row 1: received 'x,a'"),
         (MASK, "value,class\n1,\n", "has an empty name"),

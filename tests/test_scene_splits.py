@@ -43,7 +43,8 @@ def test_validation_may_be_a_number_of_images(numbers, count):
 @given(st.lists(st.integers(1, 9), min_size=3, max_size=12), st.floats(0.05, 0.6), st.floats(0.05, 0.6))
 def test_specimens_are_whole_and_near_to_their_shares(sizes, test, validation):
     specimens = [f"s{index}" for index, size in enumerate(sizes) for _ in range(size)]
-    parts = drawn_parts([f"{index:064x}" for index in range(len(specimens))], specimens, test=test, validation=validation)
+    keys = [f"{index:064x}" for index in range(len(specimens))]
+    parts = drawn_parts(keys, specimens, test=test, validation=validation)
     owners = {name: {specimens[index] for index in part} for name, part in parts.items()}
     assert sum(map(len, owners.values())) == len(sizes) and all(owners.values())
     total, available = len(specimens), owners["test"] | owners["validation"] | owners["train"]

@@ -13,14 +13,13 @@ from zoo.card import Card, Peaks, attach, card
 from zoo.evaluation import predict
 from zoo.layer_counts import total
 from zoo.layer_table import describe
-from zoo.objects.cell_classes import CellClasses
 from zoo.objects.cell_labels import IGNORED
 from zoo.objects.marked import Scene, Scenes
 from zoo.objects.matching import RULE, Matches, ObjectScores, image_weights, interval, match, matched, score_objects
 from zoo.objects.peaks import FoundObjects
 from zoo.objects.thresholds import choose_peaks, usual_size
 from zoo.progress import track
-from zoo.scanning.grid import fill_of
+from zoo.scanning.grid import border_fill
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scene_scanner import SceneScanner, of_labelled_cells
@@ -175,7 +174,7 @@ class DenseEvaluation:
     answers at labelled grid cells. `crops`: the same by crops, None where the model gives a map alone. `dense_cost` and
     `crops_cost`: of the scans of all images, in one pass each, and of the crops.
 
-    `images` and `curves` are what the picture needs: each image's result, and each class's peaks without thresholds.
+    `images` and `curves` are what the picture needs: each image's result, and each class's peaks at every score.
     """
 
     n_images: int
@@ -258,10 +257,8 @@ def evaluate_dense(model: keras.Model, scenes: Scenes, images: Sequence[Scene] |
     images = scenes.test if images is None else images
     scanner, known = SceneScanner(model, scenes), card(model)
     classes, tolerance = _object_classes(scenes), scenes.tolerance or 0.0
-    least = CellClasses(scenes.class_names, scenes.background, known.peaks).least
-    all_peaks = {name: each.model_copy(update={"threshold": 0.0}) for name, each in known.peaks.items()}
     scanner.scan(images[0])  # so that tracing is not counted
-    results, found, cells, crops = [], [], [], _CropSample(scanner, len(images))
+    results, ranked, cells, crops = [], [], [], _CropSample(scanner, len(images))
     seconds, scanned, macs = 0.0, 0, []
     for scene in track(images, "evaluating"):
         begin = time.perf_counter()
@@ -269,17 +266,24 @@ def evaluate_dense(model: keras.Model, scenes: Scenes, images: Sequence[Scene] |
         seconds += time.perf_counter() - begin
         scanned += score_map.scanned.size
         macs.append(scanner.macs(score_map))
-        every = replace(score_map, background=scenes.background, peaks=all_peaks).objects()
-        objects = every.from_thresholds(least)
+        finder = replace(score_map, background=scenes.background, peaks=known.peaks).peak_finder()
+        of_every_class = replace(finder, every_class=True)
+        score_map.read_by(finder, of_every_class)
+        objects = finder.found()
         results.append(SceneResult(scene, objects, match(objects, scene.objects, tolerance)))
-        found.append((every, scene.objects))
+        ranked.append((of_every_class.found(), scene.objects))
         labels = scanner.labels(scene, score_map)
         cells.append(of_labelled_cells(score_map, labels))
         crops.add(scene, score_map, labels)
-    matches = matched(found, len(scenes.class_names), tolerance)
-    curves = {name: matches[index] for name, index in classes.items()}
+    matches, curves = (
+        {name: of_classes[index] for name, index in classes.items()}
+        for of_classes in (
+            matched(each, len(scenes.class_names), tolerance)
+            for each in ([(result.found, result.scene.objects) for result in results], ranked)
+        )
+    )
     thresholds = {name: known.peaks[name].threshold if name in known.peaks else 0.0 for name in classes}
-    by_class, micro, macro = score_objects(curves, thresholds)
+    by_class, micro, macro = score_objects(matches, thresholds, curves)
     beside, crops_cost = crops.compared(model)
     return DenseEvaluation(
         n_images=len(images),
@@ -314,7 +318,7 @@ class _CropSample:
         """Draw cells of so many images."""
         height, width = scanner.network.window or (1, 1)
         numbers = height * width * scanner.network.channels
-        self._fill = fill_of(scanner.network)
+        self._fill = border_fill(scanner.network)
         self._of_each = max(min(_CROPS, _CROP_NUMBERS // numbers) // images, 1)
         self._crops: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []

@@ -295,7 +295,7 @@ def _describe_data(model: keras.Model, dataset: Dataset, config: Config) -> None
         "class_names": dataset.class_names,
         "dtype": pixels if pixels in PIXEL_TYPES else None,
         **({} if dataset.scenes is None else scale_of(config.data, dataset.scenes)),
-        "fill": fill_of(dataset, config),
+        "fill": training_fill(dataset, config),
     }
     if dataset.scenes is not None:
         trained_on["background"] = dataset.scenes.background
@@ -317,7 +317,7 @@ def scale_of(data: DataConfig, scenes: Scenes) -> dict[str, float | None]:
     return {"scale": data.scale or 1.0, "pixel_size": float(np.mean(known)) if same else None}
 
 
-def fill_of(dataset: Dataset, config: Config) -> tuple[float, ...] | None:
+def training_fill(dataset: Dataset, config: Config) -> tuple[float, ...] | None:
     """What training puts beyond an image's border; None where it never does."""
     form, train = ImageForm.of(config), dataset.train
     if dataset.scenes is not None:

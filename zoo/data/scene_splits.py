@@ -1,6 +1,5 @@
 """Which large images are for training, validation and testing: by a file, or by their content."""
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,8 +8,8 @@ from pathlib import Path
 from zoo.config.data import DataConfig
 from zoo.data.labels import Names
 from zoo.data.splits import draw
-from zoo.errors import InputError, listing, quoted, refuse
-from zoo.pictures.box_forms import plain
+from zoo.errors import listing, quoted, refuse
+from zoo.pictures.tables import read_table
 
 PARTS = ("train", "validation", "test")
 
@@ -31,29 +30,19 @@ def read_split(
             none to a part that needs some.
     """
     name = f"data.split: {path}"
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True))
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"{name}: broken ({error})") from None
-    rows = [[each.strip() for each in row] for row in rows if any(map(str.strip, row))]
-    header = [plain(each) for each in rows[0]] if rows else []
-    if not {"image", "split"} <= set(header):
-        refuse(name, f"a header {quoted(','.join(rows[0]) if rows else '')}", "image,split")
     names, unknown = Names([*images, *left_out]), []
     parts: dict[str, str] = {}
-    for index, row in enumerate(rows[1:], start=1):
-        if len(row) != len(header) or row[header.index("split")].casefold() not in PARTS:
-            refuse(f"{name}: row {index}", quoted(",".join(row)), f"an image and {', '.join(PARTS)}")
-        given = row[header.index("image")]
+    for row in read_table(path, name, ("image", "split")):
+        given, part = row.values["image"], row.values["split"].casefold()
+        if part not in PARTS:
+            refuse(f"{name}: row {row.number}", quoted(row.text), f"an image and {', '.join(PARTS)}")
         image = names.find(given)
         if image is None:
             unknown.append(given)
         elif image in parts:
-            refuse(f"{name}: row {index}", f"image {quoted(given)} again", "one row for each")
+            refuse(f"{name}: row {row.number}", f"image {quoted(given)} again", "one row for each")
         else:
-            parts[image] = row[header.index("split")].casefold()
+            parts[image] = part
     if unknown:
         refuse(name, f"{len(unknown):,} images that are not in data.dir ({listing(unknown, 3)})", "those of data.dir")
     if missing := [image for image in images if image not in parts]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from zoo.data.labels.written import Written, reading
 from zoo.errors import InputError, listing, refuse
-from zoo.pictures.box_forms import ListedBox, json_rows, parse_json, plain, short, table_rows
+from zoo.pictures.box_forms import ListedBox, json_rows, parse_json, short, table_rows
+from zoo.pictures.tables import plain
 
 # Names of what says the class, without case, spaces, "_" and "-"; the first of them that a row has does.
 _CLASS = ("class", "classname", "label", "labelname", "category", "categoryname")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.pictures.box_forms import cut
+from zoo.pictures.tables import cut
 
 
 @dataclass(frozen=True)
