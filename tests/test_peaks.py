@@ -106,9 +106,7 @@ def test_peaks_are_those_of_a_plain_loop_however_the_map_is_cut(case, height, wi
     inside = [(each >= 0) & (each < side) for each, side in zip(centres, size, strict=True)]
     known = scanned & np.logical_and.outer(*inside)
     wanted = by_loop(scores, known, centres, scale, background, peaks, 5.0, size, every_class)
-    finder = PeakFinder(
-        CellClasses(NAMES, background, peaks), "logits", centres, scale, 5.0, size, every_class
-    )
+    finder = PeakFinder(CellClasses(NAMES, background, peaks), "logits", centres, scale, 5.0, size, every_class)
     found = read(finder, scores, scanned, height, width)
     assert len(found) == len(wanted)
     given = sorted(zip(found.classes, *found.cells.T, strict=True))

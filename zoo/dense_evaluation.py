@@ -43,9 +43,11 @@ def calibrate_on_scenes(model: keras.Model, scenes: Scenes) -> Calibration | Non
     """
     scanner = SceneScanner(model, scenes)
     maps = [scanner.scan(scene) for scene in track(scenes.validation, "calibrating")]
-    on_validation = _joined(map(scanner.labelled, scenes.validation, maps))
+    of_images = list(map(scanner.labelled, scenes.validation, maps))
+    owners = np.repeat(np.arange(len(of_images)), [len(labels) for _, labels in of_images])
     on_test = _joined(scanner.labelled(scene, scanner.scan(scene)) for scene in scenes.test)
-    calibration = fold_measured(model, Calibration.measured("grid cells", on_validation, on_test))
+    measured = Calibration.measured("grid cells", _joined(of_images), on_test, owners)
+    calibration = fold_measured(model, measured)
     if calibration is not None:
         maps = [replace(each, scores=each.scores / np.float32(calibration.temperature)) for each in maps]
     peaks = _peaks(scenes, maps)

@@ -16,6 +16,7 @@ from zoo.made_by import MadeBy, key_of
 from zoo.progress import aligned, say
 
 if TYPE_CHECKING:
+    from zoo.data import Dataset, Fault
     from zoo.pictures import Choice
 
 
@@ -121,13 +122,25 @@ def evaluate(
         model = model_files.load(run)
         dataset = data.load(config)
         _check_classes(run, card(model).class_names, dataset.class_names)
-        for fault in dataset.faults:
+        faults = _faults(run, dataset)
+        for fault in faults:
             say(str(fault))
         result = measure(model, dataset.test, dataset.class_names)
         say(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
         classes = result.per_class_accuracy.items()
         say(aligned([(f"  {name}", "no images" if share is None else f"{share:.2%}") for name, share in classes]))
-        write({**result.to_dict(), "faults": [fault.to_dict() for fault in dataset.faults]})
+        write({**result.to_dict(), "faults": [fault.to_dict() for fault in faults]})
+
+
+def _faults(run: Path, dataset: "Dataset") -> "tuple[Fault, ...]":
+    """Those of the data, and one where the test part is another than when the run was made."""
+    from zoo.data import Fault
+    from zoo.run_directory import test_fingerprint
+
+    if test_fingerprint(run) in (None, dataset.test_fingerprint):
+        return dataset.faults
+    text = "the test images or their labels have changed since this run, which may have been trained on some of them"
+    return (*dataset.faults, Fault("leak", text, 1, (dataset.name,)))
 
 
 def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
@@ -169,7 +182,7 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
             _check_classes(run, known, dataset.class_names)
             if dataset.scenes is None:
                 raise RuntimeError("the reader of scenes gave none")
-            scenes, faults = dataset.scenes, dataset.faults
+            scenes, faults = dataset.scenes, _faults(run, dataset)
         for fault in faults:
             say(str(fault))
         result = evaluate_dense(model, scenes)

@@ -153,9 +153,9 @@ class ObjectScores:
     """How well objects are found; a number is None where it is not defined.
 
     `precision`, `recall`, `f1`: of the peaks at `threshold` (None over several classes, which have their own).
-    `average_precision`: of the class's peaks at every score, whatever wins there (None where classes are pooled). `n`: how many objects there
-    are, `found` peaks, of which `hits` have an object. `intervals`: 95 % intervals of these four over images, None
-    where there are fewer than two images.
+    `average_precision`: of the class's peaks at every score, whatever wins there (None where classes are pooled). `n`:
+    how many objects there are, `found` peaks, of which `hits` have an object. `intervals`: 95 % intervals of these four
+    over images, None where there are fewer than two images.
     """
 
     precision: float | None
