@@ -236,6 +236,16 @@ REFUSED = {
     "a column twice": ("points.csv", "image,x,y,X\na.png,1,2,3\n", "the column 'X' twice"),
     "broken JSON": ("labels.json", "{", "labels.json: broken"),
     "two spellings of an image": ("a.csv", "image,x,y\na.png,1,2\nA.tif,1,2\n", "'a.png' and 'A.tif' for a.png"),
+    "an id of two images": (
+        "a.json",
+        {**COCO, "images": [{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.jpg"}]},
+        "received the id 7 of two 'images'; accepted: one for each",
+    ),
+    "an id of two categories": (
+        "a.json",
+        {**COCO, "categories": [{"id": 3, "name": "cell"}, {"id": 3, "name": "dust"}, {"id": 1}]},
+        "received the id 3 of two 'categories'; accepted: one for each",
+    ),
     "another category": ("a.json", {**COCO, "categories": [{"id": 3}]}, "category_id '1'; accepted: one of 'categ"),
     "a class that is no name": (
         "a.json",

@@ -1,5 +1,6 @@
 """Labelled large images: how they are scaled, divided and cropped, what is reported, and what is refused."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -111,6 +112,10 @@ def test_images_are_brought_to_a_pixel_size(tmp_path):
         scene = found[f"{index}.tif"]
         assert scene.pixels.shape[:2] == (40 * size, 50 * size)
         np.testing.assert_allclose((*scene.scale, *scene.pixel_size), size, rtol=1e-6)
+    with pytest.raises(
+        InputError, match=r"image .\.tif: pixel size: received .* µm; accepted: up to 64 times more or le"
+    ):
+        load(scenes(root, pixel_size=0.001, validation=0))
     Image.fromarray(random_image(*SCENE_SIDES, 3)).save(root / "images" / "3.png")
     (root / "points.csv").write_text((root / "points.csv").read_text() + "3.png,1.5,2.5,disc\n")
     with pytest.raises(InputError, match=r"data.pixel_size: received 1, of which 1 of 4 files state no .* \(3.png\)"):
@@ -184,6 +189,22 @@ def test_objects_that_are_empty_or_outside_are_named_and_left_out(tmp_path):
     together = (*data.scenes.train, *data.scenes.test)
     assert {scene.name: len(scene.objects) for scene in together} == {"0.tif": 2, "1.tif": 1, "2.tif": 0, "3.tif": 1}
     assert data.scenes.tolerance is None
+
+
+def test_crowds_of_coco_are_named_and_left_out(tmp_path):
+    root = write_scenes(tmp_path, 3)
+    entry = {"image_id": 0, "category_id": 1, "bbox": [4, 5, 10, 8]}
+    runs = {"size": list(SCENE_SIDES), "counts": [7, 2000]}
+    content = {
+        "images": [{"id": index, "file_name": f"{index}.tif"} for index in range(3)],
+        "categories": [{"id": 1, "name": "disc"}],
+        "annotations": [entry, {**entry, "iscrowd": 0}, {**entry, "iscrowd": 1, "segmentation": runs}],
+    }
+    (root / "coco.json").write_text(json.dumps(content))
+    data = load(scenes(root, classes=2, labels=root / "coco.json", tolerance=None, validation=0))
+    assert told(data, "crowds") == ("1 of 3 objects is left out, being crowds, several in one: 0.tif: disc at (9, 9)")
+    together = (*data.scenes.train, *data.scenes.test)
+    assert {scene.name: len(scene.objects) for scene in together} == {"0.tif": 2, "1.tif": 0, "2.tif": 0}
 
 
 def test_images_without_labels(tmp_path):

@@ -18,6 +18,7 @@ from zoo.data.splits import IN_MEMORY
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.objects.marked import Pair
 from zoo.pictures import Wanted, at_size, check_finite, decoders, list_pictures, open_picture, scaled_size, stored_form
+from zoo.pictures.scale import scale_to
 from zoo.progress import track
 
 _THREADS = 4
@@ -167,8 +168,8 @@ def open_files(
 
     Raises:
         InputError: naming the images that cannot be read, where `data.unreadable` does not leave them out; that state
-            no pixel size, where `data.pixel_size` asks for it; that are of several types of samples, or smaller than
-            the window at their scale.
+            no pixel size, where `data.pixel_size` asks for it, or one too far from it; that are of several types of
+            samples, or smaller than the window at their scale.
     """
     folder, skip = data.given_dir(), data.unreadable == "skip"
     headers, problems = _together(partial(_header, folder, data), names, "reading image files")
@@ -211,7 +212,7 @@ def _header(folder: Path, data: DataConfig, name: str) -> _Header | _Problem:
         return _Problem(name, str(error))
     scale: float | Pair = data.scale or 1.0
     if data.pixel_size is not None and stated is not None:
-        scale = (stated[0] / data.pixel_size, stated[1] / data.pixel_size)
+        scale = scale_to(stated, data.pixel_size, f"image {name}")
     return _Header(name, path, dtype, size, scaled_size(size, scale), stated)
 
 

@@ -69,7 +69,8 @@ def draw_split(data: DataConfig, digests: Sequence[str], specimens: Sequence[str
         specimens: the specimen of each; None without `data.group`.
 
     Raises:
-        InputError: where there are too few images or specimens for each part to have one.
+        InputError: where there are too few images or specimens for each part to have one, or as many as there are for
+            validation.
     """
     keys = [
         digest if specimen is None else hashlib.sha256(specimen.encode(errors="surrogateescape")).hexdigest()
@@ -78,14 +79,20 @@ def draw_split(data: DataConfig, digests: Sequence[str], specimens: Sequence[str
     sizes = Counter(sorted(keys, key=lambda key: (draw(key), key)))
     count, least = len(sizes), 3 if data.validation else 2
     if count < least:
-        what = "different images" if data.group is None else "specimens (data.group)"
+        what = (
+            f"different image{'s' * (count > 1)}" if data.group is None else f"specimen{'s' * (count > 1)} (data.group)"
+        )
         parts = " and ".join((*PARTS[:1], *PARTS[1 : least - 1], "test") if least == 3 else ("train", "test"))
         refuse("data.dir", f"{count} {what}", f"at least {least}, for {parts}; or data.split")
     part = dict.fromkeys(sizes, "train")
     part |= dict.fromkeys(_taken(sizes, round(data.test * len(keys)), count - least + 1), "test")
     if data.validation:
         others = {key: size for key, size in sizes.items() if part[key] == "train"}
-        wanted = data.validation if data.validation >= 1 else round(data.validation * sum(others.values()))
+        if data.validation >= (total := sum(others.values())):
+            refuse(
+                "data.validation", f"{data.validation:g}", f"fewer than the {total:,} images that are not for testing"
+            )
+        wanted = data.validation if data.validation >= 1 else round(data.validation * total)
         part |= dict.fromkeys(_taken(others, wanted, len(others) - 1), "validation")
     return [part[key] for key in keys]
 

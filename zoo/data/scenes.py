@@ -20,6 +20,10 @@ from zoo.errors import InputError, listing, quoted, refuse, unknown
 from zoo.objects.marked import Objects, Scene, Scenes
 
 _BACKGROUND = "background"
+# Why an object is left out.
+_EMPTY, _CROWD, _OUTSIDE = (
+    f"are left out, {why}" for why in ("being empty", "being crowds, several in one", "centred outside the image")
+)
 _Size = tuple[int, int]
 
 
@@ -157,11 +161,10 @@ def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> 
     """Open images, and take the objects that can be used."""
     known, class_names = listed.known, listed.class_names
     files, unreadable = open_files(data, listed.names, channels, window)
-    outside: list[str] = []
-    empty: list[str] = []
-    scenes = tuple(_scene(file, known.get(file.name), class_names, outside, empty) for file in files)
+    left_out: dict[str, list[str]] = {_EMPTY: [], _CROWD: [], _OUTSIDE: []}
+    scenes = tuple(_scene(file, known.get(file.name), class_names, left_out) for file in files)
     total = sum(len(its) for its in known.values())
-    if len(outside) > total / 2:
+    if len(outside := left_out[_OUTSIDE]) > total / 2:
         received = f"{len(outside):,} of {total:,} objects outside their images ({listing(outside, 2)})"
         refuse("data.labels", received, "labels of images of this size, in their pixels")
     notes: dict[str, set[str]] = {}
@@ -171,8 +174,7 @@ def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> 
     alone = [scene.name for scene in scenes if not len(scene.objects) and scene.name in known]
     faults = (
         *listed.faults,
-        *fault("left out", "objects", "are left out, being empty", empty, total),
-        *fault("left out", "objects", "are left out, centred outside the image", outside, total),
+        *(each for why, which in left_out.items() for each in fault("left out", "objects", why, which, total)),
         *fault("note", "images", "have labels without an object, so background alone", alone, len(scenes)),
         *fault("unreadable", "images", "are left out, being unreadable", unreadable),
         *noted(notes),
@@ -215,21 +217,26 @@ def _with_labels(data: DataConfig, names: Sequence[str], known: Mapping[str, Wri
 
 
 def _scene(
-    file: SceneFile, written: Written | None, class_names: Sequence[str], outside: list[str], empty: list[str]
+    file: SceneFile, written: Written | None, class_names: Sequence[str], left_out: Mapping[str, list[str]]
 ) -> Scene:
-    """An image with those of its objects that can be used; the others are named in `outside` and `empty`."""
+    """An image with those of its objects that can be used; the others are named in `left_out`, by why."""
     objects = Objects.none()
     if written is not None and len(written):
         if written.image_size not in (None, file.image_size):
             _refuse_size(file, written)
         boxes = written.boxes
         centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-        is_empty = (sides <= 0).any(1) & ~written.are_points
-        is_outside = ((centres < 0) | (centres > file.image_size)).any(1) & ~is_empty
-        for listed, those in ((empty, is_empty), (outside, is_outside)):
-            listed += [_name(file.name, written.names[at], centres[at]) for at in np.flatnonzero(those)]
+        is_used = np.ones(len(written), bool)
+        for why, those in (
+            (_CROWD, written.are_crowds),
+            (_EMPTY, (sides <= 0).any(1) & ~written.are_points),
+            (_OUTSIDE, ((centres < 0) | (centres > file.image_size)).any(1)),
+        ):
+            indices = np.flatnonzero(those & is_used)
+            left_out[why] += [_name(file.name, written.names[at], centres[at]) for at in indices]
+            is_used[indices] = False
         classes = np.array([class_names.index(name) for name in written.names], np.int32)
-        objects = Objects(centres, sides, classes).at(~is_empty & ~is_outside)
+        objects = Objects(centres, sides, classes).at(is_used)
     return Scene(file.name, file.pixels, objects, file.image_size, file.scale, file.pixel_size)
 
 

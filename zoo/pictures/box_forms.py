@@ -267,7 +267,10 @@ def _coco(content: dict[str, Any]) -> tuple[list[ListedBox], dict[str, tuple[int
     images, annotations = content.get("images", []), content["annotations"]
     if not all(isinstance(each, list) and all(map(_is, each)) for each in (images, annotations)):
         raise InputError("received 'annotations' or 'images' that are no lists of objects; accepted: COCO's JSON")
-    files = {str(each.get("id")): each for each in images}
+    files: dict[str, dict[str, Any]] = {}
+    for each in images:
+        if files.setdefault(str(each.get("id")), each) is not each:
+            raise InputError(f"received the id {short(each.get('id'))} of two 'images'; accepted: one for each")
     rows, sizes = [], {}
     for index, annotation in enumerate(annotations, start=1):
         try:
