@@ -184,4 +184,14 @@ def test_the_spread_over_images_of_unequal_sizes_is_that_of_drawing_them_anew():
 def test_of_one_image_the_spread_is_not_known():
     logits, labels = sample(2.0)
     result = Calibration.measured("grid cells", (logits, labels), (logits, labels), np.zeros(len(labels), int))
-    assert result.spread is None and result.temperature == 1 and "spread over images is not known" in result.sentence()
+    assert result.spread is None and result.temperature == 1 and "over images is not known" in result.sentence()
+
+
+def test_right_answers_alone_sharpen_nothing():
+    logits = np.random.default_rng(8).normal(0, 1, (200, 3))
+    labels = logits.argmax(-1)
+    result = Calibration.measured("images", (logits, labels), (logits, labels))
+    assert result.found < 0.2 and result.gain > result.spread and (result.wrong, result.temperature) == (0, 1)
+    labels[0] = logits[0].argmin()
+    result = Calibration.measured("images", (logits, labels), (logits, labels))
+    assert (result.wrong, result.temperature) == (1, result.found) and result.found < 1

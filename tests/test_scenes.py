@@ -193,7 +193,7 @@ def test_objects_that_are_empty_or_outside_are_named_and_left_out(tmp_path):
 
 def test_crowds_of_coco_are_named_and_left_out(tmp_path):
     root = write_scenes(tmp_path, 3)
-    entry = {"image_id": 0, "category_id": 1, "bbox": [4, 5, 10, 8]}
+    entry = {"image_id": 0, "category_id": 1, "bbox": [4, 5, 7, 6]}
     runs = {"size": list(SCENE_SIDES), "counts": [7, 2000]}
     content = {
         "images": [{"id": index, "file_name": f"{index}.tif"} for index in range(3)],
@@ -202,7 +202,7 @@ def test_crowds_of_coco_are_named_and_left_out(tmp_path):
     }
     (root / "coco.json").write_text(json.dumps(content))
     data = load(scenes(root, classes=2, labels=root / "coco.json", tolerance=None, validation=0))
-    assert told(data, "crowds") == ("1 of 3 objects is left out, being crowds, several in one: 0.tif: disc at (9, 9)")
+    assert told(data, "crowds") == ("1 of 3 objects is left out, being crowds, several in one: 0.tif: disc at (7.5, 8)")
     together = (*data.scenes.train, *data.scenes.test)
     assert {scene.name: len(scene.objects) for scene in together} == {"0.tif": 2, "1.tif": 0, "2.tif": 0}
 

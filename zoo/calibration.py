@@ -103,11 +103,12 @@ class Reliability:
 class Calibration:
     """A temperature, found on `n` validation images or grid cells, which of both `of` says.
 
-    `temperature`: `found`, with which the validation loss is smallest, if it is smaller by more than one standard error
-    over the images; else 1, as the simpler of two that are not told apart (Breiman et al. 1984, "Classification and
-    regression trees", section 3.4.3). `gain`: by how much it is smaller, in nats. `spread`: that error, None of fewer
-    than two images, of which one cannot know it. `before` and `after`: what `temperature` makes of the `n_test` test
-    images or grid cells, which had no part in it.
+    `temperature`: `found`, with which the validation loss is smallest, where that is told from 1, else 1. It is where
+    the loss is smaller by more than one standard error over the images (Breiman et al. 1984, "Classification and
+    regression trees", section 3.4.3), and where some answers are wrong if `found` is below 1: without one the loss is
+    the smaller the nearer a temperature is to 0, whatever the scores are. `gain`: by how much it is smaller, in nats.
+    `spread`: that error, None of fewer than two images. `wrong`: how many of the n answers are. `before` and `after`:
+    what `temperature` makes of the `n_test` test images or grid cells, which had no part in it.
     """
 
     temperature: float
@@ -116,6 +117,7 @@ class Calibration:
     spread: float | None
     of: str
     n: int
+    wrong: int
     n_test: int
     before: Reliability
     after: Reliability
@@ -138,10 +140,12 @@ class Calibration:
         """
         found = find_temperature(*validation)
         gain, spread = _gain(*validation, found, images)
-        temperature = found if spread is not None and gain > spread else 1.0
+        wrong = int((np.asarray(validation[0]).argmax(-1) != validation[1]).sum())
+        is_told = spread is not None and gain > spread and (found > 1 or wrong > 0)
+        temperature = found if is_told else 1.0
         logits, labels = np.asarray(test[0], np.float64), test[1]
         before, after = Reliability.of(logits, labels), Reliability.of(logits / temperature, labels)
-        return cls(temperature, found, gain, spread, of, len(validation[1]), len(labels), before, after)
+        return cls(temperature, found, gain, spread, of, len(validation[1]), wrong, len(labels), before, after)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON holds it."""
@@ -152,10 +156,11 @@ class Calibration:
         before, after = (each.expected_calibration_error for each in (self.before, self.after))
         on = f"{self.n:,} {self.of} of the validation part"
         if self.temperature != self.found:
-            spread = "its spread over images is not known" if self.spread is None else f"±{self.spread:.2g} over images"
+            spread = "not known" if self.spread is None else f"{self.spread:.2g}"
             return (
-                f"calibrated as it is: on {on} the temperature {self.found:.3f} lowers the loss by {self.gain:.2g}, "
-                f"{spread}; expected calibration error {before:.2%}, on {self.n_test:,} of the test part"
+                f"calibrated as it is: on {on}, {self.wrong:,} of them wrong, the temperature {self.found:.3f} "
+                f"lowers the loss by {self.gain:.2g}, whose standard error over images is {spread}; "
+                f"expected calibration error {before:.2%}, on {self.n_test:,} of the test part"
             )
         is_bound = not 1.01 * _LEAST < self.temperature < _MOST / 1.01
         bound = ", as far as is looked" if is_bound else ""

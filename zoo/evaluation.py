@@ -66,7 +66,7 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...]) -> 
     totals, right = counts.sum(1), counts.diagonal()
     return Evaluation(
         accuracy=float(right.sum() / len(labels)),
-        loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
+        loss=float(np.log(1 / np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
         n=len(labels),
         per_class_accuracy={
             name: float(hits / total) if total else None
