@@ -1,6 +1,7 @@
 """Runs that know a background: calibrated at the end of their training, once, and evaluated on whole images."""
 
 import json
+import shutil
 
 import imagecodecs
 import numpy as np
@@ -92,6 +93,17 @@ def test_the_record_of_a_run_on_scenes_is_of_the_model_in_its_directory(finished
     assert calibration["after"]["loss"] <= calibration["before"]["loss"] + 0.02
     assert record["dense"]["classes"]["bright"]["n"] == 2 * record["dense"]["n_images"]
     assert (folder / "run" / "dense.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("key", ["data_fingerprint", "test_fingerprint"])
+def test_an_unfinished_run_goes_on_with_the_images_and_the_division_that_it_began_with(finished, tmp_path, key):
+    folder, _ = finished
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    (run / "evaluation.json").unlink()
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps({**environment, key: "another"}))
+    with pytest.raises(InputError, match="the data have changed since this run began; use a new one"):
+        zoo.run(scenes_config(folder / "images"), run)
 
 
 def test_an_evaluation_says_that_the_test_part_has_changed(finished, capsys, tmp_path):

@@ -86,6 +86,10 @@ def test_a_split_file_divides(tmp_path):
     data = load(scenes(root, split=split_file(root, rows)))
     assert scene_parts(data) == {"train": {"1.tif", "3.tif"}, "validation": {"2.tif"}, "test": {"0.tif", "4.tif"}}
     assert "chosen by data.split" in data.protocol
+    # The division is a part of the data that a run began with.
+    swapped = [*rows[:1], (rows[1][0], "validation"), (rows[2][0], "train"), *rows[3:]]
+    again = load(scenes(root, split=split_file(root, swapped)))
+    assert again.fingerprint != data.fingerprint and again.test_fingerprint == data.test_fingerprint
     rows[2] = ("2", "train")
     data = load(scenes(root, split=split_file(root, rows), validation=0))
     assert data.validation is None and data.scenes.validation == ()

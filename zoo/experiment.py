@@ -117,7 +117,8 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     dataset = data.load(config)
     environment = folder / "environment.json"
     before = read_json(environment) if job.first and environment.is_file() else None
-    if job.any(before is not None and before.get("data_fingerprint") != dataset.fingerprint):
+    now = {"data_fingerprint": dataset.fingerprint, "test_fingerprint": dataset.test_fingerprint}
+    if job.any(before is not None and any(before.get(key, value) != value for key, value in now.items())):
         raise InputError(f"run directory {str(folder)!r}: the data have changed since this run began; use a new one")
     if job.first:
         write_json(environment, describe_environment(dataset))

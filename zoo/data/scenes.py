@@ -91,7 +91,7 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
         found.class_names,
         crops["train"],
         crops["test"],
-        _fingerprint(found, found.scenes),
+        _fingerprint(found, found.scenes, () if given is None else parts),
         _fingerprint(found, scenes.test),
         note,
         found.unreadable,
@@ -299,9 +299,9 @@ def _divide(
     return parts, f"whole images chosen by {by}: {counts}"
 
 
-def _fingerprint(found: LabelledImages, scenes: Sequence[Scene]) -> str:
-    """A SHA-256 of class names, images and labels, independent of how they are divided and scaled."""
-    content = hashlib.sha256(repr((found.class_names, found.background)).encode())
+def _fingerprint(found: LabelledImages, scenes: Sequence[Scene], parts: Sequence[str] = ()) -> str:
+    """A SHA-256 of class names, images and labels, and of the parts that a file gives; independent of the scale."""
+    content = hashlib.sha256(repr((found.class_names, found.background, *parts)).encode())
     for scene in scenes:
         content.update(found.digests[scene.name].encode())
         for each in (scene.objects.boxes.astype("<f8"), scene.objects.classes.astype("<i4")):
