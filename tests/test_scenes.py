@@ -18,7 +18,8 @@ from zoo.config import load_config
 from zoo.data import crops, load, scene_files
 from zoo.data.crops import overlap
 from zoo.data.faults import Fault
-from zoo.data.scenes import labelled_images
+from zoo.data.form import ImageForm
+from zoo.data.scenes import labelled_images, read_test_scenes
 from zoo.errors import InputError
 from zoo.objects.cell_labels import scene_labels
 from zoo.pictures import Resized
@@ -120,6 +121,20 @@ def test_images_are_brought_to_a_pixel_size(tmp_path):
     (root / "points.csv").write_text((root / "points.csv").read_text() + "3.png,1.5,2.5,disc\n")
     with pytest.raises(InputError, match=r"data.pixel_size: received 1, of which 1 of 4 files state no .* \(3.png\)"):
         load(scenes(root, pixel_size=1.0, validation=0))
+
+
+def test_images_of_another_magnification_are_brought_to_what_a_model_sees(tmp_path):
+    """A model that was trained by scale on images that state a size, and images of half and of no stated size."""
+    root = write_scenes(tmp_path, 2)
+    path = root / "images" / "0.tif"
+    tifffile.imwrite(path, tifffile.imread(path), photometric="rgb", resolution=(40_000,) * 2,
+                     resolutionunit="CENTIMETER")  # fmt: skip
+    data, form = scenes(root, scale=0.75).data, ImageForm((8, 8), 3)
+    for pixel_size, wanted in ((0.5, 0.5), (None, 0.75)):
+        read, _ = read_test_scenes(data, form, ("disc", "square", "background"), pixel_size)
+        assert {scene.name: scene.pixels.shape[0] for scene in read.test} == {"0.tif": 40 * wanted, "1.tif": 30}
+        (scene,) = [each for each in read.test if each.name == "0.tif"]
+        np.testing.assert_allclose(scene.scanned_objects.centres, scene.objects.centres * scene.scale)
 
 
 @pytest.mark.parametrize("kind, channels", [(np.uint16, 1), (np.uint8, 1), (np.float32, 3)])

@@ -173,13 +173,13 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
     made_by = _made_by([run], [each for each in read if each.exists()], {"dense": True})
     with writing(outputs, made_by, [*read, *model_files.files_of(run)], overwrite):
         model = model_files.load(run)
-        known = card(model).class_names
+        known = card(model)
         if images is not None and labels is not None:
             section = config.data.model_copy(update={"dir": images.absolute(), "labels": labels.absolute()})
-            scenes, faults = read_test_scenes(section, ImageForm.of(config), known)
+            scenes, faults = read_test_scenes(section, ImageForm.of(config), known.class_names, known.pixel_size)
         else:
             dataset = data.load(config)
-            _check_classes(run, known, dataset.class_names)
+            _check_classes(run, known.class_names, dataset.class_names)
             if dataset.scenes is None:
                 raise RuntimeError("the reader of scenes gave none")
             scenes, faults = dataset.scenes, _faults(run, dataset)

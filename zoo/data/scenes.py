@@ -101,13 +101,21 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     )
 
 
-def read_test_scenes(data: DataConfig, form: ImageForm, class_names: Sequence[str]) -> tuple[Scenes, tuple[Fault, ...]]:
+def read_test_scenes(
+    data: DataConfig, form: ImageForm, class_names: Sequence[str], pixel_size: float | None = None
+) -> tuple[Scenes, tuple[Fault, ...]]:
     """Read labelled images of which all are for testing a model with these classes, and faults about them.
+
+    Args:
+        data: the data section.
+        form: what the model takes.
+        class_names: the model's.
+        pixel_size: the model's, where it is known; see `zoo.data.scene_files.open_files`.
 
     Raises:
         InputError: see `labelled_images`.
     """
-    found = labelled_images(data, form.channels, form.size, class_names)
+    found = labelled_images(data, form.channels, form.size, class_names, pixel_size)
     return _scenes_of(found, data, form, (), (), found.scenes), found.faults
 
 
@@ -123,7 +131,13 @@ def _scenes_of(
     return Scenes(found.class_names, found.background, train, validation, test, tolerance, form.fill)
 
 
-def labelled_images(data: DataConfig, channels: int, window: _Size, class_names: Sequence[str] = ()) -> LabelledImages:
+def labelled_images(
+    data: DataConfig,
+    channels: int,
+    window: _Size,
+    class_names: Sequence[str] = (),
+    pixel_size: float | None = None,
+) -> LabelledImages:
     """Read the images of `data.dir` with their labels, at the scale that the data section asks for; nothing is divided.
 
     Args:
@@ -132,13 +146,14 @@ def labelled_images(data: DataConfig, channels: int, window: _Size, class_names:
         window: (height, width) of what a model sees of an image.
         class_names: a model's, the background's among them, which the objects' have to be of; empty: those that the
             labels have.
+        pixel_size: a model's, where it is known; see `zoo.data.scene_files.open_files`.
 
     Raises:
         InputError: where images or labels cannot be read, or do not go together: see `zoo.data.scene_files.open_files`
             and `zoo.data.labels.read_labels`; for images without labels, labels of an image of another size or of an
             unknown class, or points without `data.tolerance`.
     """
-    return _opened(data, _listed(data, class_names), channels, window)
+    return _opened(data, _listed(data, class_names), channels, window, pixel_size)
 
 
 def _listed(data: DataConfig, class_names: Sequence[str] = ()) -> _Listed:
@@ -157,10 +172,12 @@ def _listed(data: DataConfig, class_names: Sequence[str] = ()) -> _Listed:
     return _Listed(tuple(used), unlabelled, known, classes, background, (*faults, *labels.faults, *more))
 
 
-def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> LabelledImages:
+def _opened(
+    data: DataConfig, listed: _Listed, channels: int, window: _Size, pixel_size: float | None = None
+) -> LabelledImages:
     """Open images, and take the objects that can be used."""
     known, class_names = listed.known, listed.class_names
-    files, unreadable = open_files(data, listed.names, channels, window)
+    files, unreadable = open_files(data, listed.names, channels, window, pixel_size)
     left_out: dict[str, list[str]] = {_EMPTY: [], _CROWD: [], _OUTSIDE: []}
     scenes = tuple(_scene(file, known.get(file.name), class_names, left_out) for file in files)
     total = sum(len(its) for its in known.values())
