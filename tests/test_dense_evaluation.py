@@ -186,3 +186,11 @@ def test_average_precision_is_over_peaks_at_every_score_also_where_another_class
     matches = result.curves["disc"]
     assert matches.hits[:3].all() and matches.scores[2] < 0.5 and len(matches.scores) > 3 and matches.hits.sum() == 3
     assert disc.average_precision == 1
+
+
+def test_a_class_that_no_validation_image_shows_has_its_size_from_training_images():
+    shown, other = scene("shown", *ROWS), scene("other", *ROWS[:2])
+    model = finder()
+    calibrate_on_scenes(model, Scenes(NAMES, "nothing", (shown,), (other, other), (other,)))
+    square = card(model).peaks["square"]
+    assert (square.threshold, square.distance, square.margin) == (0, 3.5, 0)

@@ -68,7 +68,8 @@ def _peaks(scenes: Scenes, maps: Sequence[ScoreMap]) -> dict[str, Peaks]:
         each.read_by(finder)
     images, tolerance = scenes.validation, scenes.tolerance or 0.0
     classes = _object_classes(scenes)
-    scaled = [(scene.scanned_objects, scenes.scanned_tolerance(scene)) for scene in images]
+    # Labels alone, so training images tell it as well, also of a class that no validation image shows.
+    scaled = [(scene.scanned_objects, scenes.scanned_tolerance(scene)) for scene in (*scenes.train, *images)]
     sizes = {name: usual_size(scaled, index) for name, index in classes.items()}
     return choose_peaks(
         lambda rules: [each.found(rules) for each in finders],
