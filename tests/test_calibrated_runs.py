@@ -155,9 +155,27 @@ def test_another_folder_by_command_is_evaluated_whole_with_the_models_classes(fi
     assert code == 2 and "unknown class 'blue'" in error and error.count("\n") == 1
 
 
+def test_what_is_asked_of_another_folders_labels_can_be_said(finished, capsys, tmp_path):
+    folder, _ = finished
+    others, labels = write_scenes(tmp_path / "others", count=2), tmp_path / "others.csv"
+    labels.write_text("\n".join(row for row in labels.read_text().splitlines() if not row.startswith("1.png")))
+    arguments = ("evaluate", folder / "run", "--dense", "--images", others, "--labels", labels)
+    code, _, error = command(capsys, *arguments)
+    assert code == 2 and "data.unlabelled=skip" in error
+    said = ("data.unlabelled=skip", "data.tolerance=2.5")
+    assert command(capsys, *arguments, *said, "-o", tmp_path / "dense.json")[0] == 0
+    record = json.loads((tmp_path / "dense.json").read_text())
+    assert (record["n_images"], record["tolerance"]) == (1, 2.5)
+    code, _, error = command(capsys, *arguments, "data.scale=2")
+    assert (
+        code == 2 and "override: received 'data.scale=2'; accepted: data.tolerance, data.unlabelled, data.unr" in error
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        (("data.tolerance=4", "--dense"), "KEY=VALUE goes with --images FOLDER --labels LABELS"),
         (("--dense", "--images", "there"), "--images FOLDER, --labels LABELS and --dense go together"),
         (("--images", "there", "--labels", "here"), "--images FOLDER, --labels LABELS and --dense go together"),
         (("--dense", "--tolerance", "0.1"), "--dense evaluates one run"),

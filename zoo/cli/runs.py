@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from zoo.pictures import Choice
 
 
+# What may be another thing of the images of another folder than of those that a run was trained on.
+_OF_OTHER_IMAGES = ("data.tolerance", "data.unlabelled", "data.unreadable")
+
+
 @zoo.command(
     short_help="Train, evaluate, convert, scan a canvas, draw.",
     epilog="Example: zoo train nin_mnist_bn train.epochs=2 --workdir runs/quick",
@@ -70,6 +74,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     "or zoo evaluate runs/cells --dense --images slides --labels slides.csv -o dense.json",
 )
 @click.argument("run", type=FILE)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-o", "--output", type=FILE, help="Write the numbers to this JSON file too.")
 @click.option("--against", type=FILE, metavar="OLD", help="Compare with this run directory or .keras file.")
 @click.option(
@@ -81,6 +86,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 @OVERWRITE
 def evaluate(
     run: Path,
+    overrides: tuple[str, ...],
     output: Path | None,
     against: Path | None,
     tolerance: float | None,
@@ -95,7 +101,8 @@ def evaluate(
     objects that are found are matched with those that are labelled: precision, recall and F1 at the model's thresholds,
     average precision without; the answers at labelled grid cells; and the same by crops. Beside the JSON file lies a
     picture, a .png of its name, with the images that have the most errors. --images evaluates on all images of another
-    folder, whose labels are read as the run's were.
+    folder, whose labels are read as the run's were; there data.tolerance, data.unlabelled and data.unreadable may be
+    others, as KEY=VALUE.
 
     With --against, both models answer the same test images, and a table shows what the new one gained and lost, with
     confidence intervals; test images or class lists that differ are refused. The exit code is 1 on a regression: where
@@ -105,8 +112,10 @@ def evaluate(
         raise click.UsageError("--images FOLDER, --labels LABELS and --dense go together")
     if dense and (against is not None or tolerance is not None):
         raise click.UsageError("--dense evaluates one run; --against and --tolerance go without it")
+    if overrides and images is None:
+        raise click.UsageError("KEY=VALUE goes with --images FOLDER --labels LABELS")
     if dense:
-        _evaluate_dense(run, images, labels, output, overwrite)
+        _evaluate_dense(run, overrides, images, labels, output, overwrite)
         return
     if against is not None:
         _compare(run, against, 0.01 if tolerance is None else tolerance, output, overwrite)
@@ -154,8 +163,18 @@ def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
         )
 
 
-def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output: Path | None, overwrite: bool) -> None:
-    config = run_config(run)
+def _evaluate_dense(
+    run: Path,
+    overrides: Sequence[str],
+    images: Path | None,
+    labels: Path | None,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    for each in overrides:
+        if each.partition("=")[0] not in _OF_OTHER_IMAGES:
+            refuse("override", quoted(each), f"{', '.join(_OF_OTHER_IMAGES)}, as KEY=VALUE")
+    config = run_config(run, overrides)
     if config.data.name != "scenes":
         refuse("--dense", f"a run on data.name = {config.data.name}", "one on labelled large images, scenes")
     if output is not None and output.suffix.lower() == ".png":
@@ -170,7 +189,8 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
     if images is not None and labels is not None:
         read = [images, labels]
     outputs = [] if output is None else [Output(output), Output(output.with_suffix(".png"), "picture")]
-    made_by = _made_by([run], [each for each in read if each.exists()], {"dense": True})
+    options = {"dense": True, **({"overrides": list(overrides)} if overrides else {})}
+    made_by = _made_by([run], [each for each in read if each.exists()], options)
     with writing(outputs, made_by, [*read, *model_files.files_of(run)], overwrite):
         model = model_files.load(run)
         known = card(model)

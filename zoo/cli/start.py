@@ -62,13 +62,13 @@ def config_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return config, overrides
 
 
-def run_config(run: Path):
-    """The config of a run directory."""
+def run_config(run: Path, overrides: Sequence[str] = ()):
+    """The config of a run directory, with some values in place of its own."""
     from zoo.config import load_config
 
     if not (run / "config.yaml").is_file():
         raise InputError(f"run directory {str(run)!r}: has no config.yaml; accepted: a directory that `zoo train` made")
-    return load_config(run / "config.yaml")
+    return load_config(run / "config.yaml", overrides)
 
 
 def which_picture(command: Callable) -> Callable:
