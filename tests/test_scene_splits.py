@@ -10,6 +10,7 @@ from zoo.data import load
 from zoo.data.scene_splits import draw_split
 from zoo.data.splits import draw
 from zoo.errors import InputError
+from zoo.pictures.tables import read_table
 
 digests = st.lists(st.integers(0, 2**256 - 1), min_size=3, max_size=40, unique=True)
 
@@ -93,6 +94,37 @@ def test_a_split_file_divides(tmp_path):
     rows[2] = ("2", "train")
     data = load(scenes(root, split=split_file(root, rows), validation=0))
     assert data.validation is None and data.scenes.validation == ()
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
+def test_tables_may_be_written_by_any_program(tmp_path, separator):
+    lines = [("Note", '"Split"', "IMAGE", ""), ("a", "TEST", '"x 1.png"', ""), ("", "train", "y.png", ""), (" ",), ()]
+    (tmp_path / "split.csv").write_text("\ufeff" + "\r\n".join(map(separator.join, lines)))
+    rows = list(read_table(tmp_path / "split.csv", "table", ("image", "split")))
+    assert [(row.number, row.values["image"], row.values["split"]) for row in rows] == [
+        (1, "x 1.png", "TEST"), (2, "y.png", "train"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("image,split\na.png\n", "table: row 1: received 'a.png', 1 values; accepted: 2, as in the header"),
+        ("image,split\na.png,test\nb,c,d\n", "table: row 2: received 'b,c,d', 3 values; accepted: 2"),
+        (
+            "image,Image,split\n",
+            "table: received a header 'image,Image,split'; accepted: the columns image,split, each o",
+        ),
+        ("", "table: received a header ''"),
+        ('image,split\n"a,b\n', r"table: broken \(unexpected end of data\)"),
+        ("image,split\n\udcff", "table: broken .*codec can't decode"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path, text, message):
+    (tmp_path / "split.csv").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=message) as raised:
+        list(read_table(tmp_path / "split.csv", "table", ("image", "split")))
+    one_line(raised)
 
 
 @pytest.mark.parametrize(
