@@ -27,14 +27,14 @@ class DataConfig(Schema):
     folders of an image folder; of scenes what no object lies in, named "background" where this is null.
 
     The rest is of scenes, large images with labelled objects in them, all those below `dir`. Whole images are held back
-    for testing and validation, in the order of content hashes, or whole specimens (`group`). `labels`: a .csv, .json or
-    .geojson file, or a folder of files named as the images are, each with one image's boxes, points, polygons or mask.
-    `scale`: what images are scaled by before the model sees them. `pixel_size`: the size in micrometres that a pixel is
-    scaled to, of images whose files state theirs; instead of `scale`. `tolerance`: how far, in pixels of the given
-    image, a place may lie from an object that is a point and still be its; needed for points. `split`: a .csv file with
-    a row `image,split` for each image, split being train, validation or test. `unlabelled`: what an image without a
-    label is: a fault, background alone, or left out. `marks`: a .csv file with a row `image,x,y,class` for each place
-    of a training image at which a model was wrong, as the viewer writes it; an empty class is the background.
+    for testing and validation, by content hash, or whole specimens (`group`). `labels`: a .csv, .json or .geojson file,
+    or a folder of files named as the images are, each with one image's boxes, points, polygons or mask. `scale`: what
+    images are scaled by before the model sees them. `pixel_size`: the size in micrometres that a pixel is scaled to, of
+    images whose files state theirs; instead of `scale`. `tolerance`: how far, in pixels of the given image, a place may
+    lie from an object that is a point and still be its; needed for points. `split`: a .csv file with a row
+    `image,split` for each image, split being train, validation or test. `unlabelled`: what an image without a label is:
+    a fault, background alone, or left out. `marks`: a .csv file with a row `image,x,y,class` for each place of a
+    training image at which a model was wrong, as the viewer writes it; an empty class is the background.
     """
 
     name: str
