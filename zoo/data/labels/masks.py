@@ -45,7 +45,7 @@ def read_mask(path: Path, classes: dict[int, str] | None) -> tuple[Written, set[
     meet at a corner are connected. Its box is that about its pixels.
 
     Args:
-        path: an image of whole numbers, in grey.
+        path: an image of whole numbers, in grey or by a palette with colours, whose indices are the values.
         classes: the class of each value; None where no file says so: then classes are "".
 
     Raises:
@@ -54,10 +54,10 @@ def read_mask(path: Path, classes: dict[int, str] | None) -> tuple[Written, set[
     from scipy import ndimage
 
     with reading(path):
-        pixels, _ = read_picture(path, Wanted(mask=True))
+        pixels, _ = read_picture(path, Wanted(mask=True, indices=True))
         values = pixels[..., 0]
         if (pixels != pixels[..., :1]).any():
-            refuse("pixels", "colours", "one value a pixel, in grey")
+            refuse("pixels", "colours", "one value a pixel, in grey or by a palette")
         if values.dtype.kind not in "bui":
             refuse("pixels", str(values.dtype), "whole numbers")
         there = {int(value) for value in np.unique(values)} - {0}
