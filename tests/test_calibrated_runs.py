@@ -1,6 +1,7 @@
 """Runs that know a background: calibrated at the end of their training, once, and evaluated on whole images."""
 
 import json
+import shutil
 
 import imagecodecs
 import numpy as np
@@ -100,6 +101,38 @@ def test_the_record_of_a_run_on_scenes_is_of_the_model_in_its_directory(finished
     assert (folder / "run" / "dense.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("key", ["data_fingerprint", "test_fingerprint"])
+def test_an_unfinished_run_goes_on_with_the_images_and_the_division_that_it_began_with(finished, tmp_path, key):
+    folder, _ = finished
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    (run / "evaluation.json").unlink()
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps({**environment, key: "another"}))
+    with pytest.raises(InputError, match="the data have changed since this run began; use a new one"):
+        zoo.run(scenes_config(folder / "images"), run)
+
+
+def test_an_evaluation_says_that_the_test_part_has_changed(finished, capsys, tmp_path):
+    folder, _ = finished
+    text = "the test images or their labels have changed since this run, which may have been trained on some of them"
+    for options in ((), ("--dense",)):
+        code, out, _ = command(capsys, "evaluate", folder / "run", *options)
+        assert code == 0 and text not in out
+    table, files = folder / "images.csv", write_scenes(tmp_path / "more", count=12)
+    kept = table.read_text()
+    for index in (9, 10, 11):
+        (files / f"{index}.png").rename(folder / "images" / f"{index}.png")
+    table.write_text((tmp_path / "more.csv").read_text())
+    try:
+        for options in ((), ("--dense",)):
+            code, out, _ = command(capsys, "evaluate", folder / "run", *options)
+            assert code == 0 and f"{text}: scenes\n" in out
+    finally:
+        table.write_text(kept)
+        for index in (9, 10, 11):
+            (folder / "images" / f"{index}.png").unlink()
+
+
 @pytest.mark.extended
 def test_whole_images_by_command(finished, capsys, tmp_path):
     folder, _ = finished
@@ -128,9 +161,27 @@ def test_another_folder_by_command_is_evaluated_whole_with_the_models_classes(fi
     assert code == 2 and "unknown class 'blue'" in error and error.count("\n") == 1
 
 
+def test_what_is_asked_of_another_folders_labels_can_be_said(finished, capsys, tmp_path):
+    folder, _ = finished
+    others, labels = write_scenes(tmp_path / "others", count=2), tmp_path / "others.csv"
+    labels.write_text("\n".join(row for row in labels.read_text().splitlines() if not row.startswith("1.png")))
+    arguments = ("evaluate", folder / "run", "--dense", "--images", others, "--labels", labels)
+    code, _, error = command(capsys, *arguments)
+    assert code == 2 and "data.unlabelled=skip" in error
+    said = ("data.unlabelled=skip", "data.tolerance=2.5")
+    assert command(capsys, *arguments, *said, "-o", tmp_path / "dense.json")[0] == 0
+    record = json.loads((tmp_path / "dense.json").read_text())
+    assert (record["n_images"], record["tolerance"]) == (1, 2.5)
+    code, _, error = command(capsys, *arguments, "data.scale=2")
+    assert (
+        code == 2 and "override: received 'data.scale=2'; accepted: data.tolerance, data.unlabelled, data.unr" in error
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
+        (("data.tolerance=4", "--dense"), "KEY=VALUE goes with --images FOLDER --labels LABELS"),
         (("--dense", "--images", "there"), "--images FOLDER, --labels LABELS and --dense go together"),
         (("--images", "there", "--labels", "here"), "--images FOLDER, --labels LABELS and --dense go together"),
         (("--dense", "--tolerance", "0.1"), "--dense evaluates one run"),
@@ -163,7 +214,8 @@ def test_an_image_folder_with_a_background_is_calibrated_on_validation_images(fo
     for name, probabilities in (("after", after), ("before", before)):
         error = calibration[name]["expected_calibration_error"]
         assert error == pytest.approx(expected_calibration_error(probabilities, labels), abs=1e-4)
-    assert calibration["temperature"] != 1
+    lower = calibration["gain"] > calibration["spread"]
+    assert calibration["temperature"] == (calibration["found"] if lower else 1) and calibration["found"] != 1
     assert result.evaluation["loss"] == pytest.approx(calibration["after"]["loss"], rel=1e-4)
     assert "dense" not in result.evaluation
 

@@ -151,3 +151,47 @@ def test_a_calibration_is_measured_where_it_was_not_found():
     assert result.after.expected_calibration_error < result.before.expected_calibration_error / 2
     assert result.to_dict()["after"]["loss"] < result.to_dict()["before"]["loss"]
     assert result.sentence().startswith("calibrated on 4,000 images of the validation part by the temperature 1.977:")
+
+
+@pytest.mark.parametrize("strange, kept", [(0, True), (1, False)])
+def test_a_temperature_that_one_image_asks_for_is_not_taken(strange, kept):
+    """Of eight images, all overconfident, or one that is wrong everywhere among others that are right as they are."""
+    parts = [sample(1.0 if strange else 2.0, count=200, seed=seed) for seed in range(8)]
+    for logits, labels in parts[:strange]:
+        labels[:] = logits.argmin(-1)
+    together = tuple(map(np.concatenate, zip(*parts, strict=True)))
+    images = np.repeat(np.arange(8), 200)
+    result = Calibration.measured("grid cells", together, sample(1.0 if strange else 2.0, seed=9), images)
+    assert result.found == find_temperature(*together) > 1.3
+    assert result.temperature == (result.found if kept else 1.0)
+    assert (result.after == result.before) is not kept and (result.after.loss < result.before.loss) is kept
+    assert result.sentence().startswith("calibrated on" if kept else "calibrated as it is: on 1,600 grid cells")
+    gains = [cross_entropy(*part) - cross_entropy(part[0] / result.found, part[1]) for part in parts]
+    assert result.gain == pytest.approx(np.mean(gains))
+    assert result.spread == pytest.approx(np.std(gains, ddof=1) / np.sqrt(8))
+
+
+def test_the_spread_over_images_of_unequal_sizes_is_that_of_drawing_them_anew():
+    sizes = np.random.default_rng(6).integers(20, 400, 60)
+    parts = [sample(2.0 + seed % 3, count=size, seed=seed) for seed, size in enumerate(sizes)]
+    together = tuple(map(np.concatenate, zip(*parts, strict=True)))
+    result = Calibration.measured("grid cells", together, parts[0], np.repeat(np.arange(60), sizes))
+    gains = np.array([cross_entropy(*part) - cross_entropy(part[0] / result.found, part[1]) for part in parts])
+    weights = np.random.default_rng(7).multinomial(60, np.full(60, 1 / 60), 4000)
+    assert result.spread == pytest.approx(((weights @ (gains * sizes)) / (weights @ sizes)).std(), rel=0.1)
+
+
+def test_of_one_image_the_spread_is_not_known():
+    logits, labels = sample(2.0)
+    result = Calibration.measured("grid cells", (logits, labels), (logits, labels), np.zeros(len(labels), int))
+    assert result.spread is None and result.temperature == 1 and "over images is not known" in result.sentence()
+
+
+def test_right_answers_alone_sharpen_nothing():
+    logits = np.random.default_rng(8).normal(0, 1, (200, 3))
+    labels = logits.argmax(-1)
+    result = Calibration.measured("images", (logits, labels), (logits, labels))
+    assert result.found < 0.2 and result.gain > result.spread and (result.wrong, result.temperature) == (0, 1)
+    labels[0] = logits[0].argmin()
+    result = Calibration.measured("images", (logits, labels), (logits, labels))
+    assert (result.wrong, result.temperature) == (1, result.found) and result.found < 1

@@ -174,3 +174,23 @@ def test_the_result_as_json_and_as_a_picture(tmp_path):
     assert record["cost"]["dense"]["seconds"] > 0 and record["tolerance"] is None
     assert dense(result, tmp_path / "dense.png").read_bytes().startswith(b"\x89PNG")
     assert "all together" in [row[0] for row in result.rows()] and "by crops" in result.sentences()
+
+
+def test_average_precision_is_over_peaks_at_every_score_also_where_another_class_wins():
+    """Of three discs one is so dim that "nothing" wins there, and it still ranks above all that is none."""
+    dim = scene("dim", (0, 10, 10), (0, 30, 12), (0, 45, 30))
+    dim.pixels[40:51, 25:36] //= 2
+    result = evaluate_dense(with_peaks(finder(), disc=0.5, square=0.5), scenes(dim))
+    disc = result.classes["disc"]
+    assert (disc.precision, disc.recall, disc.found) == (1, 2 / 3, 2)
+    matches = result.curves["disc"]
+    assert matches.hits[:3].all() and matches.scores[2] < 0.5 and len(matches.scores) > 3 and matches.hits.sum() == 3
+    assert disc.average_precision == 1
+
+
+def test_a_class_that_no_validation_image_shows_has_its_size_from_training_images():
+    shown, other = scene("shown", *ROWS), scene("other", *ROWS[:2])
+    model = finder()
+    calibrate_on_scenes(model, Scenes(NAMES, "nothing", (shown,), (other, other), (other,)))
+    square = card(model).peaks["square"]
+    assert (square.threshold, square.distance, square.margin) == (0, 3.5, 0)

@@ -15,6 +15,7 @@ from PIL import Image
 from zoo.config import load_config
 from zoo.data import folder as folder_module
 from zoo.data import load
+from zoo.data.audit import far_from_range
 from zoo.data.faults import Fault, fault
 from zoo.errors import InputError
 
@@ -259,6 +260,22 @@ def test_npz(tmp_path):
 
 
 @pytest.mark.extended
+@pytest.mark.parametrize(
+    "samples, mean, std, told",
+    [
+        (np.linspace(0, 1, 640), 128.0, 64.0, "0.5 ± 0.289, -1.99 ± 0.00452 to the model"),
+        (np.linspace(0, 60_000, 640).astype(np.uint16), 0.0, 255.0, "3e+04 ± 1.73e+04, 118 ± 68"),
+        (np.linspace(0, 4095, 640).astype(np.uint16), 128.0, 64.0, None),
+        (np.zeros(640, np.uint8), 128.0, 64.0, None),
+        (np.linspace(0, 1, 640), 0.5, 0.3, None),
+    ],
+)
+def test_samples_that_preprocessing_leaves_nothing_of_are_told(samples, mean, std, told):
+    faults = far_from_range(samples.reshape(10, 8, 8, 1), (mean,), (std,))
+    assert len(faults) == (told is not None)
+    assert all(told in str(fault) and str(fault).endswith("0 ± 1: model.preprocess") for fault in faults)
+
+
 def test_training_and_evaluation_tell_of_faults_and_keep_them(capsys, tmp_path):
     root = parts(tmp_path / "set")
     shutil.copy(root / "train" / "cat" / "000.png", root / "test" / "cat" / "000.png")

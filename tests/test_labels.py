@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -199,7 +200,7 @@ def test_masks_of_one_value_are_objects(tmp_path):
     [
         (MASK, None, "masks with the values 1, 2, 3; accepted: one value beside 0, or classes.csv"),
         (MASK, "value,class\n1,cell\n2,dust\n", "a.png: values: received 3; accepted: 0 and those of classes.csv"),
-        (MASK, "value\n1\n", "header: received 'value'; accepted: value,class"),
+        (MASK, "value\n1\n", "a header .value.; accepted: the columns value,class, each once"),
         (MASK, "value,class\n1,a\n1,b\n", "row 2: received '1,b'"),
         (MASK, "value,class\nx,a\n", "row 1: received 'x,a'"),
         (MASK, "value,class\n1,\n", "has an empty name"),
@@ -216,6 +217,37 @@ def test_objects_without_any_class(tmp_path):
     assert labels.class_names == ("object",) and len(labels.of_images["a.png"]) == 1
     with pytest.raises(InputError, match=r"objects without a class \(b.png\), others have one; accepted: a class"):
         read(save(tmp_path / "points.csv", "image,x,y,class\na.png,1,2,cell\nb.png,3,4,\n"))
+
+
+@pytest.mark.parametrize("ending, bits", [("png", 8), ("png", 4), ("tif", 8)])
+def test_a_palette_is_no_part_of_a_mask(tmp_path, ending, bits):
+    """Values are indices, as in Pascal VOC's own masks, whatever colours show them."""
+    values = np.zeros((30, 40), np.uint8)
+    values[4:9, 4:9], values[20:25, 20:30] = 1, 2
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    colours = np.random.default_rng(0).integers(0, 256, (256, 3))
+    colours[:3] = (0, 0, 0), (128, 0, 0), (128, 0, 0)
+    if ending == "png":
+        shown = Image.fromarray(values, "L").copy()
+        shown.putpalette(colours.astype(np.uint8).tobytes())
+        shown.save(folder / "a.png", bits=bits)
+    else:
+        tifffile.imwrite(folder / "a.tif", values, photometric="palette", colormap=(colours.T * 257).astype(np.uint16))
+    save(folder / "classes.csv", "value,class\n1,cell\n2,dust\n")
+    assert read(folder, ["a.png"]).of_images["a.png"].names == ("cell", "dust")
+
+
+def test_a_grey_palette_is_grey(tmp_path):
+    """As an optimising writer leaves a mask of black and white, in any order."""
+    indices = np.ones((30, 40), np.uint8)
+    indices[4:9, 4:9] = 0
+    shown = Image.fromarray(indices, "L").copy()
+    shown.putpalette([255, 255, 255, 0, 0, 0])
+    (tmp_path / "masks").mkdir()
+    shown.save(tmp_path / "masks" / "a.png")
+    (found,) = read(tmp_path / "masks", ["a.png"]).of_images["a.png"].boxes
+    assert found.tolist() == [4, 4, 9, 9]
 
 
 def test_labels_of_images_that_are_not_there(tmp_path):
@@ -236,6 +268,16 @@ REFUSED = {
     "a column twice": ("points.csv", "image,x,y,X\na.png,1,2,3\n", "the column 'X' twice"),
     "broken JSON": ("labels.json", "{", "labels.json: broken"),
     "two spellings of an image": ("a.csv", "image,x,y\na.png,1,2\nA.tif,1,2\n", "'a.png' and 'A.tif' for a.png"),
+    "an id of two images": (
+        "a.json",
+        {**COCO, "images": [{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.jpg"}]},
+        "received the id 7 of two 'images'; accepted: one for each",
+    ),
+    "an id of two categories": (
+        "a.json",
+        {**COCO, "categories": [{"id": 3, "name": "cell"}, {"id": 3, "name": "dust"}, {"id": 1}]},
+        "received the id 3 of two 'categories'; accepted: one for each",
+    ),
     "another category": ("a.json", {**COCO, "categories": [{"id": 3}]}, "category_id '1'; accepted: one of 'categ"),
     "a class that is no name": (
         "a.json",

@@ -161,7 +161,7 @@ def test_average_precision_beside_scikit_learns(hits):
 
 @given(some_matches, st.sampled_from([0.0, 0.4, 0.8]))
 def test_scores_at_a_threshold_are_those_of_plain_loops(matches, threshold):
-    by_class, micro, macro = score_objects({"cell": matches}, {"cell": threshold})
+    by_class, micro, macro = score_objects({"cell": matches}, {"cell": threshold}, {"cell": matches})
     wanted = precision_and_recall(matches, threshold)
     assert (by_class["cell"].precision, by_class["cell"].recall, by_class["cell"].f1) == pytest.approx(wanted)
     assert (micro.precision, micro.recall, micro.f1) == pytest.approx(wanted)
@@ -174,7 +174,7 @@ def test_micro_pools_the_classes_and_macro_is_their_mean():
     other = Matches(np.array([0.9, 0.8]), np.array([True, False]), np.array([0, 1]), np.array([3, 5]))
     none = Matches(np.array([0.9]), np.array([False]), np.array([0]), np.array([0, 0]))
     matches = {"one": one, "other": other, "none": none}
-    by_class, micro, macro = score_objects(matches, dict.fromkeys(matches, 0.5))
+    by_class, micro, macro = score_objects(matches, dict.fromkeys(matches, 0.5), matches)
     assert micro.recall == pytest.approx(3 / 10) and micro.precision == pytest.approx(3 / 5)
     assert macro.recall == pytest.approx((1 + 1 / 8) / 2) and macro.average_precision == pytest.approx((1 + 1 / 8) / 2)
     assert by_class["none"].recall is None and by_class["none"].precision == 0
@@ -186,17 +186,17 @@ def test_intervals_hold_the_value_and_are_those_of_images_drawn_anew():
     objects_of, found = np.full(40, 10), generator.binomial(10, 0.7, 40)
     images = np.repeat(np.arange(40), found)
     matches = Matches(np.full(len(images), 0.9), np.ones(len(images), bool), images, objects_of)
-    scores = score_objects({"cell": matches}, {"cell": 0.5})[0]["cell"]
+    scores = score_objects({"cell": matches}, {"cell": 0.5}, {"cell": matches})[0]["cell"]
     low, high = scores.intervals["recall"]
     # By the normal approximation, of the mean of 40 images.
     spread = 1.96 * (found / 10).std() / 40**0.5
     assert (low, high) == pytest.approx((scores.recall - spread, scores.recall + spread), abs=0.01)
-    assert scores == score_objects({"cell": matches}, {"cell": 0.5})[0]["cell"]
+    assert scores == score_objects({"cell": matches}, {"cell": 0.5}, {"cell": matches})[0]["cell"]
 
 
 def test_one_image_has_no_interval():
     matches = Matches(np.array([0.9]), np.array([True]), np.array([0]), np.array([2]))
-    scores = score_objects({"cell": matches}, {"cell": 0.5})[0]["cell"]
+    scores = score_objects({"cell": matches}, {"cell": 0.5}, {"cell": matches})[0]["cell"]
     assert scores.recall == 0.5 and scores.to_dict()["intervals"] == dict.fromkeys(scores.intervals)
 
 

@@ -56,6 +56,9 @@ def known(*names):
 def test_one_image_has_its_objects_in_every_form(capsys, model, images, tmp_path):
     code, out, _ = command(capsys, "scan", model, images / "a.png", "-o", tmp_path / "out")
     assert code == 0 and "cells won" not in out
+    assert re.search(
+        r"no window has its middle in the outer [\d.]+ pixels, where no object is found: --border full", out
+    )
     head, red, blue = (line.split() for line in out.splitlines()[1:4])
     assert head[:2] == ["class", "objects"] and red[-3] == "2" and red[-1] == "0.8" and blue[-3] == "1"
     folder = tmp_path / "out"

@@ -16,7 +16,7 @@ import zoo
 from zoo.card import attach, card
 from zoo.config import load_config
 from zoo.errors import InputError
-from zoo.experiment import fill_of, scale_of
+from zoo.experiment import scale_of, training_fill
 from zoo.large_images import influence, scanner_of
 from zoo.network.network import Network
 from zoo.objects.marked import Objects, Scene, Scenes
@@ -447,9 +447,9 @@ def test_the_card_keeps_what_training_put_beyond_a_border():
 
     config = load_config("nin_digits", ["train.augment.shift=0", "model.preprocess={mean: [33.3], std: [255]}"])
     digits = data.load(config)
-    assert fill_of(digits, config) is None
+    assert training_fill(digits, config) is None
     shifted = load_config("nin_digits", ["train.augment.shift=1", "model.preprocess={mean: [33.3], std: [255]}"])
-    assert fill_of(digits, shifted) == (33.3,)
+    assert training_fill(digits, shifted) == (33.3,)
     larger = load_config("nin_digits", ["model.image_size=[40, 40]", "train.augment.shift=0", "canvas=null"])
-    assert fill_of(data.load(larger), larger) == (0,)
-    assert fill_of(replace(digits, scenes=replace(scenes(), fill=(7.4,))), config) == (7.0,)
+    assert training_fill(data.load(larger), larger) == (0,)
+    assert training_fill(replace(digits, scenes=replace(scenes(), fill=(7.4,))), config) == (7.0,)

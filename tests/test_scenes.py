@@ -1,5 +1,6 @@
 """Labelled large images: how they are scaled, divided and cropped, what is reported, and what is refused."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -17,7 +18,8 @@ from zoo.config import load_config
 from zoo.data import crops, load, scene_files
 from zoo.data.crops import overlap
 from zoo.data.faults import Fault
-from zoo.data.scenes import labelled_images
+from zoo.data.form import ImageForm
+from zoo.data.scenes import labelled_images, read_test_scenes
 from zoo.errors import InputError
 from zoo.objects.cell_labels import scene_labels
 from zoo.pictures import Resized
@@ -111,10 +113,28 @@ def test_images_are_brought_to_a_pixel_size(tmp_path):
         scene = found[f"{index}.tif"]
         assert scene.pixels.shape[:2] == (40 * size, 50 * size)
         np.testing.assert_allclose((*scene.scale, *scene.pixel_size), size, rtol=1e-6)
+    with pytest.raises(
+        InputError, match=r"image .\.tif: pixel size: received .* µm; accepted: up to 64 times more or le"
+    ):
+        load(scenes(root, pixel_size=0.001, validation=0))
     Image.fromarray(random_image(*SCENE_SIDES, 3)).save(root / "images" / "3.png")
     (root / "points.csv").write_text((root / "points.csv").read_text() + "3.png,1.5,2.5,disc\n")
     with pytest.raises(InputError, match=r"data.pixel_size: received 1, of which 1 of 4 files state no .* \(3.png\)"):
         load(scenes(root, pixel_size=1.0, validation=0))
+
+
+def test_images_of_another_magnification_are_brought_to_what_a_model_sees(tmp_path):
+    """A model that was trained by scale on images that state a size, and images of half and of no stated size."""
+    root = write_scenes(tmp_path, 2)
+    path = root / "images" / "0.tif"
+    tifffile.imwrite(path, tifffile.imread(path), photometric="rgb", resolution=(40_000,) * 2,
+                     resolutionunit="CENTIMETER")  # fmt: skip
+    data, form = scenes(root, scale=0.75).data, ImageForm((8, 8), 3)
+    for pixel_size, wanted in ((0.5, 0.5), (None, 0.75)):
+        read, _ = read_test_scenes(data, form, ("disc", "square", "background"), pixel_size)
+        assert {scene.name: scene.pixels.shape[0] for scene in read.test} == {"0.tif": 40 * wanted, "1.tif": 30}
+        (scene,) = [each for each in read.test if each.name == "0.tif"]
+        np.testing.assert_allclose(scene.scanned_objects.centres, scene.objects.centres * scene.scale)
 
 
 @pytest.mark.parametrize("kind, channels", [(np.uint16, 1), (np.uint8, 1), (np.float32, 3)])
@@ -184,6 +204,22 @@ def test_objects_that_are_empty_or_outside_are_named_and_left_out(tmp_path):
     together = (*data.scenes.train, *data.scenes.test)
     assert {scene.name: len(scene.objects) for scene in together} == {"0.tif": 2, "1.tif": 1, "2.tif": 0, "3.tif": 1}
     assert data.scenes.tolerance is None
+
+
+def test_crowds_of_coco_are_named_and_left_out(tmp_path):
+    root = write_scenes(tmp_path, 3)
+    entry = {"image_id": 0, "category_id": 1, "bbox": [4, 5, 7, 6]}
+    runs = {"size": list(SCENE_SIDES), "counts": [7, 2000]}
+    content = {
+        "images": [{"id": index, "file_name": f"{index}.tif"} for index in range(3)],
+        "categories": [{"id": 1, "name": "disc"}],
+        "annotations": [entry, {**entry, "iscrowd": 0}, {**entry, "iscrowd": 1, "segmentation": runs}],
+    }
+    (root / "coco.json").write_text(json.dumps(content))
+    data = load(scenes(root, classes=2, labels=root / "coco.json", tolerance=None, validation=0))
+    assert told(data, "crowds") == ("1 of 3 objects is left out, being crowds, several in one: 0.tif: disc at (7.5, 8)")
+    together = (*data.scenes.train, *data.scenes.test)
+    assert {scene.name: len(scene.objects) for scene in together} == {"0.tif": 2, "1.tif": 0, "2.tif": 0}
 
 
 def test_images_without_labels(tmp_path):

@@ -47,9 +47,13 @@ def find_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """The mean cross-entropy in nats of logits (n, K) for labels (n,)."""
+    return float(cross_entropies(logits, labels).mean())
+
+
+def cross_entropies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The cross-entropy in nats of each row of logits (n, K) for labels (n,): (n,)."""
     shifted = logits - logits.max(-1, keepdims=True)
-    sums = np.log(np.exp(shifted).sum(-1))
-    return float((sums - shifted[np.arange(len(labels)), labels]).mean())
+    return np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(labels)), labels]
 
 
 @dataclass(frozen=True)
@@ -70,25 +74,49 @@ class Reliability:
 class Calibration:
     """A temperature, found on `n` validation images or grid cells, which of both `of` says.
 
-    `before` and `after`: what it makes of the `n_test` test images or grid cells, which had no part in it.
+    `temperature`: `found`, with which the validation loss is smallest, where that is told from 1, else 1. It is where
+    the loss is smaller by more than one standard error over the images (Breiman et al. 1984, "Classification and
+    regression trees", section 3.4.3), and where some answers are wrong if `found` is below 1: without one the loss is
+    the smaller the nearer a temperature is to 0, whatever the scores are. `gain`: by how much it is smaller, in nats.
+    `spread`: that error, None of fewer than two images. `wrong`: how many of the n answers are. `before` and `after`:
+    what `temperature` makes of the `n_test` test images or grid cells, which had no part in it.
     """
 
     temperature: float
+    found: float
+    gain: float
+    spread: float | None
     of: str
     n: int
+    wrong: int
     n_test: int
     before: Reliability
     after: Reliability
 
     @classmethod
     def measured(
-        cls, of: str, validation: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+        cls,
+        of: str,
+        validation: tuple[np.ndarray, np.ndarray],
+        test: tuple[np.ndarray, np.ndarray],
+        images: np.ndarray | None = None,
     ) -> "Calibration":
-        """Find the temperature on `validation`, logits (n, K) and labels (n,), and measure it on `test`."""
-        temperature = find_temperature(*validation)
+        """Find the temperature on `validation`, logits (n, K) and labels (n,), and measure it on `test`.
+
+        Args:
+            of: what they are of.
+            validation: what the temperature is found on.
+            test: what it is measured on.
+            images: the index of each validation answer's image, (n,); each is of its own where None.
+        """
+        found = find_temperature(*validation)
+        gain, spread = _gain(*validation, found, images)
+        wrong = int((np.asarray(validation[0]).argmax(-1) != validation[1]).sum())
+        is_told = spread is not None and gain > spread and (found > 1 or wrong > 0)
+        temperature = found if is_told else 1.0
         logits, labels = np.asarray(test[0], np.float64), test[1]
         before, after = Reliability.of(logits, labels), Reliability.of(logits / temperature, labels)
-        return cls(temperature, of, len(validation[1]), len(labels), before, after)
+        return cls(temperature, found, gain, spread, of, len(validation[1]), wrong, len(labels), before, after)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON holds it."""
@@ -97,13 +125,37 @@ class Calibration:
     def sentence(self) -> str:
         """The result for people to read."""
         before, after = (each.expected_calibration_error for each in (self.before, self.after))
+        on = f"{self.n:,} {self.of} of the validation part"
+        if self.temperature != self.found:
+            spread = "not known" if self.spread is None else f"{self.spread:.2g}"
+            return (
+                f"calibrated as it is: on {on}, {self.wrong:,} of them wrong, the temperature {self.found:.3f} "
+                f"lowers the loss by {self.gain:.2g}, whose standard error over images is {spread}; "
+                f"expected calibration error {before:.2%}, on {self.n_test:,} of the test part"
+            )
         is_bound = not 1.01 * _LEAST < self.temperature < _MOST / 1.01
         bound = ", as far as is looked" if is_bound else ""
         return (
-            f"calibrated on {self.n:,} {self.of} of the validation part by the temperature "
-            f"{self.temperature:.3f}{bound}: "
+            f"calibrated on {on} by the temperature {self.temperature:.3f}{bound}: "
             f"expected calibration error {before:.2%} before, {after:.2%} after, on {self.n_test:,} of the test part"
         )
+
+
+def _gain(
+    logits: np.ndarray, labels: np.ndarray, temperature: float, images: np.ndarray | None
+) -> tuple[float, float | None]:
+    """By how much a temperature lowers the mean cross-entropy, and the standard error of that over images.
+
+    The mean is a ratio of sums over images: of gains, of answers (Cochran 1977, "Sampling techniques", section 2.11).
+    """
+    logits = np.asarray(logits, np.float64)
+    each = cross_entropies(logits, labels) - cross_entropies(logits / temperature, labels)
+    images = np.arange(len(labels)) if images is None else np.unique(images, return_inverse=True)[1]
+    gains, answers = np.bincount(images, each), np.bincount(images)
+    gain, count = float(each.mean()), len(answers)
+    if count < 2:
+        return gain, None
+    return gain, float(np.sqrt(np.square(gains - gain * answers).sum() * count / (count - 1)) / answers.sum())
 
 
 @own_settings()

@@ -1,6 +1,5 @@
 """Two models on the same test images: what was gained and lost, class by class, with intervals."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from zoo.errors import InputError, refuse
 from zoo.evaluation import predict
 from zoo.network.network import Network
 from zoo.progress import aligned
+from zoo.run_directory import test_fingerprint
 
 CONFIDENCE = 0.95
 
@@ -189,11 +189,12 @@ def _check_classes(new: tuple[str, ...], old: tuple[str, ...]) -> None:
 
 def _test_fingerprint(run: Path) -> str:
     """The fingerprint of the test images that a run was made for."""
-    path = run / "environment.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["test_fingerprint"]
-    except (OSError, ValueError, KeyError):
-        raise InputError(f"{path}: names no test set; accepted in place of this run: its model.keras") from None
+    found = test_fingerprint(run)
+    if found is None:
+        raise InputError(
+            f"run directory {str(run)!r}: names no test set; accepted in place of this run: its model.keras"
+        )
+    return found
 
 
 def _check_test_sets(recorded: dict[Path, str]) -> None:

@@ -13,7 +13,6 @@ from zoo.card import Card, Peaks, attach, card
 from zoo.evaluation import predict
 from zoo.layer_counts import total
 from zoo.layer_table import describe
-from zoo.objects.cell_classes import CellClasses
 from zoo.objects.cell_labels import IGNORED
 from zoo.objects.count_scores import CountScores, labelled_counts, score_counts
 from zoo.objects.marked import Scene, Scenes
@@ -21,7 +20,7 @@ from zoo.objects.matching import RULE, Matches, ObjectScores, image_weights, int
 from zoo.objects.peaks import FoundObjects
 from zoo.objects.thresholds import choose_peaks, usual_size
 from zoo.progress import track
-from zoo.scanning.grid import fill_of
+from zoo.scanning.grid import border_fill
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scene_scanner import SceneScanner, of_labelled_cells
@@ -45,9 +44,11 @@ def calibrate_on_scenes(model: keras.Model, scenes: Scenes) -> Calibration | Non
     """
     scanner = SceneScanner(model, scenes)
     maps = [scanner.scan(scene) for scene in track(scenes.validation, "calibrating")]
-    on_validation = _joined(map(scanner.labelled, scenes.validation, maps))
+    of_images = list(map(scanner.labelled, scenes.validation, maps))
+    owners = np.repeat(np.arange(len(of_images)), [len(labels) for _, labels in of_images])
     on_test = _joined(scanner.labelled(scene, scanner.scan(scene)) for scene in scenes.test)
-    calibration = fold_measured(model, Calibration.measured("grid cells", on_validation, on_test))
+    measured = Calibration.measured("grid cells", _joined(of_images), on_test, owners)
+    calibration = fold_measured(model, measured)
     if calibration is not None:
         maps = [replace(each, scores=each.scores / np.float32(calibration.temperature)) for each in maps]
     peaks = _peaks(scenes, maps)
@@ -68,7 +69,8 @@ def _peaks(scenes: Scenes, maps: Sequence[ScoreMap]) -> dict[str, Peaks]:
         each.read_by(finder)
     images, tolerance = scenes.validation, scenes.tolerance or 0.0
     classes = _object_classes(scenes)
-    scaled = [(scene.scanned_objects, scenes.scanned_tolerance(scene)) for scene in images]
+    # Labels alone, so training images tell it as well, also of a class that no validation image shows.
+    scaled = [(scene.scanned_objects, scenes.scanned_tolerance(scene)) for scene in (*scenes.train, *images)]
     sizes = {name: usual_size(scaled, index) for name, index in classes.items()}
     return choose_peaks(
         lambda rules: [each.found(rules) for each in finders],
@@ -177,7 +179,7 @@ class DenseEvaluation:
     `crops`: the same by crops, None where the model gives a map alone. `dense_cost` and `crops_cost`: of the scans of
     all images, in one pass each, and of the crops.
 
-    `images` and `curves` are what the picture needs: each image's result, and each class's peaks without thresholds.
+    `images` and `curves` are what the picture needs: each image's result, and each class's peaks at every score.
     """
 
     n_images: int
@@ -268,10 +270,8 @@ def evaluate_dense(
     images = scenes.test if images is None else images
     scanner, known = SceneScanner(model, scenes), card(model)
     classes, tolerance = _object_classes(scenes), scenes.tolerance or 0.0
-    least = CellClasses(scenes.class_names, scenes.background, known.peaks).least
-    all_peaks = {name: each.model_copy(update={"threshold": 0.0}) for name, each in known.peaks.items()}
     scanner.scan(images[0])  # so that tracing is not counted
-    results, found, cells, crops = [], [], [], _CropSample(scanner, len(images))
+    results, ranked, cells, crops = [], [], [], _CropSample(scanner, len(images))
     seconds, scanned, macs = 0.0, 0, []
     for scene in track(images, "evaluating"):
         begin = time.perf_counter()
@@ -279,17 +279,24 @@ def evaluate_dense(
         seconds += time.perf_counter() - begin
         scanned += score_map.scanned.size
         macs.append(scanner.macs(score_map))
-        every = replace(score_map, background=scenes.background, peaks=all_peaks).objects()
-        objects = every.from_thresholds(least)
+        finder = replace(score_map, background=scenes.background, peaks=known.peaks).peak_finder()
+        of_every_class = replace(finder, every_class=True)
+        score_map.read_by(finder, of_every_class)
+        objects = finder.found()
         results.append(SceneResult(scene, objects, match(objects, scene.objects, tolerance)))
-        found.append((every, scene.objects))
+        ranked.append((of_every_class.found(), scene.objects))
         labels = scanner.labels(scene, score_map)
         cells.append(of_labelled_cells(score_map, labels))
         crops.add(scene, score_map, labels)
-    matches = matched(found, len(scenes.class_names), tolerance)
-    curves = {name: matches[index] for name, index in classes.items()}
+    matches, curves = (
+        {name: of_classes[index] for name, index in classes.items()}
+        for of_classes in (
+            matched(each, len(scenes.class_names), tolerance)
+            for each in ([(result.found, result.scene.objects) for result in results], ranked)
+        )
+    )
     thresholds = {name: known.peaks[name].threshold if name in known.peaks else 0.0 for name in classes}
-    by_class, micro, macro = score_objects(curves, thresholds)
+    by_class, micro, macro = score_objects(matches, thresholds, curves)
     peaks = np.array([np.bincount(each.found.classes, minlength=len(scenes.class_names)) for each in results])
     beside, crops_cost = crops.compared(model)
     return DenseEvaluation(
@@ -326,7 +333,7 @@ class _CropSample:
         """Draw cells of so many images."""
         height, width = scanner.network.window or (1, 1)
         numbers = height * width * scanner.network.channels
-        self._fill = fill_of(scanner.network)
+        self._fill = border_fill(scanner.network)
         self._of_each = max(min(_CROPS, _CROP_NUMBERS // numbers) // images, 1)
         self._crops: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []

@@ -31,7 +31,7 @@ _SCATTERS = 6
 
 @own_style()
 def dense(result: DenseEvaluation, path: Path, made_by: MadeBy | None = None) -> Path:
-    """Precision over recall by class, thresholds marked; and the six images with the most errors.
+    """Precision over recall by class, what is found by the thresholds marked; and the six images with the most errors.
 
     There a dot is a peak that has an object, a cross a false one, a dashed line an object that was missed, each in its
     class's colour.
@@ -109,7 +109,7 @@ def _curves(axis: Axes, result: DenseEvaluation, colours: dict[str, np.ndarray])
         if scores.precision is not None and scores.recall is not None:
             axis.plot(scores.recall, scores.precision, "o", color=colours[name], mec="black", ms=8)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
-    axis.set_title(f"{result.n_images} images; circles: at the thresholds", fontsize=10)
+    axis.set_title(f"{result.n_images} images; circles: the objects found, winners above the thresholds", fontsize=10)
     axis.grid(alpha=0.3)
 
 

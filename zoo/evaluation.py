@@ -71,7 +71,7 @@ def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...], vie
     totals, right = counts.sum(1), counts.diagonal()
     return Evaluation(
         accuracy=float(right.sum() / len(labels)),
-        loss=float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
+        loss=float(np.log(1 / np.maximum(chosen, np.finfo(np.float64).tiny)).mean()),
         n=len(labels),
         expected_calibration_error=expected_calibration_error(probabilities, labels),
         per_class_accuracy={

@@ -137,7 +137,8 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     dataset = data.load(config)
     environment = folder / "environment.json"
     before = read_json(environment) if job.first and environment.is_file() else None
-    if job.any(before is not None and before.get("data_fingerprint") != dataset.fingerprint):
+    now = {"data_fingerprint": dataset.fingerprint, "test_fingerprint": dataset.test_fingerprint}
+    if job.any(before is not None and any(before.get(key, value) != value for key, value in now.items())):
         raise InputError(f"run directory {str(folder)!r}: the data have changed since this run began; use a new one")
     if job.first:
         began = (before or {}).get("began") or timestamp()
@@ -333,7 +334,7 @@ def _describe_data(model: keras.Model, dataset: Dataset, config: Config) -> None
         "class_names": dataset.class_names,
         "dtype": pixels if pixels in PIXEL_TYPES else None,
         **({} if dataset.scenes is None else scale_of(config.data, dataset.scenes)),
-        "fill": fill_of(dataset, config),
+        "fill": training_fill(dataset, config),
         "target": config.train.target,
     }
     if dataset.scenes is not None:
@@ -356,7 +357,7 @@ def scale_of(data: DataConfig, scenes: Scenes) -> dict[str, float | None]:
     return {"scale": data.scale or 1.0, "pixel_size": float(np.mean(known)) if same else None}
 
 
-def fill_of(dataset: Dataset, config: Config) -> tuple[float, ...] | None:
+def training_fill(dataset: Dataset, config: Config) -> tuple[float, ...] | None:
     """What training puts beyond an image's border; None where it never does."""
     form, train = ImageForm.of(config), dataset.train
     if dataset.scenes is not None:

@@ -173,6 +173,12 @@ def training_means_of(folder: Path) -> dict[str, float]:
     return {name: each["training_mean"] for name, each in counts.items()}
 
 
+def test_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the test images that a run was made for; None where its files do not say."""
+    path = folder / "environment.json"
+    return read_json(path).get("test_fingerprint") if path.is_file() else None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file; an InputError that names it where it is damaged."""
     try:

@@ -26,7 +26,12 @@ from zoo.made_by import MadeBy, key_of
 from zoo.progress import aligned, say
 
 if TYPE_CHECKING:
+    from zoo.data import Dataset, Fault
     from zoo.pictures import Choice
+
+
+# What may be another thing of the images of another folder than of those that a run was trained on.
+_OF_OTHER_IMAGES = ("data.tolerance", "data.unlabelled", "data.unreadable")
 
 
 @zoo.command(
@@ -79,6 +84,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     "or zoo evaluate runs/cells --dense --images slides --labels slides.csv -o dense.json",
 )
 @click.argument("run", type=FILE)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-o", "--output", type=FILE, help="Write the numbers to this JSON file too.")
 @click.option("--against", type=FILE, metavar="OLD", help="Compare with this run directory or .keras file.")
 @click.option(
@@ -91,6 +97,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 @OVERWRITE
 def evaluate(
     run: Path,
+    overrides: tuple[str, ...],
     output: Path | None,
     against: Path | None,
     tolerance: float | None,
@@ -106,8 +113,9 @@ def evaluate(
     objects that are found are matched with those that are labelled: precision, recall and F1 at the model's thresholds,
     average precision without; the answers at labelled grid cells; and the same by crops. Beside the JSON file lies a
     picture, a .png of its name, with the images that have the most errors. --images evaluates on all images of another
-    folder, whose labels are read as the run's were. Of a run that counts (train.target: count), the counts in every
-    image are compared with the labelled ones: mean absolute error and bias.
+    folder, whose labels are read as the run's were; there data.tolerance, data.unlabelled and data.unreadable may be
+    others, as KEY=VALUE. Of a run that counts (train.target: count), the counts in every image are compared with the
+    labelled ones: mean absolute error and bias.
 
     With --against, both models answer the same test images, and a table shows what the new one gained and lost, with
     confidence intervals; test images or class lists that differ are refused. The exit code is 1 on a regression: where
@@ -119,8 +127,10 @@ def evaluate(
         raise click.UsageError("--dense evaluates one run; --against and --tolerance go without it")
     if views and (dense or against is not None):
         raise click.UsageError("--views evaluates one run on its test split; --dense and --against go without it")
+    if overrides and images is None:
+        raise click.UsageError("KEY=VALUE goes with --images FOLDER --labels LABELS")
     if dense:
-        _evaluate_dense(run, images, labels, output, overwrite)
+        _evaluate_dense(run, overrides, images, labels, output, overwrite)
         return
     if against is not None:
         _compare(run, against, 0.01 if tolerance is None else tolerance, output, overwrite)
@@ -139,13 +149,25 @@ def evaluate(
         model = model_files.load(run)
         dataset = data.load(config)
         _check_classes(run, card(model).class_names, dataset.class_names)
-        for fault in dataset.faults:
+        faults = _faults(run, dataset)
+        for fault in faults:
             say(str(fault))
         result = measure(model, dataset.test, dataset.class_names, views)
         say(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
         classes = result.per_class_accuracy.items()
         say(aligned([(f"  {name}", "no images" if share is None else f"{share:.2%}") for name, share in classes]))
-        write({**result.to_dict(), **options, "faults": [fault.to_dict() for fault in dataset.faults]})
+        write({**result.to_dict(), **options, "faults": [fault.to_dict() for fault in faults]})
+
+
+def _faults(run: Path, dataset: "Dataset") -> "tuple[Fault, ...]":
+    """Those of the data, and one where the test part is another than when the run was made."""
+    from zoo.data import Fault
+    from zoo.run_directory import test_fingerprint
+
+    if test_fingerprint(run) in (None, dataset.test_fingerprint):
+        return dataset.faults
+    text = "the test images or their labels have changed since this run, which may have been trained on some of them"
+    return (*dataset.faults, Fault("leak", text, 1, (dataset.name,)))
 
 
 def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
@@ -159,8 +181,18 @@ def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
         )
 
 
-def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output: Path | None, overwrite: bool) -> None:
-    config = training_config(run)
+def _evaluate_dense(
+    run: Path,
+    overrides: Sequence[str],
+    images: Path | None,
+    labels: Path | None,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    for each in overrides:
+        if each.partition("=")[0] not in _OF_OTHER_IMAGES:
+            refuse("override", quoted(each), f"{', '.join(_OF_OTHER_IMAGES)}, as KEY=VALUE")
+    config = training_config(run, overrides)
     if config.data.name != "scenes":
         refuse("--dense", f"a run on data.name = {config.data.name}", "one on labelled large images, scenes")
     if output is not None and output.suffix.lower() == ".png":
@@ -178,24 +210,25 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
     if images is not None and labels is not None:
         read = [images, labels]
     outputs = [] if output is None else [Output(output), Output(output.with_suffix(".png"), "picture")]
-    made_by = _made_by([run], [each for each in read if each.exists()], {"dense": True})
+    options = {"dense": True, **({"overrides": list(overrides)} if overrides else {})}
+    made_by = _made_by([run], [each for each in read if each.exists()], options)
     with writing(outputs, made_by, [*read, *model_files.files_of(run)], overwrite):
         model = model_files.load(run)
-        known, means = card(model).class_names, None
+        known, means = card(model), None
         if images is not None and labels is not None:
             means = training_means_of(run)
             section = config.data.model_copy(update={"dir": images.absolute(), "labels": labels.absolute()})
-            scenes, faults = read_test_scenes(section, ImageForm.of(config), known)
+            scenes, faults = read_test_scenes(section, ImageForm.of(config), known.class_names, known.pixel_size)
         else:
             dataset = data.load(config)
-            _check_classes(run, known, dataset.class_names)
+            _check_classes(run, known.class_names, dataset.class_names)
             if dataset.scenes is None:
                 raise RuntimeError("the reader of scenes gave none")
-            scenes, faults = dataset.scenes, dataset.faults
+            scenes, faults = dataset.scenes, _faults(run, dataset)
         for fault in faults:
             say(str(fault))
         result: CountEvaluation | DenseEvaluation
-        if card(model).target == "count":
+        if known.target == "count":
             result = evaluate_counts(model, scenes, training_means=means)
             say(f"{len(result.images):,} images\n{aligned(count_rows(result.counts))}")
         else:

@@ -111,6 +111,7 @@ class ImageScans:
         _say_cells(summary, masked=mask is not None)
         if objects is not None:
             say_objects(objects)
+            _say_outer(summary.score_map)
         elif counts is not None:
             say_counts(counts)
         else:
@@ -170,6 +171,17 @@ def _say_wins(summary: "Summary") -> None:
     wins = zip(summary.wins, summary.score_map.class_names, strict=True)
     shares = sorted(((count / max(summary.cells, 1), name) for count, name in wins), reverse=True)
     say("cells won: " + ", ".join(f"{name} {share:.1%}" for share, name in shares[:10] if share))
+
+
+def _say_outer(scores: "ScoreMap") -> None:
+    """Tell the user where no object can be found for want of a window."""
+    outer = max(
+        far
+        for middles, side in zip(scores.centres, scores.image_size, strict=True)
+        for far in (middles[0], side - middles[-1])
+    )
+    if scores.border != "full" and outer > max(scores.stride):
+        say(f"no window has its middle in the outer {outer:g} pixels, where no object is found: --border full")
 
 
 def say_crops(folders: Iterable[Path]) -> None:

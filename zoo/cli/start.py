@@ -79,23 +79,23 @@ def config_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return config, overrides
 
 
-def run_config(run: Path):
-    """The config of a run directory."""
+def run_config(run: Path, overrides: Sequence[str] = ()):
+    """The config of a run directory, with some values in place of its own."""
     from zoo.config import load_config
 
     if not (run / "config.yaml").is_file():
         raise InputError(f"run directory {str(run)!r}: has no config.yaml; accepted: a directory that `zoo train` made")
-    return load_config(run / "config.yaml")
+    return load_config(run / "config.yaml", overrides)
 
 
-def training_config(model: Path):
-    """The config that a model was trained by: that of a run directory, or of shipped weights."""
+def training_config(model: Path, overrides: Sequence[str] = ()):
+    """The config that a model was trained by, that of a run directory or of shipped weights, with some other values."""
     from zoo.config import load_config
     from zoo.shipped import index
 
     if (row := index().models.get(str(model))) is None or (model / "config.yaml").is_file():
-        return run_config(model)
-    return load_config(row.config, [*row.overrides, f"seed={row.seed}"])
+        return run_config(model, overrides)
+    return load_config(row.config, [*row.overrides, f"seed={row.seed}", *overrides])
 
 
 def which_picture(command: Callable) -> Callable:

@@ -10,6 +10,7 @@ one, which reads a set by its source, checks it and divides it.
 """
 
 import importlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from zoo.config import Config
 from zoo.config.data import DataConfig
 from zoo.config.sources import SOURCES, TFDS, DataSource
 from zoo.data import tfds
-from zoo.data.audit import audit, empty_classes, leaks
+from zoo.data.audit import audit, empty_classes, far_from_range, leaks
 from zoo.data.canvas import Canvas as Canvas
 from zoo.data.canvas import make_canvas as make_canvas
 from zoo.data.faults import Fault as Fault
@@ -43,7 +44,9 @@ def reader(source: DataSource) -> Reader:
 
 def load(config: Config) -> Dataset:
     """Read the data set that an experiment names, in the form that its model takes; see `read`."""
-    return read(config.data, ImageForm.of(config), config.model.num_classes, config.seed)
+    dataset = read(config.data, ImageForm.of(config), config.model.num_classes, config.seed)
+    takes = config.model.preprocess
+    return replace(dataset, faults=(*dataset.faults, *far_from_range(dataset.train.images, takes.mean, takes.std)))
 
 
 def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Dataset:

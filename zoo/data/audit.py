@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from zoo.data.faults import Fault, fault
 from zoo.data.splits import RecordedSplit
+
+# How many images are looked at, and between which deviations their samples lie for a model that can see them.
+_SOME, _LEAST, _MOST = 64, 0.02, 50.0
 
 
 def audit(parts: Mapping[str, RecordedSplit], size: tuple[int, int], resize: bool) -> list[Fault]:
@@ -34,6 +38,25 @@ def empty_classes(parts: Mapping[str, RecordedSplit], class_names: Sequence[str]
         empty = [class_names[label] for label in np.flatnonzero(counts == 0).tolist()]
         faults += fault("class", "classes", f"have no {name} images", empty, len(class_names))
     return faults
+
+
+def far_from_range(images: Any, mean: Sequence[float], std: Sequence[float]) -> list[Fault]:
+    """A fault where (x - mean) / std leaves next to nothing of training images (N, H, W, C), or numbers far too large.
+
+    Samples of 8 bits are what the zoo's means and deviations are of; others, of 16 bits or of floats from 0 to 1, have
+    any range.
+    """
+    if images.dtype == np.uint8:
+        return []
+    some = images[np.unique(np.linspace(0, len(images) - 1, _SOME).astype(int))].astype(np.float64)
+    seen = (some - mean) / std
+    if _LEAST <= seen.std() <= _MOST:
+        return []
+    text = (
+        f"training images have samples of {some.mean():.3g} ± {some.std():.3g}, {seen.mean():.3g} ± {seen.std():.3g} "
+        "to the model; a mean and a deviation of theirs bring them to 0 ± 1"
+    )
+    return [Fault("note", text, 1, ("model.preprocess",))]
 
 
 def leaks(earlier: str, one: RecordedSplit, later: str, other: RecordedSplit) -> list[Fault]:

@@ -18,6 +18,7 @@ from zoo.data.splits import IN_MEMORY
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.objects.marked import Pair
 from zoo.pictures import Wanted, at_size, check_finite, decoders, list_pictures, open_picture, scaled_size, stored_form
+from zoo.pictures.scale import scale_to
 from zoo.progress import track
 
 _THREADS = 4
@@ -155,7 +156,7 @@ def image_names(folder: Path, labels: Path) -> tuple[list[str], list[Fault]]:
 
 
 def open_files(
-    data: DataConfig, names: Sequence[str], channels: int, window: Size
+    data: DataConfig, names: Sequence[str], channels: int, window: Size, pixel_size: float | None = None
 ) -> tuple[list[SceneFile], tuple[str, ...]]:
     """Open images at the scale that `data` asks for, in the order of their content's hashes; and those left out.
 
@@ -164,14 +165,18 @@ def open_files(
         names: paths below `data.dir`.
         channels: how many a model takes.
         window: (height, width) of what a model sees of them.
+        pixel_size: that of a trained model's pixels in micrometres, where it is known: an image that states its own is
+            brought to it whatever `data` says, as in a scan.
 
     Raises:
         InputError: naming the images that cannot be read, where `data.unreadable` does not leave them out; that state
-            no pixel size, where `data.pixel_size` asks for it; that are of several types of samples, or smaller than
-            the window at their scale.
+            no pixel size, where `data.pixel_size` asks for it, or one too far from it; that are of several types of
+            samples, or smaller than the window at their scale.
     """
     folder, skip = data.given_dir(), data.unreadable == "skip"
-    headers, problems = _together(partial(_header, folder, data), names, "reading image files")
+    headers, problems = _together(
+        partial(_header, folder, data, data.pixel_size or pixel_size), names, "reading image files"
+    )
     _refuse_unless(problems, skip)
     _check(headers, data, window)
     held = sum(math.prod(each.made) * channels * each.dtype.itemsize for each in headers) <= IN_MEMORY
@@ -199,10 +204,10 @@ def _refuse_unless(problems: Sequence[_Problem], skip: bool) -> None:
         raise InputError(f"{problems[0].text}{more}; data.unreadable=skip leaves out what cannot be read")
 
 
-def _header(folder: Path, data: DataConfig, name: str) -> _Header | _Problem:
+def _header(folder: Path, data: DataConfig, pixel_size: float | None, name: str) -> _Header | _Problem:
     path = folder / name
     try:
-        if data.pixel_size is None:
+        if pixel_size is None:
             (dtype, size), stated = stored_form(path), None
         else:
             with open_picture(path) as picture:
@@ -210,8 +215,8 @@ def _header(folder: Path, data: DataConfig, name: str) -> _Header | _Problem:
     except InputError as error:
         return _Problem(name, str(error))
     scale: float | Pair = data.scale or 1.0
-    if data.pixel_size is not None and stated is not None:
-        scale = (stated[0] / data.pixel_size, stated[1] / data.pixel_size)
+    if pixel_size is not None and stated is not None:
+        scale = scale_to(stated, pixel_size, f"image {name}")
     return _Header(name, path, dtype, size, scaled_size(size, scale), stated)
 
 

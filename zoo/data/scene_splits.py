@@ -1,15 +1,15 @@
 """Which large images are for training, validation and testing: by a file, or by their content."""
 
-import csv
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zoo.config.data import DataConfig
 from zoo.data.labels import Names
 from zoo.data.splits import draw
-from zoo.errors import InputError, listing, quoted, refuse
-from zoo.pictures.box_forms import plain
+from zoo.errors import listing, quoted, refuse
+from zoo.pictures.tables import read_table
 
 PARTS = ("train", "validation", "test")
 
@@ -30,29 +30,19 @@ def read_split(
             none to a part that needs some.
     """
     name = f"data.split: {path}"
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True))
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"{name}: broken ({error})") from None
-    rows = [[each.strip() for each in row] for row in rows if any(map(str.strip, row))]
-    header = [plain(each) for each in rows[0]] if rows else []
-    if not {"image", "split"} <= set(header):
-        refuse(name, f"a header {quoted(','.join(rows[0]) if rows else '')}", "image,split")
     names, unknown = Names([*images, *left_out]), []
     parts: dict[str, str] = {}
-    for index, row in enumerate(rows[1:], start=1):
-        if len(row) != len(header) or row[header.index("split")].casefold() not in PARTS:
-            refuse(f"{name}: row {index}", quoted(",".join(row)), f"an image and {', '.join(PARTS)}")
-        given = row[header.index("image")]
+    for row in read_table(path, name, ("image", "split")):
+        given, part = row.values["image"], row.values["split"].casefold()
+        if part not in PARTS:
+            refuse(f"{name}: row {row.number}", quoted(row.text), f"an image and {', '.join(PARTS)}")
         image = names.find(given)
         if image is None:
             unknown.append(given)
         elif image in parts:
-            refuse(f"{name}: row {index}", f"image {quoted(given)} again", "one row for each")
+            refuse(f"{name}: row {row.number}", f"image {quoted(given)} again", "one row for each")
         else:
-            parts[image] = row[header.index("split")].casefold()
+            parts[image] = part
     if unknown:
         refuse(name, f"{len(unknown):,} images that are not in data.dir ({listing(unknown, 3)})", "those of data.dir")
     if missing := [image for image in images if image not in parts]:
@@ -66,11 +56,12 @@ def read_split(
 
 
 def draw_split(data: DataConfig, digests: Sequence[str], specimens: Sequence[str | None]) -> list[str]:
-    """The part of each image by a number that is drawn from its content, or its specimen's name, and from no seed.
+    """The part of each image, by numbers that are drawn from content, or specimens' names, and from no seed.
 
-    The share `data.test` with the least numbers is for testing; of the others, the share `data.validation` with the
-    least ones for validation, or as many images where that is a number. So adding an image moves no other, as long as
-    each part has one of its own: each is given one at least.
+    Images are taken for testing in the order of these numbers, until they are the share `data.test` of all, rounded;
+    then for validation, until they are the share `data.validation` of the others, or as many as that says. Images that
+    stay together, copies and those of a specimen, are taken where that brings their part nearer to its number. Each
+    part has one image at least. So an image may come into another part where images are added.
 
     Args:
         data: the data section.
@@ -78,29 +69,43 @@ def draw_split(data: DataConfig, digests: Sequence[str], specimens: Sequence[str
         specimens: the specimen of each; None without `data.group`.
 
     Raises:
-        InputError: where there are too few images or specimens for each part to have one.
+        InputError: where there are too few images or specimens for each part to have one, or as many as there are for
+            validation.
     """
     keys = [
         digest if specimen is None else hashlib.sha256(specimen.encode(errors="surrogateescape")).hexdigest()
         for digest, specimen in zip(digests, specimens, strict=True)
     ]
-    order = sorted(set(keys), key=lambda key: (draw(key), key))
-    count, least = len(order), 3 if data.validation else 2
+    sizes = Counter(sorted(keys, key=lambda key: (draw(key), key)))
+    count, least = len(sizes), 3 if data.validation else 2
     if count < least:
-        what = "different images" if data.group is None else "specimens (data.group)"
+        what = (
+            f"different image{'s' * (count > 1)}" if data.group is None else f"specimen{'s' * (count > 1)} (data.group)"
+        )
         parts = " and ".join((*PARTS[:1], *PARTS[1 : least - 1], "test") if least == 3 else ("train", "test"))
         refuse("data.dir", f"{count} {what}", f"at least {least}, for {parts}; or data.split")
-    tests = min(max(sum(draw(key) < data.test for key in order), 1), count - least + 1)
-    others = order[tests:]
-    if data.validation < 1:
-        bound = data.test + (1 - data.test) * data.validation
-        wanted = sum(draw(key) < bound for key in others)
-    else:
-        wanted, images = 0, 0
-        while images < data.validation and wanted < len(others):
-            images += keys.count(others[wanted])
-            wanted += 1
-    held_out = min(max(wanted, 1), len(others) - 1) if data.validation else 0
-    part = dict.fromkeys(order, "train")
-    part |= dict.fromkeys(order[:tests], "test") | dict.fromkeys(others[:held_out], "validation")
+    part = dict.fromkeys(sizes, "train")
+    part |= dict.fromkeys(_taken(sizes, round(data.test * len(keys)), count - least + 1), "test")
+    if data.validation:
+        others = {key: size for key, size in sizes.items() if part[key] == "train"}
+        if data.validation >= (total := sum(others.values())):
+            refuse(
+                "data.validation", f"{data.validation:g}", f"fewer than the {total:,} images that are not for testing"
+            )
+        wanted = data.validation if data.validation >= 1 else round(data.validation * total)
+        part |= dict.fromkeys(_taken(others, wanted, len(others) - 1), "validation")
     return [part[key] for key in keys]
+
+
+def _taken(sizes: Mapping[str, int], wanted: float, most: int) -> list[str]:
+    """Of what has so many images each, in this order, what has about as many together as are `wanted`.
+
+    Each is taken that brings them nearer to their number: at least one, the smallest where none does; `most` at most.
+    """
+    taken: list[str] = []
+    missing = wanted
+    for key, size in sizes.items():
+        if len(taken) < most and abs(missing - size) < abs(missing):
+            taken.append(key)
+            missing -= size
+    return taken or [min(sizes, key=lambda key: sizes[key])]

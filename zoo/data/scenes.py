@@ -21,6 +21,10 @@ from zoo.errors import InputError, listing, quoted, refuse, unknown
 from zoo.objects.marked import Objects, Scene, Scenes
 
 _BACKGROUND = "background"
+# Why an object is left out.
+_EMPTY, _CROWD, _OUTSIDE = (
+    f"are left out, {why}" for why in ("being empty", "being crowds, several in one", "centred outside the image")
+)
 _Size = tuple[int, int]
 
 
@@ -88,7 +92,7 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
         found.class_names,
         crops["train"],
         crops["test"],
-        _fingerprint(found, found.scenes),
+        _fingerprint(found, found.scenes, () if given is None else parts),
         _fingerprint(found, scenes.test),
         note,
         found.unreadable,
@@ -98,13 +102,21 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     )
 
 
-def read_test_scenes(data: DataConfig, form: ImageForm, class_names: Sequence[str]) -> tuple[Scenes, tuple[Fault, ...]]:
+def read_test_scenes(
+    data: DataConfig, form: ImageForm, class_names: Sequence[str], pixel_size: float | None = None
+) -> tuple[Scenes, tuple[Fault, ...]]:
     """Read labelled images of which all are for testing a model with these classes, and faults about them.
+
+    Args:
+        data: the data section.
+        form: what the model takes.
+        class_names: the model's.
+        pixel_size: the model's, where it is known; see `zoo.data.scene_files.open_files`.
 
     Raises:
         InputError: see `labelled_images`.
     """
-    found = labelled_images(data, form.channels, form.size, class_names, form.target)
+    found = labelled_images(data, form.channels, form.size, class_names, form.target, pixel_size)
     return _scenes_of(found, data, form, (), (), found.scenes), found.faults
 
 
@@ -121,7 +133,12 @@ def _scenes_of(
 
 
 def labelled_images(
-    data: DataConfig, channels: int, window: _Size, class_names: Sequence[str] = (), target: Target = "class"
+    data: DataConfig,
+    channels: int,
+    window: _Size,
+    class_names: Sequence[str] = (),
+    target: Target = "class",
+    pixel_size: float | None = None,
 ) -> LabelledImages:
     """Read the images of `data.dir` with their labels, at the scale that the data section asks for; nothing is divided.
 
@@ -133,13 +150,14 @@ def labelled_images(
             labels have.
         target: what a model is to give, see `zoo.config.recipe.TrainConfig`. Objects that are counted have no
             background beside them, and a point needs no `data.tolerance`.
+        pixel_size: a model's, where it is known; see `zoo.data.scene_files.open_files`.
 
     Raises:
         InputError: where images or labels cannot be read, or do not go together: see `zoo.data.scene_files.open_files`
             and `zoo.data.labels.read_labels`; for images without labels, labels of an image of another size or of an
             unknown class, or points without `data.tolerance`.
     """
-    return _opened(data, _listed(data, class_names, target), channels, window)
+    return _opened(data, _listed(data, class_names, target), channels, window, pixel_size)
 
 
 def _listed(data: DataConfig, class_names: Sequence[str] = (), target: Target = "class") -> _Listed:
@@ -158,15 +176,16 @@ def _listed(data: DataConfig, class_names: Sequence[str] = (), target: Target = 
     return _Listed(tuple(used), unlabelled, known, classes, background, (*faults, *labels.faults, *more))
 
 
-def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> LabelledImages:
+def _opened(
+    data: DataConfig, listed: _Listed, channels: int, window: _Size, pixel_size: float | None = None
+) -> LabelledImages:
     """Open images, and take the objects that can be used."""
     known, class_names = listed.known, listed.class_names
-    files, unreadable = open_files(data, listed.names, channels, window)
-    outside: list[str] = []
-    empty: list[str] = []
-    scenes = tuple(_scene(file, known.get(file.name), class_names, outside, empty) for file in files)
+    files, unreadable = open_files(data, listed.names, channels, window, pixel_size)
+    left_out: dict[str, list[str]] = {_EMPTY: [], _CROWD: [], _OUTSIDE: []}
+    scenes = tuple(_scene(file, known.get(file.name), class_names, left_out) for file in files)
     total = sum(len(its) for its in known.values())
-    if len(outside) > total / 2:
+    if len(outside := left_out[_OUTSIDE]) > total / 2:
         received = f"{len(outside):,} of {total:,} objects outside their images ({listing(outside, 2)})"
         refuse("data.labels", received, "labels of images of this size, in their pixels")
     notes: dict[str, set[str]] = {}
@@ -176,8 +195,7 @@ def _opened(data: DataConfig, listed: _Listed, channels: int, window: _Size) -> 
     alone = [scene.name for scene in scenes if not len(scene.objects) and scene.name in known]
     faults = (
         *listed.faults,
-        *fault("left out", "objects", "are left out, being empty", empty, total),
-        *fault("left out", "objects", "are left out, centred outside the image", outside, total),
+        *(each for why, which in left_out.items() for each in fault("left out", "objects", why, which, total)),
         *fault("note", "images", "have labels without an object, so background alone", alone, len(scenes)),
         *fault("unreadable", "images", "are left out, being unreadable", unreadable),
         *noted(notes),
@@ -220,21 +238,26 @@ def _with_labels(data: DataConfig, names: Sequence[str], known: Mapping[str, Wri
 
 
 def _scene(
-    file: SceneFile, written: Written | None, class_names: Sequence[str], outside: list[str], empty: list[str]
+    file: SceneFile, written: Written | None, class_names: Sequence[str], left_out: Mapping[str, list[str]]
 ) -> Scene:
-    """An image with those of its objects that can be used; the others are named in `outside` and `empty`."""
+    """An image with those of its objects that can be used; the others are named in `left_out`, by why."""
     objects = Objects.none()
     if written is not None and len(written):
         if written.image_size not in (None, file.image_size):
             _refuse_size(file, written)
         boxes = written.boxes
         centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-        is_empty = (sides <= 0).any(1) & ~written.are_points
-        is_outside = ((centres < 0) | (centres > file.image_size)).any(1) & ~is_empty
-        for listed, those in ((empty, is_empty), (outside, is_outside)):
-            listed += [_name(file.name, written.names[at], centres[at]) for at in np.flatnonzero(those)]
+        is_used = np.ones(len(written), bool)
+        for why, those in (
+            (_CROWD, written.are_crowds),
+            (_EMPTY, (sides <= 0).any(1) & ~written.are_points),
+            (_OUTSIDE, ((centres < 0) | (centres > file.image_size)).any(1)),
+        ):
+            indices = np.flatnonzero(those & is_used)
+            left_out[why] += [_name(file.name, written.names[at], centres[at]) for at in indices]
+            is_used[indices] = False
         classes = np.array([class_names.index(name) for name in written.names], np.int32)
-        objects = Objects(centres, sides, classes).at(~is_empty & ~is_outside)
+        objects = Objects(centres, sides, classes).at(is_used)
     return Scene(file.name, file.pixels, objects, file.image_size, file.scale, file.pixel_size)
 
 
@@ -297,9 +320,9 @@ def _divide(
     return parts, f"whole images chosen by {by}: {counts}"
 
 
-def _fingerprint(found: LabelledImages, scenes: Sequence[Scene]) -> str:
-    """A SHA-256 of class names, images and labels, independent of how they are divided and scaled."""
-    content = hashlib.sha256(repr((found.class_names, found.background)).encode())
+def _fingerprint(found: LabelledImages, scenes: Sequence[Scene], parts: Sequence[str] = ()) -> str:
+    """A SHA-256 of class names, images and labels, and of the parts that a file gives; independent of the scale."""
+    content = hashlib.sha256(repr((found.class_names, found.background, *parts)).encode())
     for scene in scenes:
         content.update(found.digests[scene.name].encode())
         for each in (scene.objects.boxes.astype("<f8"), scene.objects.classes.astype("<i4")):

@@ -153,9 +153,9 @@ class ObjectScores:
     """How well objects are found; a number is None where it is not defined.
 
     `precision`, `recall`, `f1`: of the peaks at `threshold` (None over several classes, which have their own).
-    `average_precision`: of the peaks without a threshold (None where classes are pooled). `n`: how many objects there
-    are, `found` peaks, of which `hits` have an object. `intervals`: 95 % intervals of these four over images, None
-    where there are fewer than two images.
+    `average_precision`: of the class's peaks at every score, whatever wins there (None where classes are pooled). `n`:
+    how many objects there are, `found` peaks, of which `hits` have an object. `intervals`: 95 % intervals of these four
+    over images, None where there are fewer than two images.
     """
 
     precision: float | None
@@ -177,7 +177,7 @@ _RATES = ("precision", "recall", "f1", "average_precision")
 
 
 def score_objects(
-    matches: Mapping[str, Matches], thresholds: Mapping[str, float]
+    matches: Mapping[str, Matches], thresholds: Mapping[str, float], curves: Mapping[str, Matches]
 ) -> tuple[dict[str, ObjectScores], ObjectScores, ObjectScores]:
     """Score every class; then all peaks together ("micro"), and the mean over the classes with objects ("macro").
 
@@ -187,13 +187,13 @@ def score_objects(
     Args:
         matches: those of each class, all of the same images.
         thresholds: the least score of each class's peaks.
+        curves: those of each class's peaks at every score, of the same images, for the average precision.
     """
     weights = image_weights(len(next(iter(matches.values())).objects))
     counts = {name: each.counts(thresholds[name]) for name, each in matches.items()}
     # (4, 1 + draws) for each class.
     rates = {
-        name: np.stack([*_rates(weights @ counts[name]), each.average_precision(weights)])
-        for name, each in matches.items()
+        name: np.stack([*_rates(weights @ counts[name]), curves[name].average_precision(weights)]) for name in matches
     }
     by_class = {name: _scores(rates[name], counts[name].sum(0), thresholds[name]) for name in matches}
     pooled = np.sum(list(counts.values()), axis=0)

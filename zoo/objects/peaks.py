@@ -1,5 +1,6 @@
 """Objects of a score map: the peaks of its classes' probabilities, after non-maximum suppression. NumPy alone."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,16 +37,7 @@ class FoundObjects:
 
     def of_any(self, classes: Sequence[int]) -> "FoundObjects":
         """Those of some classes."""
-        return self._those(np.isin(self.classes, classes))
-
-    def from_thresholds(self, least: np.ndarray) -> "FoundObjects":
-        """Those whose scores are at least their class's of `least`, (classes,).
-
-        They are the ones that are found by these thresholds: none is suppressed by one of a smaller score.
-        """
-        return self._those(self.scores >= least[self.classes])
-
-    def _those(self, own: np.ndarray) -> "FoundObjects":
+        own = np.isin(self.classes, classes)
         return FoundObjects(self.classes[own], self.scores[own], self.centres[own], self.cells[own])
 
 
@@ -70,6 +62,9 @@ class PeakFinder:
     lies nearer to labelled centres than the middle of the peak's own window, the more so the larger the stride is. A
     cell that counts for nothing is left out of the mean, and so is the one opposite.
 
+    What ranks peaks asks for all of them: with `every_class` a cell is of each class that objects may have, whatever
+    wins there, and thresholds are left aside.
+
     `cell_classes`: what makes a class of scores. `outputs`: what the scores are. `centres`: the middles of the windows,
     of rows (R,) and columns (S,), in pixels of the given image. `scale`: scanned pixels for each of those, (vertical,
     horizontal). `distance`: that of classes which have none of their own, in scanned pixels. `image_size`: (height,
@@ -82,6 +77,7 @@ class PeakFinder:
     scale: tuple[float, float]
     distance: float
     image_size: tuple[float, float]
+    every_class: bool = False
     side: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
@@ -126,10 +122,8 @@ class PeakFinder:
         """
         probabilities = to_probabilities(scores, self.outputs)
         inner = tuple(slice(begin - at, end - at) for begin, end, at in zip(begins, ends, first, strict=True))
-        classes = self.cell_classes.of(scores[inner], self.outputs)
-        known = ~np.isnan(scores[inner]).any(-1)
-        cells = np.argwhere((classes != NONE) & known) + [each.start for each in inner]
-        classes = classes[(classes != NONE) & known]
+        cells, classes = self._of_classes(scores[inner])
+        cells = cells + [each.start for each in inner]
         # A border of cells that no probability is below.
         around = _bordered(probabilities)
         strengths = around if self.outputs != "logits" else _bordered(_unsaturated(probabilities, scores))
@@ -141,6 +135,16 @@ class PeakFinder:
                 cells, classes, own = cells[largest], classes[largest], own[largest]
         places = self._places(around, cells + 1, classes, cells + first)
         self._found.append((classes, own, cells + first, places))
+
+    def _of_classes(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cells (n, 2) of scores (rows, cols, K) that are of a class, and the class of each, (n,)."""
+        known = ~np.isnan(scores).any(-1)
+        if self.every_class:
+            cells, objects = np.argwhere(known), np.array(self.cell_classes.objects, int)
+            return np.repeat(cells, len(objects), axis=0), np.tile(objects, len(cells))
+        classes = self.cell_classes.of(scores, self.outputs)
+        known &= classes != NONE
+        return np.argwhere(known), classes[known]
 
     def _places(self, around: np.ndarray, at: np.ndarray, classes: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """The places of peaks: `cells` (n, 2) of the grid, which are `at` in the probabilities `around`."""
@@ -217,18 +221,17 @@ def suppressed(places: np.ndarray, distance: float) -> np.ndarray:
 
     A place stays where none that stays before it is less than `distance` away.
     """
-    if not np.isfinite(distance):
-        return np.arange(min(len(places), 1))
     if distance <= 0:
         return np.arange(len(places))
     kept: list[int] = []
-    # Those that stay, by squares of that side: the ones too near lie in the nine about a place.
-    squares: defaultdict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
+    # Those that stay, by squares of at least that side: the ones too near lie in the nine about a place.
+    side = max(distance, 1.0)
+    squares: defaultdict[tuple[float, float], list[tuple[float, float]]] = defaultdict(list)
     for index, (y, x) in enumerate(places.tolist()):
-        row, column = int(y // distance), int(x // distance)
+        row, column = y // side, x // side
         near = (place for down, across in product((-1, 0, 1), repeat=2)
                 for place in squares.get((row + down, column + across), ()))  # fmt: skip
-        if all((y - other[0]) ** 2 + (x - other[1]) ** 2 >= distance**2 for other in near):
+        if all(math.hypot(y - other[0], x - other[1]) >= distance for other in near):
             squares[row, column].append((y, x))
             kept.append(index)
     return np.array(kept, int)

@@ -1,7 +1,5 @@
 """The forms in which files list boxes and points: tables, JSON of our own, COCO's and GeoJSON."""
 
-import csv
-import io
 import json
 import math
 import os
@@ -14,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from zoo.errors import InputError, listing, refuse
+from zoo.pictures.tables import cut, plain, table_lines
 
 SIDES = ("top", "left", "bottom", "right")
 # Names of (top, left, bottom, right), without case, spaces, "_" and "-".
@@ -58,9 +57,7 @@ def table_rows(text: str, points: bool = False) -> list[ListedBox]:
 
     With `points`, a row may have x and y alone.
     """
-    first = next(filter(str.strip, text.splitlines()), "")
-    separator = max(",;\t", key=first.count)
-    lines = [row for row in csv.reader(io.StringIO(text), delimiter=separator, strict=True) if any(map(str.strip, row))]
+    lines = table_lines(text)
     if not lines:
         return []
     header, *lines = lines
@@ -179,12 +176,6 @@ def short(received: Any) -> str:
     return cut(repr(list(received.values()) if _is(received) else received))
 
 
-def cut(text: str) -> str:
-    """A text on one short line."""
-    text = " ".join(text.split())
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
 def _is(value: Any) -> TypeGuard[dict[Any, Any]]:
     return isinstance(value, dict)
 
@@ -276,7 +267,10 @@ def _coco(content: dict[str, Any]) -> tuple[list[ListedBox], dict[str, tuple[int
     images, annotations = content.get("images", []), content["annotations"]
     if not all(isinstance(each, list) and all(map(_is, each)) for each in (images, annotations)):
         raise InputError("received 'annotations' or 'images' that are no lists of objects; accepted: COCO's JSON")
-    files = {str(each.get("id")): each for each in images}
+    files: dict[str, dict[str, Any]] = {}
+    for each in images:
+        if files.setdefault(str(each.get("id")), each) is not each:
+            raise InputError(f"received the id {short(each.get('id'))} of two 'images'; accepted: one for each")
     rows, sizes = [], {}
     for index, annotation in enumerate(annotations, start=1):
         try:
@@ -347,11 +341,6 @@ def _points(coordinates: Any, depth: int) -> Iterator[tuple[float, float]]:
         return
     for each in coordinates:
         yield from _points(each, depth - 1)
-
-
-def plain(name: str) -> str:
-    """A column's name without case, spaces, "_" and "-"."""
-    return re.sub(r"[\s_-]", "", name).casefold()
 
 
 def _once(names: Sequence[str], what: str) -> None:

@@ -1,4 +1,4 @@
-"""JPEG and JPEG 2000 frames that are cut short: decoders fill them up with grey, without a word."""
+"""JPEG and JPEG 2000: frames that are cut short, which decoders fill up with grey without a word; luma and chroma."""
 
 import re
 from collections.abc import Callable
@@ -83,3 +83,13 @@ def check_tile_parts(content: bytes, start: int) -> None:
         place = place + length if length else content.rfind(b"\xff\xd9")
     if content[place : place + 2] != b"\xff\xd9" or place < start:
         raise ValueError("a frame without its end")
+
+
+def from_luma(pixels: np.ndarray) -> np.ndarray:
+    """Luma and chroma of a full range (JFIF's) as red, green and blue; further samples stay: (h, w, S) uint8."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    content = np.ascontiguousarray(pixels[..., :3], np.uint8)
+    colours = Image.frombuffer("YCbCr", (width, height), content, "raw", "YCbCr", 0, 1).convert("RGB")
+    return np.concatenate([np.asarray(colours), pixels[..., 3:]], axis=-1)

@@ -179,7 +179,7 @@ def open_picture(
             elif kind == "npy":
                 stored = open_npy(path, wanted, choice)
             else:
-                stored = whole.open_whole(path, choice, most)
+                stored = whole.open_whole(path, wanted, choice, most)
         yield Picture(path, stored, wanted, choice, cache)
 
 

@@ -4,6 +4,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import refuse
+
 if TYPE_CHECKING:
     import tifffile
 
@@ -20,6 +22,8 @@ _UNITS = {
 }
 # Dots an inch that printers and screens have: they say nothing about what is seen.
 _PRINT = (72, 75, 90, 96, 100, 120, 144, 150, 180, 200, 240, 250, 300, 350, 360, 400, 600, 720, 1200, 2400)
+# A scale beyond it is that of a pixel size in another unit, or of another thing.
+_LARGEST = 64
 # The TIFF tags that say how many rows, and how many columns, go into a unit.
 _RESOLUTION = (283, 282)
 
@@ -33,6 +37,23 @@ def in_micrometres(value: Any, unit: Any) -> float | None:
     except (KeyError, TypeError, ValueError):
         return None
     return length if math.isfinite(length) and length > 0 else None
+
+
+def scale_to(size: Size, wanted: float, name: str) -> Size:
+    """What an image is scaled by, down and across, so that its pixels of a size in micrometres have the wanted one.
+
+    Raises:
+        InputError: naming the image, where the two are too far apart.
+    """
+    scale = (size[0] / wanted, size[1] / wanted)
+    if not all(1 / _LARGEST <= each <= _LARGEST for each in scale):
+        refuse(f"{name}: pixel size", size_text(size), f"up to {_LARGEST} times more or less than {wanted:g} µm")
+    return scale
+
+
+def size_text(size: Size) -> str:
+    """A pixel size for people to read."""
+    return f"{size[0]:g} µm" if size[0] == size[1] else f"{size[0]:g} x {size[1]:g} µm"
 
 
 def both(vertical: float | None, horizontal: float | None) -> Size | None:

@@ -135,3 +135,8 @@ def check_shape(name: str, shape: tuple[int, ...], channels: int | None) -> None
         refuse(
             name, f"shape {tuple(shape)}, whose channels seem to come first", "(H, W, C), numpy.moveaxis(image, 0, -1)"
         )
+
+
+def has_colours(palette: np.ndarray) -> bool:
+    """Whether a palette, (3, n), has an entry that is not grey."""
+    return bool((palette != palette[:1]).any())

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.errors import listing, refuse
-from zoo.pictures.jpegs import check_scans, check_tile_parts, ends_of
+from zoo.pictures.jpegs import check_scans, check_tile_parts, ends_of, from_luma
 from zoo.pictures.scale import tiff_pixel_size
-from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples
+from zoo.pictures.stored import Colour, Parts, Read, Stored, check_samples, has_colours
 from zoo.pictures.wanted import Choice, Wanted, choose
 
 if TYPE_CHECKING:
@@ -52,17 +52,23 @@ def open_tiff(path: Path, wanted: Wanted, choice: Choice, cache: float, stack: E
     levels = tuple((level.keyframe.imagelength, level.keyframe.imagewidth) for level in series.levels)
     full, series = series, series.levels[choose(name, "level", choice.level, len(levels))]
     keyframe = series.keyframe
-    colour, alpha, multiplied = _check_meaning(keyframe, name)
-    palette = _photometric(keyframe) == "PALETTE"
+    has_palette = _photometric(keyframe) == "PALETTE"
+    as_indices = wanted.indices and keyframe.colormap is not None and has_colours(keyframe.colormap)
+    palette = has_palette and not as_indices
+    kind = "MINISBLACK" if has_palette and not palette else _photometric(keyframe)
+    colour, alpha, multiplied = _check_meaning(keyframe, name, kind)
     samples = 3 + keyframe.samplesperpixel - 1 if palette else keyframe.samplesperpixel
     if len(planes) > 1:
         if samples > 1:
             refuse(name, f"{len(planes)} channels of {samples} samples each", "either")
         colour, samples = "bands", len(planes)
     shape = (keyframe.imagelength, keyframe.imagewidth, samples)
-    dtype = np.dtype(np.uint8) if palette else _dtype(keyframe, name, wanted)
+    dtype = (
+        np.dtype(np.uint8) if palette else _own_dtype(keyframe, name) if has_palette else _dtype(keyframe, name, wanted)
+    )
     readers = [
-        _plane_reader(series, plane, name, path, (*shape[:2], samples // len(planes)), dtype, cache) for plane in planes
+        _plane_reader(series, plane, name, path, (*shape[:2], samples // len(planes)), dtype, kind, cache)
+        for plane in planes
     ]
     return Stored(
         shape,
@@ -179,9 +185,9 @@ def _channels(
     return series, index[tuple(slice(None) if axis in "CS" else 0 for axis, _ in before)].ravel().tolist(), notes
 
 
-def _check_meaning(keyframe: "tifffile.TiffPage", name: str) -> tuple[Colour, int | None, bool]:
-    """What the samples are: their colour, which is alpha, and whether colours are multiplied by it."""
-    kind, compression = _photometric(keyframe), int(keyframe.compression)
+def _check_meaning(keyframe: "tifffile.TiffPage", name: str, kind: str) -> tuple[Colour, int | None, bool]:
+    """What samples taken for a kind are: their colour, which is alpha, and whether colours are multiplied by it."""
+    compression = int(keyframe.compression)
     if compression in (_J2K_YCBCR, _J2K_RGB) and keyframe.samplesperpixel >= 3:
         kind = "RGB"
     if keyframe.axes not in ("YX", "YXS", "SYX") or kind not in _COLOURS:
@@ -243,6 +249,7 @@ def _plane_reader(
     path: Path,
     shape: tuple[int, int, int],
     dtype: np.dtype,
+    kind: str,
     cache: float,
 ) -> Read:
     """What reads one plane, (h, w, C): from a map of the file where its samples lie there as an array."""
@@ -265,7 +272,7 @@ def _plane_reader(
         def read(rows: slice, columns: slice) -> np.ndarray:
             stored = np.memmap(path, own.newbyteorder(page.parent.byteorder), "r", offset, keyframe.shape)
             samples = np.moveaxis(stored[:, rows, columns], 0, -1) if planar else stored[rows, columns]
-            return np.ascontiguousarray(_pixels(samples.astype(own), keyframe), dtype)
+            return np.ascontiguousarray(_pixels(samples.astype(own), keyframe, kind), dtype)
 
         read(slice(0, 1), slice(0, 1))
         return read
@@ -280,7 +287,7 @@ def _plane_reader(
         segments = [_segment(page, (piece * down + i) * across + j) for piece in range(pieces)]
         height, width = (min(part, whole - k * part) for part, whole, k in zip(side, shape, (i, j), strict=False))
         samples = np.concatenate([each[:height, :width] for each in segments], axis=-1)
-        return _pixels(samples, keyframe).astype(dtype, copy=False)
+        return _pixels(samples, keyframe, kind).astype(dtype, copy=False)
 
     what, held = (
         "tile" if keyframe.is_tiled else "strip",
@@ -334,7 +341,7 @@ def _segment(page: "tifffile.TiffPage | tifffile.TiffFrame", index: int) -> np.n
     # The parts of Hamamatsu's one large frame have a header made up for them, and no end of their own.
     if content is not None and int(keyframe.compression) in _JPEG and keyframe.jpegheader is None:
         check_scans(content, lambda padded: np.array_equal(decode(padded)[0], samples))
-    return _from_luma(samples[0]) if int(keyframe.compression) == _J2K_YCBCR and samples.shape[-1] >= 3 else samples[0]
+    return from_luma(samples[0]) if int(keyframe.compression) == _J2K_YCBCR and samples.shape[-1] >= 3 else samples[0]
 
 
 def _check_frame(keyframe: "tifffile.TiffPage", content: bytes) -> None:
@@ -367,23 +374,12 @@ def _check_frame(keyframe: "tifffile.TiffPage", content: bytes) -> None:
         raise ValueError(f"a frame of {size[0]} x {size[1]} pixels for {most[0]} x {most[1]}")
 
 
-def _from_luma(pixels: np.ndarray) -> np.ndarray:
-    """Luma and chroma of a full range (JFIF's) as red, green and blue; further samples stay: (h, w, S) uint8."""
-    from PIL import Image
-
-    height, width = pixels.shape[:2]
-    content = np.ascontiguousarray(pixels[..., :3], np.uint8)
-    colours = Image.frombuffer("YCbCr", (width, height), content, "raw", "YCbCr", 0, 1).convert("RGB")
-    return np.concatenate([np.asarray(colours), pixels[..., 3:]], axis=-1)
-
-
-def _pixels(samples: np.ndarray, keyframe: "tifffile.TiffPage") -> np.ndarray:
-    """Samples as pixels: (h, w) or (h, w, S) -> (h, w, C).
+def _pixels(samples: np.ndarray, keyframe: "tifffile.TiffPage", kind: str) -> np.ndarray:
+    """Samples as pixels, by what they are taken for: (h, w) or (h, w, S) -> (h, w, C).
 
     Palettes become RGB, 1-bit samples 0 and 255, and white is the largest number.
     """
     samples = samples if samples.ndim == 3 else samples[..., None]
-    kind = _photometric(keyframe)
     if kind == "PALETTE":
         if keyframe.colormap is None:
             raise ValueError("a palette without colours")

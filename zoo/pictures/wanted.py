@@ -13,13 +13,15 @@ class Wanted:
 
     `channels`: how many of them. `dtype`: the type of the samples that it was trained on. `mask`: a region of
     interest is read, of whose samples only matters whether they are 0: booleans and whole numbers of any size will do.
-    `alpha`: alpha is kept, which is else dropped, unless the channels are as many as with it.
+    `alpha`: alpha is kept, which is else dropped, unless the channels are as many as with it. `indices`: of a palette
+    with colours its indices are read, which are else taken for these; a grey one is grey in any case.
     """
 
     channels: int | None = None
     dtype: np.dtype | str | None = None
     mask: bool = False
     alpha: bool = False
+    indices: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 
 from zoo.errors import InputError, refuse
 from zoo.pictures.jpegs import check_scans
-from zoo.pictures.stored import Colour, Stored
-from zoo.pictures.wanted import Choice, choose
+from zoo.pictures.stored import Colour, Stored, has_colours
+from zoo.pictures.wanted import Choice, Wanted, choose
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -38,7 +38,7 @@ def is_whole(start: bytes) -> bool:
     return start.startswith((PNG, JPEG)) or start.startswith(b"BM") and header in _BMP_HEADERS
 
 
-def open_whole(path: Path, choice: Choice, most: float) -> Stored:
+def open_whole(path: Path, wanted: Wanted, choice: Choice, most: float) -> Stored:
     """Open a PNG, JPEG or BMP file of up to `most` pixels; it is decoded here.
 
     Raises:
@@ -63,7 +63,7 @@ def open_whole(path: Path, choice: Choice, most: float) -> Stored:
             pixels, colour, has_alpha = _deep(path)
         else:
             begin = file.tile[0].offset if file.tile else 0
-            pixels, colour, has_alpha = _decoded(file, name)
+            pixels, colour, has_alpha = _decoded(file, name, wanted.indices)
             if file.format in ("JPEG", "MPO"):
                 _check_jpeg(path.read_bytes()[begin:], pixels)
     return Stored(
@@ -135,12 +135,14 @@ def _deep(path: Path) -> tuple[np.ndarray, Colour, bool]:
     return pixels, "grey" if pixels.shape[2] < 3 else "rgb", pixels.shape[2] in (2, 4)
 
 
-def _decoded(file: "Image.Image", name: str) -> tuple[np.ndarray, Colour, bool]:
-    """Pixels (H, W, C) uint8, their colour, and whether the last channel is alpha."""
+def _decoded(file: "Image.Image", name: str, indices: bool) -> tuple[np.ndarray, Colour, bool]:
+    """Pixels (H, W, C) uint8, their colour, and whether the last channel is alpha; perhaps a palette's `indices`."""
     if file.mode not in _MODES:
         refuse(name, f"{file.mode}", "grey, RGB or a palette of 8 bits, or 16 bits in PNG")
     colour, mode = _MODES[file.mode]
-    if "transparency" in file.info:
+    if indices and file.mode == "P" and has_colours(np.reshape(file.getpalette() or (), (-1, 3)).T):
+        colour, mode = "grey", "P"
+    elif "transparency" in file.info:
         mode = _TRANSPARENT.get(file.mode, mode)
     image = file if file.mode == mode else file.convert(mode)
     pixels = np.empty((image.height, image.width, len(mode)), np.uint8)

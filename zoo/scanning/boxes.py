@@ -16,14 +16,13 @@ from zoo.pictures.box_forms import (
     COORDINATES,
     SIDES,
     array_rows,
-    cut,
     json_rows,
     of_image,
     parse_json,
-    plain,
     short,
     table_rows,
 )
+from zoo.pictures.tables import cut, plain
 from zoo.scores import Outputs, to_probabilities
 
 # Below it, in magnitude, coordinates of all sides of a box are fractions of the image's.

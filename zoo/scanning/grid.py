@@ -72,7 +72,7 @@ class Grid:
             fewest = _for_all_windows if border == "full" else _to_cover_all
             added = pair(fewest(geometry_at, size, axis) for axis in range(2))
             whole = pair(side + sum(each) for side, each in zip(size, added, strict=True))
-            return cls(size, geometry_at(whole), added, fill_of(network) if border == "full" else "reflect")
+            return cls(size, geometry_at(whole), added, border_fill(network) if border == "full" else "reflect")
         plain = geometry_at(size)
         if border == "shift":
             if not plain.bounded:
@@ -212,7 +212,7 @@ def _for_all_windows(geometry_at: Callable[[Pair], Geometry], size: Pair, axis: 
             return before, after + larger.fitting(*larger.known_size)[axis] - larger.known_size[axis]
 
 
-def fill_of(network: "Network") -> Fill:
+def border_fill(network: "Network") -> Fill:
     """What training put beyond an image's border.
 
     Raises:

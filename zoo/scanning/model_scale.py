@@ -12,14 +12,13 @@ from zoo.errors import refuse
 from zoo.network.geometry import Geometry
 from zoo.network.positions import pair
 from zoo.pictures import Choice, open_picture, read_whole, scaled_size
+from zoo.pictures.scale import scale_to, size_text
 from zoo.scanning.pixels import Pixels, wanted
 
 if TYPE_CHECKING:
     from zoo.card import Card
     from zoo.network.network import Network
 
-# Beyond it a pixel size is in another unit, or of another thing.
-_LARGEST = 64
 # Pixel sizes that differ by less are the same one, written with other digits.
 _SAME = 0.01
 
@@ -78,7 +77,7 @@ def _scale_of(card: "Card", image: Pixels, stated: float | None) -> tuple[tuple[
             refuse("pixel_size", f"{stated:g}", "none: the pixel size that this model was trained at is not known")
         if card.scale is None:
             return (1.0, 1.0), None
-        known = f"states {_text(own)} a pixel, the training images none" if own else "states no pixel size"
+        known = f"states {size_text(own)} a pixel, the training images none" if own else "states no pixel size"
         return (card.scale, card.scale), f"{known}: taken at scale {card.scale:g}, as in training"
     size = own if stated is None else (stated, stated)
     if size is None:
@@ -86,18 +85,14 @@ def _scale_of(card: "Card", image: Pixels, stated: float | None) -> tuple[tuple[
             accepted = f"one in the file, or --pixel-size; the model was trained at {card.pixel_size:g} µm a pixel"
             refuse(image.name, "no pixel size", accepted)
         return (card.scale, card.scale), f"states no pixel size: taken at scale {card.scale:g}, as in training"
-    scale = (size[0] / card.pixel_size, size[1] / card.pixel_size)
-    if not all(1 / _LARGEST <= each <= _LARGEST for each in scale):
-        accepted = f"up to {_LARGEST} times more or less than the model's {card.pixel_size:g} µm"
-        refuse(f"{image.name}: pixel size", _text(size), accepted)
+    scale = scale_to(size, card.pixel_size, image.name)
     differs = own is not None and any(abs(each / there - 1) > _SAME for each, there in zip(size, own, strict=True))
-    note = f"states {_text(own)} a pixel, taken as {_text(size)}, as asked" if own is not None and differs else None
+    note = (
+        f"states {size_text(own)} a pixel, taken as {size_text(size)}, as asked"
+        if own is not None and differs
+        else None
+    )
     return scale, note
-
-
-def _text(size: tuple[float, float]) -> str:
-    """A pixel size for people to read."""
-    return f"{size[0]:g} µm" if size[0] == size[1] else f"{size[0]:g} x {size[1]:g} µm"
 
 
 def sides_record(

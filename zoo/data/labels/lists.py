@@ -9,7 +9,8 @@ import numpy as np
 
 from zoo.data.labels.written import Written, reading
 from zoo.errors import InputError, listing, refuse
-from zoo.pictures.box_forms import ListedBox, json_rows, parse_json, plain, short, table_rows
+from zoo.pictures.box_forms import ListedBox, json_rows, parse_json, short, table_rows
+from zoo.pictures.tables import plain
 
 # Names of what says the class, without case, spaces, "_" and "-"; the first of them that a row has does.
 _CLASS = ("class", "classname", "label", "labelname", "category", "categoryname")
@@ -62,6 +63,7 @@ def _by_image(rows: list[ListedBox], sizes: dict[str, tuple[int, int]], listed: 
             [class_name for _, class_name in its],
             [row.is_point for row, _ in its],
             sizes.get(name),
+            [bool(row.further.get("iscrowd")) for row, _ in its],
         )
         for name, its in of_images.items()
     }
@@ -85,11 +87,17 @@ def _with_categories(rows: list[ListedBox], categories: Any) -> list[ListedBox]:
     """COCO's rows with the names of their categories for their ids; the ids are the names where none are listed."""
     if not isinstance(categories, list) or not all(isinstance(each, dict) for each in categories):
         raise InputError("received 'categories' that are no list of objects; accepted: COCO's JSON")
-    names = {str(each.get("id")): str(each.get("name", each.get("id"))) for each in categories}
+    names: dict[str, str] = {}
+    for each in categories:
+        name = str(each.get("name", each.get("id")))
+        if names.setdefault(str(each.get("id")), name) != name:
+            raise InputError(f"received the id {short(each.get('id'))} of two 'categories'; accepted: one for each")
     named = []
     for index, row in enumerate(rows, start=1):
         identity = str(row.further.get("category_id", ""))
         if names and identity not in names:
             refuse(f"object {index}", f"category_id {short(identity)}", f"one of 'categories' ({listing([*names])})")
-        named.append(row._replace(further={"class": names.get(identity, identity)}))
+        named.append(
+            row._replace(further={"class": names.get(identity, identity), "iscrowd": row.further.get("iscrowd")})
+        )
     return named

@@ -1,15 +1,14 @@
 """Labels as masks: images whose values say what is where."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from zoo.classes import class_list
 from zoo.data.labels.written import Written, reading
-from zoo.errors import InputError, listing, quoted, refuse
+from zoo.errors import listing, quoted, refuse
 from zoo.pictures import Wanted, read_picture
-from zoo.pictures.box_forms import cut, plain
+from zoo.pictures.tables import read_table
 
 # The file of a folder of masks that says which class a value is.
 CLASSES = "classes.csv"
@@ -25,21 +24,14 @@ def read_classes(path: Path) -> dict[int, str]:
     Raises:
         InputError: naming the file and the row at fault.
     """
-    with reading(path):
-        try:
-            rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True))
-        except csv.Error as error:
-            raise InputError(f"broken ({cut(str(error))})") from None
-        rows = [row for row in rows if any(map(str.strip, row))]
-        header = [plain(name.strip()) for name in rows[0]] if rows else []
-        if sorted(header) != ["class", "value"]:
-            refuse("header", quoted(",".join(rows[0]) if rows else ""), "value,class")
+    with reading(path) as name:
         found: dict[int, str] = {}
-        for index, row in enumerate(rows[1:], start=1):
-            value = row[header.index("value")].strip() if len(row) == 2 else ""
+        for row in read_table(path, name, ("value", "class")):
+            value = row.values["value"]
             if not value.isdecimal() or int(value) in found:
-                refuse(f"row {index}", quoted(",".join(row)), "a whole number, each once, and the name of its class")
-            found[int(value)] = row[header.index("class")].strip()
+                accepted = "a whole number, each once, and the name of its class"
+                refuse(f"row {row.number}", quoted(row.text), accepted)
+            found[int(value)] = row.values["class"]
         found.pop(0, None)
         names = sorted(set(found.values()))
         composed = dict(zip(names, class_list(names, CLASSES), strict=True))
@@ -53,7 +45,7 @@ def read_mask(path: Path, classes: dict[int, str] | None) -> tuple[Written, set[
     meet at a corner are connected. Its box is that about its pixels.
 
     Args:
-        path: an image of whole numbers, in grey.
+        path: an image of whole numbers, in grey or by a palette with colours, whose indices are the values.
         classes: the class of each value; None where no file says so: then classes are "".
 
     Raises:
@@ -62,10 +54,10 @@ def read_mask(path: Path, classes: dict[int, str] | None) -> tuple[Written, set[
     from scipy import ndimage
 
     with reading(path):
-        pixels, _ = read_picture(path, Wanted(mask=True))
+        pixels, _ = read_picture(path, Wanted(mask=True, indices=True))
         values = pixels[..., 0]
         if (pixels != pixels[..., :1]).any():
-            refuse("pixels", "colours", "one value a pixel, in grey")
+            refuse("pixels", "colours", "one value a pixel, in grey or by a palette")
         if values.dtype.kind not in "bui":
             refuse("pixels", str(values.dtype), "whole numbers")
         there = {int(value) for value in np.unique(values)} - {0}

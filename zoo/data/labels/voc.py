@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 from zoo.data.labels.written import Written, reading
 from zoo.errors import InputError, refuse
-from zoo.pictures.box_forms import cut, short
+from zoo.pictures.box_forms import short
+from zoo.pictures.tables import cut
 
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.pictures.box_forms import cut
+from zoo.pictures.tables import cut
 
 
 @dataclass(frozen=True)
@@ -19,20 +19,29 @@ class Written:
 
     `boxes`: (n, 4), top, left, bottom, right; the sides of a point meet. `are_points`: (n,) bool. `names`: the class of
     each one; "" where the file does not say. `image_size`: (height, width) of the image, where the file states it.
+    `are_crowds`: (n,) bool, which of them are several in one, as COCO has them.
     """
 
     boxes: np.ndarray
     are_points: np.ndarray
     names: tuple[str, ...]
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[int, int] | None
+    are_crowds: np.ndarray
 
     @classmethod
     def of(
-        cls, boxes: Sequence, names: Sequence[str], are_points: Sequence[bool] = (), size: tuple[int, int] | None = None
+        cls,
+        boxes: Sequence,
+        names: Sequence[str],
+        are_points: Sequence[bool] = (),
+        size: tuple[int, int] | None = None,
+        are_crowds: Sequence[bool] = (),
     ) -> "Written":
-        """Objects from lists of boxes and names; none of them is a point where `are_points` is empty."""
-        points = np.array(are_points, bool) if len(are_points) else np.zeros(len(names), bool)
-        return cls(np.array(boxes, np.float64).reshape(-1, 4), points, tuple(names), size)
+        """Objects from lists of boxes and names; none is a point, or a crowd, where these lists are empty."""
+        points, crowds = (
+            np.array(each, bool) if len(each) else np.zeros(len(names), bool) for each in (are_points, are_crowds)
+        )
+        return cls(np.array(boxes, np.float64).reshape(-1, 4), points, tuple(names), size, crowds)
 
     def __len__(self) -> int:
         """How many objects."""
