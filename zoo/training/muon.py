@@ -23,7 +23,8 @@ class Orthogonal(keras.optimizers.Optimizer):
 
     A kernel (h, w, inputs, filters) is scaled to the norm that `filters` unit vectors have, and then moves by the
     learning rate times its momentum's nearest orthogonal matrix (h w inputs, filters), about. The rates of the others
-    are in proportion to the learning rate's schedule. Weight decay is decoupled, and of the head's kernels alone.
+    are in proportion to the learning rate's schedule. Weight decay is decoupled, and of all but the kernels, whose
+    norms are fixed.
     """
 
     def __init__(self, learning_rate, config: Muon, model: keras.Model, **common):
@@ -34,11 +35,8 @@ class Orthogonal(keras.optimizers.Optimizer):
         self.shares = {kind: rate / config.learning_rate for kind, rate in rates.items()}
         self.known = {id(weight): _kind(layer, weight) for layer in model.layers for weight in layer.trainable_weights}
         if self.weight_decay:
-            # Keras multiplies it by the learning rate, which is the kernels'.
-            self.weight_decay *= self.shares["head"]
-            self.exclude_from_weight_decay(
-                [weight for weight in model.trainable_weights if self.known[id(weight)] != "head"]
-            )
+            kernels = [weight for weight in model.trainable_weights if self.known[id(weight)] == "kernel"]
+            self.exclude_from_weight_decay(kernels)
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Make the momentum of each variable."""
