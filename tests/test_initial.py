@@ -6,6 +6,7 @@ from conftest import noise
 import zoo
 from zoo import data
 from zoo.card import Preprocess
+from zoo.checks import CHECKS
 from zoo.config import load_config
 from zoo.config.recipe import Augment
 from zoo.data import Split
@@ -96,6 +97,11 @@ def test_a_pooling_first_lies_before_the_normalisation_and_drops_odd_rows():
     ]
     # 8 pixels, 7 patches of 2, 3 whole windows of 2
     assert model.get_layer("mlpconv1_pool").output.shape[1:3] == (3, 3)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_net_with_all_of_it_passes_the_checks(check):
+    check(load_config("nin_digits", [*SMALL, "model.normalization=shift"]).model)
 
 
 def test_a_normalisation_may_have_no_scale_of_its_own():
