@@ -52,7 +52,7 @@ def test_two_steps_are_those_worked_out_by_hand():
             ahead = gradient + keep * momenta[index]
             if is_vector or head:
                 values[index] *= 1 - RATES["learning_rate"] * RATES["weight_decay"]
-                values[index] -= RATES["bias_rate" if is_vector else "head_rate"] * ahead
+                values[index] -= RATES["head_rate" if head else "bias_rate"] * ahead
             else:
                 filters = gradient.shape[-1]
                 values[index] *= np.sqrt(filters / (values[index] ** 2).sum())

@@ -28,12 +28,12 @@ class AdamW(Schema):
 
 
 class Muon(Schema):
-    """Momentum of every convolution's kernel, orthogonalised; SGD with momentum for the head and for all vectors.
+    """Momentum of every kernel below the head, orthogonalised; SGD with momentum for the head and for vectors.
 
     As in the later form of airbench94 (Jordan 2024, arXiv:2404.00498): see `zoo.training.muon`. `learning_rate`: of the
-    kernels, whose norms are fixed, so that it is an angle and not a length. `head_rate`: of the head's kernels.
-    `bias_rate`: of biases, and of normalisations' scales and shifts (section 3.4 of the paper: high). `weight_decay`:
-    times the learning rate, of all but the kernels.
+    kernels, whose norms are fixed, so that it is an angle and not a length. `head_rate`: of the head. `bias_rate`: of
+    biases below it, and of normalisations' scales and shifts (section 3.4 of the paper: high). `weight_decay`: times
+    the learning rate, of all but the kernels.
     """
 
     name: Literal["muon"]

@@ -14,12 +14,12 @@ from zoo.config.recipe import Muon
 # Of a quintic with the steepest slope at zero: singular values end between 0.5 and 1.5, which serves as well as 1.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 3
-# Of the head and all vectors, as in airbench94.
+# Of all but the kernels, as in airbench94.
 _MOMENTUM = 0.85
 
 
 class Orthogonal(keras.optimizers.Optimizer):
-    """Muon for the kernels below the head, Nesterov's SGD at rates of their own for the head's kernels and all vectors.
+    """Muon for the kernels below the head, Nesterov's SGD at rates of their own for the vectors there and for the head.
 
     A kernel (h, w, inputs, filters) is scaled to the norm that `filters` unit vectors have, and then moves by the
     learning rate times its momentum's nearest orthogonal matrix (h w inputs, filters), about. The rates of the others
@@ -62,9 +62,10 @@ class Orthogonal(keras.optimizers.Optimizer):
 
 
 def _kind(layer: keras.layers.Layer, weight: keras.Variable) -> str:
-    if len(weight.shape) < 2:
-        return "vector"
-    return "head" if layer.name.startswith("head_") else "kernel"
+    # The biases of the classes too: at the rate of those below they make the loss blow up.
+    if layer.name.startswith("head_"):
+        return "head"
+    return "kernel" if len(weight.shape) > 1 else "vector"
 
 
 def orthogonal(matrix: keras.KerasTensor) -> keras.KerasTensor:
