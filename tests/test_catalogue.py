@@ -238,5 +238,5 @@ def test_patterns_choose_names_in_the_catalogues_order():
     for pattern in ("resnt*", "resnet", "resnet5"):
         with pytest.raises(InputError, match=f"received '{re.escape(pattern)}'; accepted: .*such as resnet50, "):
             matching([pattern], names)
-    with pytest.raises(InputError, match="such as nin_cifar10, .* and 31 more"):
+    with pytest.raises(InputError, match=f"such as nin_cifar10, .* and {len(names) - 10} more"):
         matching(["resnet50", "?" * 10_000], names)

@@ -11,6 +11,7 @@ from zoo.config import load_config
 from zoo.config.recipe import Augment
 from zoo.data import Split
 from zoo.errors import InputError
+from zoo.experiment import fill_of
 from zoo.training import train
 from zoo.training.batches import training_batches
 from zoo.training.initial import begin_as_identity, whiten
@@ -157,3 +158,8 @@ def test_alternate_flips_mirror_every_image_in_every_other_epoch():
 def test_what_does_not_go_together_is_refused(overrides, text):
     with pytest.raises(InputError, match=text):
         load_config("nin_digits", overrides)
+
+
+def test_the_card_says_that_training_mirrored_the_border():
+    config = load_config("nin_digits", ["train.augment={shift: 1, reflect: true}"])
+    assert fill_of(data.load(config), config) == "reflect"
