@@ -31,6 +31,19 @@ def test_every_augmented_image_is_a_shift_or_mirrored_shift_of_its_own():
     assert {down for _, down, _ in seen} == {right for *_, right in seen} == set(range(5))
 
 
+def test_shifts_may_show_the_images_own_mirrored_border():
+    images = noise(40, 6, 5, 2)
+    moved = np.asarray(ShiftAndFlip(Augment(shift=2, reflect=True), (7.0, 9.0))(images, training=True))
+    seen = set()
+    for image, given in zip(images, moved, strict=True):
+        rows, columns = [2, 1, *range(6), 4, 3], [2, 1, *range(5), 3, 2]
+        padded = image[np.ix_(rows, columns)]
+        places = [(i, j) for i in range(5) for j in range(5) if np.array_equal(padded[i : i + 6, j : j + 5], given)]
+        assert len(places) == 1
+        seen |= set(places)
+    assert len(seen) > 8
+
+
 def test_augmentation_acts_in_training_only_and_differs_from_call_to_call():
     layer = ShiftAndFlip(Augment(shift=2), (0.0,))
     images = noise(8, 6, 6, 1)

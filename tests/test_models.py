@@ -30,7 +30,7 @@ DEFAULT = (
     "resnet_digits",
     "squeezenet1_1",
 )
-EXTENDED = ("inception_cifar10", "countception", "resnet20_cifar10", "resnet29_cifar10")
+EXTENDED = ("fast_cifar10", "inception_cifar10", "countception", "resnet20_cifar10", "resnet29_cifar10")
 NAMES = [
     pytest.param(name, marks=() if name in DEFAULT else pytest.mark.extended if name in EXTENDED else pytest.mark.slow)
     for name in list_models()

@@ -31,7 +31,7 @@ def test_a_step_is_made_of_the_momentums_own_directions_all_of_about_one_length(
 
 
 def test_two_steps_are_those_worked_out_by_hand():
-    """Kernels by orthogonal steps at a fixed norm, the head by decayed SGD, vectors by SGD at their own rate."""
+    """Kernels by orthogonal steps at a fixed norm, the head and vectors by decayed SGD at rates of their own."""
     recipe = load_config("nin_digits", [f"train.optimizer={{name: muon, {', '.join(map(as_key, RATES))}}}"])
     config = recipe.train.model_copy(update={"warmup": 0.0, "milestones": (0.9,)})
     model = zoo.build("nin_digits")
@@ -50,11 +50,9 @@ def test_two_steps_are_those_worked_out_by_hand():
             keep = 0.85 if head or is_vector else RATES["momentum"]
             momenta[index] = keep * momenta[index] + gradient
             ahead = gradient + keep * momenta[index]
-            if is_vector:
-                values[index] -= RATES["bias_rate"] * ahead
-            elif head:
-                values[index] *= 1 - RATES["head_rate"] * RATES["weight_decay"]
-                values[index] -= RATES["head_rate"] * ahead
+            if is_vector or head:
+                values[index] *= 1 - RATES["learning_rate"] * RATES["weight_decay"]
+                values[index] -= RATES["head_rate" if head else "bias_rate"] * ahead
             else:
                 filters = gradient.shape[-1]
                 values[index] *= np.sqrt(filters / (values[index] ** 2).sum())

@@ -5,7 +5,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -357,11 +357,13 @@ def scale_of(data: DataConfig, scenes: Scenes) -> dict[str, float | None]:
     return {"scale": data.scale or 1.0, "pixel_size": float(np.mean(known)) if same else None}
 
 
-def training_fill(dataset: Dataset, config: Config) -> tuple[float, ...] | None:
+def training_fill(dataset: Dataset, config: Config) -> tuple[float, ...] | Literal["reflect"] | None:
     """What training puts beyond an image's border; None where it never does."""
     form, train = ImageForm.of(config), dataset.train
     if dataset.scenes is not None:
         return tuple(as_pixel(dataset.scenes.fill, train.images.dtype).tolist())
+    if config.train.augment.reflect:
+        return "reflect"
     if config.train.augment.shift:
         return form.fill
     padded = not form.resize and isinstance(train, RecordedSplit) and (train.records.sizes < form.size).any()

@@ -29,12 +29,12 @@ class AdamW(Schema):
 
 
 class Muon(Schema):
-    """Momentum of every convolution's kernel, orthogonalised; SGD with momentum for the head and for all vectors.
+    """Momentum of every kernel below the head, orthogonalised; SGD with momentum for the head and for vectors.
 
     As in the later form of airbench94 (Jordan 2024, arXiv:2404.00498): see `zoo.training.muon`. `learning_rate`: of the
-    kernels, whose norms are fixed, so that it is an angle and not a length. `head_rate`: of the head's kernels.
-    `bias_rate`: of biases, and of normalisations' scales and shifts (section 3.4 of the paper: high). `weight_decay`:
-    of the head's kernels alone.
+    kernels, whose norms are fixed, so that it is an angle and not a length. `head_rate`: of the head. `bias_rate`: of
+    biases below it, and of normalisations' scales and shifts (section 3.4 of the paper: high). `weight_decay`: times
+    the learning rate, of all but the kernels.
     """
 
     name: Literal["muon"]
@@ -58,9 +58,10 @@ class RandAugment(Schema):
 class Augment(Schema):
     """What training does to images: RandAugment, shifts and flips of each; MixUp and CutMix of pairs.
 
-    Shifts are of up to `shift` pixels (pad with the value that preprocessing maps to 0, then crop). `mixup` is the
-    alpha of Zhang et al. 2017 (arXiv:1710.09412, section 2), `cutmix` that of Yun et al. 2019 (arXiv:1905.04899,
-    section 3.1): the share that an image and its label keep comes from Beta(alpha, alpha). With both, each batch has
+    Shifts are of up to `shift` pixels: pad with the value that preprocessing maps to 0, or with `reflect` by the
+    mirrored image, then crop. `mixup` is the alpha of Zhang et al. 2017 (arXiv:1710.09412, section 2), `cutmix` that of
+    Yun et al. 2019 (arXiv:1905.04899, section 3.1): the share that an image and its label keep comes from Beta(alpha,
+    alpha). With both, each batch has
     one of them, by a coin. `turns`: quarter turns, and flips both ways. `brightness`: samples are multiplied by up to
     1 + and down to 1 - so much. `colour`: so is each channel by a factor of its own, as stains differ. `alternate`:
     with `flip`, an image is mirrored in every other epoch, instead of by a coin in each (Jordan 2024, arXiv:2404.00498,
@@ -68,6 +69,7 @@ class Augment(Schema):
     """
 
     shift: Annotated[int, Field(ge=0, le=LARGEST)] = 0
+    reflect: Annotated[bool, Added()] = False
     flip: bool = False
     alternate: Annotated[bool, Added()] = False
     randaugment: RandAugment | None = None
@@ -81,6 +83,8 @@ class Augment(Schema):
     def _check_alternate(self) -> "Augment":
         if self.alternate and not self.flip:
             raise problem("received true beside flip = false; accepted: false, or both true", "alternate")
+        if self.reflect and not self.shift:
+            raise problem("received true beside shift = 0; accepted: false, or a shift", "reflect")
         return self
 
 
@@ -115,6 +119,8 @@ class TrainConfig(Schema):
     class the same weight in the loss, whatever its share of the training images or grid cells. `target`: what a score
     is to be: of the class of what is in the middle of the window, or ("count", of scenes, by dense training) the number
     of objects of each class whose centres lie in the window (Cohen et al. 2017, arXiv:1703.08710, section 3).
+    `schedule`: how the rate falls; "linear" instead of the cosine. `initial`: "identity" begins with convolutions that
+    hand their inputs on, and a head that is almost 0 (see `zoo.training.initial`).
     """
 
     target: Annotated[Target, Added()] = "class"
@@ -122,6 +128,7 @@ class TrainConfig(Schema):
     batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
     optimizer: Annotated[SGD | AdamW | Muon, Field(discriminator="name")]
     warmup: Rate = 0.0
+    schedule: Annotated[Literal["cosine", "linear"], Added()] = "cosine"
     milestones: Annotated[tuple[Rate, ...], Field(max_length=100)] = ()
     label_smoothing: Rate = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
@@ -131,6 +138,7 @@ class TrainConfig(Schema):
     augment: Augment = Augment()
     dense: Annotated[Dense | None, Added()] = None
     class_weight: Annotated[Literal["balanced"] | None, Added()] = None
+    initial: Annotated[Literal["identity"] | None, Added()] = None
     weights: str | None = None
     freeze: Pattern | None = None
     checkpoint_every_steps: Positive | None = None
@@ -145,6 +153,14 @@ class TrainConfig(Schema):
             accepted = f"rising shares of the steps, above warmup = {self.warmup:g}"
             text = f"received {list(self.milestones)}; accepted: {accepted}"
             raise problem(text, "milestones")
+        if self.milestones and self.schedule == "linear":
+            raise problem("received linear beside milestones; accepted: cosine, which is left out then", "schedule")
+        return self
+
+    @model_validator(mode="after")
+    def _check_initial(self) -> "TrainConfig":
+        if self.initial and self.weights:
+            raise problem(f"received {self.initial} beside train.weights; accepted: null", "initial")
         return self
 
     @model_validator(mode="after")

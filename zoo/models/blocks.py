@@ -33,9 +33,14 @@ class PoolingWindow(Schema):
         return pooling(x, self.kind, self.size, self.stride, padding, name)
 
 
-def norm(x: Tensor, name: str, epsilon: float = 1e-5) -> Tensor:
-    """Batch normalisation over all but the channels: (B, H, W, C) -> (B, H, W, C)."""
-    return layers.BatchNormalization(epsilon=epsilon, momentum=0.9, name=f"{name}_norm")(x)
+def norm(x: Tensor, name: str, epsilon: float = 1e-5, scale: bool = True) -> Tensor:
+    """Batch normalisation over all but the channels, with a trained scale or without: (B, H, W, C) -> (B, H, W, C)."""
+    return layers.BatchNormalization(epsilon=epsilon, momentum=0.9, scale=scale, name=f"{name}_norm")(x)
+
+
+def normalized(x: Tensor, name: str, normalization: str, epsilon: float = 1e-5) -> Tensor:
+    """Normalised as asked: "batch", "shift" (the same without a trained scale), or "none"."""
+    return x if normalization == "none" else norm(x, name, epsilon, scale=normalization == "batch")
 
 
 def norm_act(x: Tensor, name: str) -> Tensor:
@@ -93,8 +98,7 @@ def conv(
     has no bias.
     """
     x = convolution(x, filters, kernel, name, use_bias=normalization == "none", **window)
-    if normalization == "batch":
-        x = norm(x, name, epsilon)
+    x = normalized(x, name, normalization, epsilon)
     if activation is None:
         return x
     name = f"{name}_{activation}"

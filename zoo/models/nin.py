@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from zoo.models import layers
 from zoo.models.architecture import LayerSize, Padding, PathConfig, Window
-from zoo.models.blocks import PoolingWindow, conv, convolution, norm_act
+from zoo.models.blocks import PoolingWindow, conv, convolution, normalized
 from zoo.models.heads import ClassMapsHead, Head
 from zoo.models.layers import Tensor
 from zoo.schema import Added, Kernel, Positive, Rate, Schema, problem
@@ -56,11 +56,14 @@ class Mlpconv(Schema):
 
 
 class NINConfig(PathConfig):
-    """Network in Network: mlpconv layers, then class maps (Lin, Chen, Yan 2013, figure 2)."""
+    """Network in Network: mlpconv layers, then class maps (Lin, Chen, Yan 2013, figure 2).
+
+    `normalization`: "shift" is batch normalisation without a trained scale.
+    """
 
     family: Literal["nin"]
     padding: Padding = "same"
-    normalization: Literal["none", "batch"] = "none"
+    normalization: Literal["none", "batch", "shift"] = "none"
     whitening: Annotated[Whitening | None, Added()] = None
     mlpconvs: Annotated[tuple[Mlpconv, ...], Field(min_length=1, max_length=1000)]
     head: Head = ClassMapsHead()
@@ -91,10 +94,11 @@ def mlpconv(x: Tensor, row: Mlpconv, name: str, *, padding: Padding, normalizati
     same = partial(conv, normalization=normalization)
     padded = row.padding or padding
     if row.pool and row.pool_first:
-        has_norm = normalization == "batch"
-        x = convolution(x, first, row.kernel, f"{name}_conv1", stride=row.stride, padding=padded, use_bias=not has_norm)
+        x = convolution(
+            x, first, row.kernel, f"{name}_conv1", stride=row.stride, padding=padded, use_bias=normalization == "none"
+        )
         x = row.pool.layer(x, "valid", f"{name}_pool")
-        x = norm_act(x, f"{name}_conv1") if has_norm else layers.ReLU(name=f"{name}_conv1_relu")(x)
+        x = layers.ReLU(name=f"{name}_conv1_relu")(normalized(x, f"{name}_conv1", normalization))
     else:
         x = same(x, first, row.kernel, f"{name}_conv1", stride=row.stride, padding=padded)
     for index, filters in enumerate(rest, start=2):

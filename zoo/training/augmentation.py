@@ -72,7 +72,8 @@ def mixed_labels(labels: keras.KerasTensor, mix: dict[str, keras.KerasTensor]) -
 class ShiftAndFlip(keras.layers.Layer):
     """Each image shifted by its own whole number of pixels, and mirrored left to right by its own coin, if by any.
 
-    (B, H, W, C) -> (B, H, W, C). As in the ResNet papers: pad by `shift` on each side, crop at random. Its random
+    (B, H, W, C) -> (B, H, W, C). As in the ResNet papers: pad by `shift` on each side, crop at random; with `reflect`
+    the padding is the mirrored image, its outermost pixels not repeated. Its random
     state is a variable of the model, so a checkpoint of all variables resumes it.
     """
 
@@ -89,8 +90,12 @@ class ShiftAndFlip(keras.layers.Layer):
             return images
         shift = self.config.shift
         batch, height, width, _ = ops.shape(images)
-        fill = ops.convert_to_tensor(self.fill, images.dtype)
-        padded = ops.pad(images - fill, ((0, 0), (shift, shift), (shift, shift), (0, 0))) + fill
+        sides = ((0, 0), (shift, shift), (shift, shift), (0, 0))
+        if self.config.reflect:
+            padded = ops.pad(images, sides, mode="reflect")
+        else:
+            fill = ops.convert_to_tensor(self.fill, images.dtype)
+            padded = ops.pad(images - fill, sides) + fill
         down, right = ops.unstack(
             keras.random.randint((2, batch, 1), 0, 2 * shift + 1, seed=self.seed_generator, dtype="int32")
         )

@@ -22,8 +22,8 @@ from zoo.training.checkpoint import Progress
 from zoo.training.crops import CropTraining
 from zoo.training.dense import DenseTraining
 from zoo.training.distribution import ALONE, Job
+from zoo.training.initial import begin_as_identity, whiten
 from zoo.training.precision import assign
-from zoo.training.whitening import whiten
 
 # Steps after which the loss is looked at, beside those that are saved.
 _CHECKED_EVERY = 50
@@ -54,6 +54,8 @@ def train(
     recipe = config.train
     if not recipe.weights:
         whiten(model, dataset.train, config.model.preprocess, config.seed)
+    if recipe.initial:
+        begin_as_identity(model, config.seed)
     course = DenseTraining(model, dataset, config) if recipe.dense else CropTraining(model, dataset, config, job)
     steps, learner, trainer = course.steps, course.learner, course.trainer
     if recipe.accumulate > recipe.epochs * steps:

@@ -14,16 +14,17 @@ from zoo.config.recipe import Muon
 # Of a quintic with the steepest slope at zero: singular values end between 0.5 and 1.5, which serves as well as 1.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 3
-# Of the head and all vectors, as in airbench94.
+# Of all but the kernels, as in airbench94.
 _MOMENTUM = 0.85
 
 
 class Orthogonal(keras.optimizers.Optimizer):
-    """Muon for the kernels below the head, Nesterov's SGD at rates of their own for the head's kernels and all vectors.
+    """Muon for the kernels below the head, Nesterov's SGD at rates of their own for the vectors there and for the head.
 
     A kernel (h, w, inputs, filters) is scaled to the norm that `filters` unit vectors have, and then moves by the
     learning rate times its momentum's nearest orthogonal matrix (h w inputs, filters), about. The rates of the others
-    are in proportion to the learning rate's schedule. Weight decay is decoupled, and of the head's kernels alone.
+    are in proportion to the learning rate's schedule. Weight decay is decoupled, and of all but the kernels, whose
+    norms are fixed.
     """
 
     def __init__(self, learning_rate, config: Muon, model: keras.Model, **common):
@@ -34,11 +35,8 @@ class Orthogonal(keras.optimizers.Optimizer):
         self.shares = {kind: rate / config.learning_rate for kind, rate in rates.items()}
         self.known = {id(weight): _kind(layer, weight) for layer in model.layers for weight in layer.trainable_weights}
         if self.weight_decay:
-            # Keras multiplies it by the learning rate, which is the kernels'.
-            self.weight_decay *= self.shares["head"]
-            self.exclude_from_weight_decay(
-                [weight for weight in model.trainable_weights if self.known[id(weight)] != "head"]
-            )
+            kernels = [weight for weight in model.trainable_weights if self.known[id(weight)] == "kernel"]
+            self.exclude_from_weight_decay(kernels)
 
     def build(self, variables: list[keras.Variable]) -> None:
         """Make the momentum of each variable."""
@@ -64,9 +62,10 @@ class Orthogonal(keras.optimizers.Optimizer):
 
 
 def _kind(layer: keras.layers.Layer, weight: keras.Variable) -> str:
-    if len(weight.shape) < 2:
-        return "vector"
-    return "head" if layer.name.startswith("head_") else "kernel"
+    # The biases of the classes too: at the rate of those below they make the loss blow up.
+    if layer.name.startswith("head_"):
+        return "head"
+    return "kernel" if len(weight.shape) > 1 else "vector"
 
 
 def orthogonal(matrix: keras.KerasTensor) -> keras.KerasTensor:

@@ -6,13 +6,15 @@ from conftest import noise
 import zoo
 from zoo import data
 from zoo.card import Preprocess
+from zoo.checks import CHECKS
 from zoo.config import load_config
 from zoo.config.recipe import Augment
 from zoo.data import Split
 from zoo.errors import InputError
+from zoo.experiment import fill_of
 from zoo.training import train
 from zoo.training.batches import training_batches
-from zoo.training.whitening import whiten
+from zoo.training.initial import begin_as_identity, whiten
 
 POOL = "pool: {kind: max, size: 2, stride: 2}"
 ROWS = f"[{{kernel: 3, filters: [8], {POOL}, pool_first: true}}, {{kernel: 3, filters: [12, 12]}}]"
@@ -68,6 +70,22 @@ def test_tuning_begins_from_the_filters_that_are_there(tmp_path):
     np.testing.assert_array_equal(np.asarray(model.get_layer("whitening").kernel), before)
 
 
+def test_convolutions_begin_by_handing_their_inputs_on():
+    rows = [{"kernel": 3, "filters": [6, 2]}, {"kernel": 5, "filters": [4]}]
+    model = zoo.build("nin_digits", channels=3, normalization="none", mlpconvs=rows)
+    begin_as_identity(model, 0)
+    x = noise(1, 7, 7, 6)
+    for name, inputs, filters in (("mlpconv1_conv1", 3, 6), ("mlpconv1_conv2", 6, 2), ("mlpconv2_conv1", 2, 4)):
+        layer = model.get_layer(name)
+        handed = min(inputs, filters)
+        made = np.asarray(layer(x[..., :inputs]))
+        np.testing.assert_allclose(made[..., :handed], x[..., :handed], rtol=1e-6)
+        rest = np.asarray(layer.kernel)[..., handed:]
+        bound = 1 / np.sqrt(rest[..., 0].size) if rest.size else 1
+        assert rest.size == 0 or 0.8 * bound < np.abs(rest).max() <= bound
+    assert np.asarray(model.get_layer("head_class_maps").kernel).std() == pytest.approx(1 / 4, rel=0.4)
+
+
 def test_a_pooling_first_lies_before_the_normalisation_and_drops_odd_rows():
     model = zoo.build("nin_digits", whitening={"kernel": 2}, mlpconvs=load_config("nin_digits", SMALL).model.mlpconvs)
     assert [layer.name for layer in model.layers[2:8]] == [
@@ -80,6 +98,19 @@ def test_a_pooling_first_lies_before_the_normalisation_and_drops_odd_rows():
     ]
     # 8 pixels, 7 patches of 2, 3 whole windows of 2
     assert model.get_layer("mlpconv1_pool").output.shape[1:3] == (3, 3)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_net_with_all_of_it_passes_the_checks(check):
+    check(load_config("nin_digits", [*SMALL, "model.normalization=shift"]).model)
+
+
+def test_a_normalisation_may_have_no_scale_of_its_own():
+    model = zoo.build("nin_digits", normalization="shift")
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert norms and all([w.name for w in layer.trainable_weights] == ["beta"] for layer in norms)
+    convolutions = [layer for layer in model.layers if layer.name.startswith("mlpconv") and hasattr(layer, "kernel")]
+    assert not any(layer.use_bias for layer in convolutions)
 
 
 def test_a_pooling_first_needs_a_pooling():
@@ -116,8 +147,19 @@ def test_alternate_flips_mirror_every_image_in_every_other_epoch():
             ["train.augment={flip: true, alternate: true}", "train.dense={patch: 8}"],
             "augment.alternate: received true beside train.dense; accepted: false",
         ),
+        (["train.augment={reflect: true}"], "train.augment.reflect: received true beside shift = 0; accepted: false"),
+        (
+            ["train.schedule=linear", "train.milestones=[0.5]"],
+            "train.schedule: received linear beside milestones; accepted: cosine",
+        ),
+        (["train.initial=identity", "train.weights=keras"], "train.initial: received identity beside train.weights"),
     ],
 )
-def test_where_flips_cannot_alternate(overrides, text):
+def test_what_does_not_go_together_is_refused(overrides, text):
     with pytest.raises(InputError, match=text):
         load_config("nin_digits", overrides)
+
+
+def test_the_card_says_that_training_mirrored_the_border():
+    config = load_config("nin_digits", ["train.augment={shift: 1, reflect: true}"])
+    assert fill_of(data.load(config), config) == "reflect"
