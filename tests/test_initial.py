@@ -11,7 +11,7 @@ from zoo.config import load_config
 from zoo.config.recipe import Augment
 from zoo.data import Split
 from zoo.errors import InputError
-from zoo.experiment import fill_of
+from zoo.experiment import training_fill
 from zoo.training import train
 from zoo.training.batches import training_batches
 from zoo.training.initial import begin_as_identity, whiten
@@ -162,4 +162,4 @@ def test_what_does_not_go_together_is_refused(overrides, text):
 
 def test_the_card_says_that_training_mirrored_the_border():
     config = load_config("nin_digits", ["train.augment={shift: 1, reflect: true}"])
-    assert fill_of(data.load(config), config) == "reflect"
+    assert training_fill(data.load(config), config) == "reflect"
