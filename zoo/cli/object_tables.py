@@ -48,7 +48,8 @@ class FolderTables:
         """Write them, without the folders of images that `failed` now, and tell the user about all together."""
         from zoo.scanning import object_files
 
-        folders = [folder for folder in self._folders() if folder not in failed]
+        there = folders_of(self._folder, object_files.RECORD, self._made_by)
+        folders = [folder for folder in there if folder not in failed]
         if not folders:
             return
         with self._writing():
@@ -58,14 +59,13 @@ class FolderTables:
         say(aligned([("class", "objects"), *((name, str(count)) for name, count in total.items())]))
         say(f"wrote {' and '.join(str(self._folder / name) for name in object_files.TABLES)}")
 
-    def _folders(self) -> Iterator[Path]:
-        """The folders of the images that this model has scanned by these options."""
-        from zoo.scanning import object_files
 
-        for record in sorted(self._folder.glob(f"*/{object_files.RECORD}")):
-            maker, wanted = maker_of(record), self._made_by.inputs
-            if maker is not None and all(maker.inputs.get(name) == value for name, value in wanted.items()):
-                yield record.parent
+def folders_of(folder: Path, record: str, made_by: MadeBy) -> Iterator[Path]:
+    """The folders of images in `folder` that the same model has scanned by the same options, as their records say."""
+    for each in sorted(folder.glob(f"*/{record}")):
+        maker = maker_of(each)
+        if maker is not None and all(maker.inputs.get(name) == value for name, value in made_by.inputs.items()):
+            yield each.parent
 
 
 def say_objects(image: "ImageObjects") -> None:

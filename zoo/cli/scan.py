@@ -102,7 +102,8 @@ def scan(
 
     IMAGE is a file, or a folder of images. Several images have a folder each in the output folder, by their names; one
     that cannot be scanned is named at the end, and one that is there already is left as it is. A scan that was stopped
-    goes on where it was. Beside the images' folders lie objects.csv and counts.csv of all of them. A classifier is
+    goes on where it was. Beside the images' folders lie objects.csv and counts.csv of all of them, and uncertainty.csv,
+    in which the model's least certain answers come first. A classifier is
     converted first, and an image is brought to the scale that the model was trained at, where it knows it; places in
     files are in pixels of IMAGE itself. Of a padded net at most 100 grid cells, of all images together, are compared
     with its answers to their crops, in a tenth of the time. With --workers, Ray runs that many processes here, or on
@@ -112,6 +113,7 @@ def scan(
         from zoo import model_files
         from zoo.classes import normal
         from zoo.cli.object_tables import FolderTables
+        from zoo.cli.ranking import Ranking
         from zoo.cli.scan_results import ImageScans, mask_of, say_crops
         from zoo.large_images import scanner_of
         from zoo.network.network import Network
@@ -145,6 +147,7 @@ def scan(
     scans = ImageScans(options, mask, format_, class_name, merge, others, overwrite, checked)
     scanner, failed = scanner_of(loaded, options, progress=True), []
     tables = FolderTables(scanner, output, others, overwrite) if scanner.cell_classes.find_objects else None
+    ranking = Ranking(scanner, output, others, overwrite)
     if workers is not None:
         import keras
 
@@ -163,9 +166,10 @@ def scan(
             except InputError as error:
                 failed.append((image, error))
     say_crops(folder for _, folder in tasks)
-    if tables is not None:
-        given_up = {image for image, _ in failed}
-        tables.write({folder for image, folder in tasks if image in given_up})
+    given_up = {image for image, _ in failed}
+    for each in (tables, ranking):
+        if each is not None:
+            each.write({folder for image, folder in tasks if image in given_up})
     for image, reason in failed:
         click.echo(str(reason) if str(image) in str(reason) else f"{image}: {reason}", err=True)
     if failed:

@@ -94,12 +94,13 @@ class ImageScans:
                 page = Page.of(scores, pixels)
                 summary = Summary(scores, pixels, shown, self.answer, page)
                 plots.overlay(summary, folder / "overlay.png")
-                page.write(scores, folder / "viewer.html", summary.found)
+                page.write(scores, folder / "viewer.html", summary.found, image.name)
                 objects = None
                 if summary.found is not None:
                     objects = object_files.ImageObjects.of(image.name, summary)
                     object_files.write(folder, objects, scores.class_names, made_by)
                 answer = self._write_answer(summary, folder / "answer.json")
+                scores = replace(scores, further={"image": image.name, "uncertainty": summary.uncertainty})
                 kept = _keep(scores, streamed, self.format)
                 _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
                 Store(streamed).settle()

@@ -154,19 +154,17 @@ def _places(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], us
 def _at_marks(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], count: int) -> _Places:
     """Up to `count` crops at places of each mark's cells, of a grid of pixels."""
     rng = np.random.default_rng([int(digest, 16), 1])
-    middles, found = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
-    marks = scene.scanned_marks
-    for index in range(len(marks)):
-        (y, x), reach = marks.centres[index], np.ceil(marks.at([index]).reaches(scenes.scanned_tolerance(scene))[0])
-        rows, columns = (np.arange(int(at - far), int(at + far) + 1) + 0.5 for at, far in zip((y, x), reach, strict=True))
-        alone = replace(scene, marks=scene.marks.at([index]))
-        labels = scene_labels(scene, scenes, rows, columns, (1, 1))
-        own = marked_cells(alone, scenes, rows, columns, (1, 1)) & (labels == marks.classes[index])
-        places = np.argwhere(own)
+    middles, labels = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
+    reaches = np.ceil(scene.scanned_marks.reaches(scenes.scanned_tolerance(scene)))
+    for index, (centre, reach) in enumerate(zip(scene.scanned_marks.centres, reaches, strict=True)):
+        rows, columns = (np.floor(at) + np.arange(-far, far + 1) + 0.5 for at, far in zip(centre, reach, strict=True))
+        alone = replace(scene, marks=scene.marks.at(np.array([index])))
+        is_own = scene_labels(scene, scenes, rows, columns, (1, 1)) == scene.marks.classes[index]
+        places = np.argwhere(is_own & marked_cells(alone, scenes, rows, columns, (1, 1)))
         places = places[rng.permutation(len(places))[:count]]
         middles.append(np.stack([rows[places[:, 0]], columns[places[:, 1]]], axis=1))
-        found.append(np.full(len(places), marks.classes[index]))
-    return _Places.about(np.concatenate(middles), np.concatenate(found), size)
+        labels.append(np.full(len(places), scene.marks.classes[index]))
+    return _Places.about(np.concatenate(middles), np.concatenate(labels), size)
 
 
 def _name(scene: Scene, corner: np.ndarray, size: tuple[int, int]) -> str:

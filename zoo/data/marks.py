@@ -21,12 +21,12 @@ _ACCEPTED = "a .csv file with a row image,x,y,class for each mark"
 class Marks:
     """The marks of an image, in the order of their rows.
 
-    `places`: (n, 2), y and x in continuous pixels of the given image. `classes`: the index of each one's class, that of
-    the background where nothing is.
+    `places`: (n, 2), y and x in continuous pixels of the given image. `classes`: (n,), the index of each one's class,
+    that of the background where nothing is.
     """
 
     places: np.ndarray
-    classes: tuple[int, ...]
+    classes: np.ndarray
 
     def __len__(self) -> int:
         """How many."""
@@ -67,7 +67,7 @@ def read_marks(path: Path, images: Sequence[str], class_names: Sequence[str], ba
         for each in found:
             if each not in class_names:
                 raise InputError(f"{name}: {unknown('class', each, class_names)}")
-        marks[image] = Marks(written.boxes[:, :2], tuple(map(class_names.index, found)))
+        marks[image] = Marks(written.boxes[:, :2], np.array([class_names.index(each) for each in found], int))
     if missing:
         refuse(name, f"{len(missing):,} images that are not in data.dir ({listing(missing, 3)})", "those of data.dir")
     return marks
@@ -84,15 +84,15 @@ def correct(scenes: Scenes, marks: Mapping[str, Marks]) -> tuple[Scenes, list[Fa
         received = f"marks on {len(held_out):,} images held out for validation or testing ({listing(held_out, 3)})"
         refuse("data.marks", received, "marks on training images, as a model is trained on what is marked")
     sizes, outside, train = usual_sizes(scenes), [], []
+    nothing = Marks(np.zeros((0, 2)), np.zeros(0, int))
     if marks and not sizes.all():
         received = "marks, where no training image has a labelled object"
         refuse("data.marks", received, "at least one, which says how large objects are")
     for scene in scenes.train:
-        own = marks.get(scene.name, Marks(np.zeros((0, 2)), ()))
-        is_inside = ((own.places >= 0) & (own.places <= scene.image_size)).all(1)
+        own = marks.get(scene.name, nothing)
+        is_inside = np.all((own.places >= 0) & (own.places <= scene.image_size), axis=1)
         outside += [f"{scene.name} at ({x:g}, {y:g})" for y, x in own.places[~is_inside]]
-        classes = [index for index, inside in zip(own.classes, is_inside, strict=True) if inside]
-        train.append(corrected(scene, own.places[is_inside], classes, scenes, sizes))
+        train.append(corrected(scene, own.places[is_inside], own.classes[is_inside], scenes, sizes))
     total = sum(map(len, marks.values()))
     alone = [scene.name for scene in train if not scene.is_labelled]
     return replace(scenes, train=tuple(train)), [

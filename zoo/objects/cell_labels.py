@@ -25,8 +25,8 @@ def cell_labels(
     How near is measured by the object: 0 at its centre, 1 at the ellipse in its box (a circle of the radius
     `tolerance` about a point). A cell has the class of the nearest object up to 1/2, is ignored beyond that up to 1,
     and is background elsewhere. An ellipse is taken to have a radius of at least the square root of 2 times the stride,
-    so that every object whose centre the grid covers labels a cell. A place that is marked as background is an object of
-    that class, without a ring.
+    so that every object whose centre the grid covers labels a cell. A place that is marked as background is an object
+    of that class, without a ring.
 
     Args:
         objects: in scanned pixels.

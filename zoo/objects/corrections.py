@@ -1,6 +1,5 @@
 """What a user's marks make of an image's labels: objects that were missed, of another class, or none."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from zoo.objects.thresholds import usual_size
 
 
 def corrected(
-    scene: Scene, places: Sequence[np.ndarray], classes: Sequence[int], scenes: Scenes, sizes: np.ndarray
+    scene: Scene, places: np.ndarray, classes: np.ndarray, scenes: Scenes, sizes: np.ndarray
 ) -> Scene:
     """An image with the labels that marks make right, one after the other, and the marks.
 
@@ -22,8 +21,8 @@ def corrected(
 
     Args:
         scene: the image, with its labels.
-        places: y and x of each mark, in continuous pixels of the given image.
-        classes: the index of each one's class; the background's for nothing.
+        places: y and x of each mark, in continuous pixels of the given image, (n, 2).
+        classes: the index of each one's class, (n,); the background's for nothing.
         scenes: what the image is one of.
         sizes: each class's, (K,); see `usual_sizes`.
     """

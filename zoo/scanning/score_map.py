@@ -53,6 +53,7 @@ class ScoreMap:
     image and mask, a line each. `crops`: how many cells were compared with their crops, and of how many the answer is
     the same, as JSON holds it (see `zoo.scanning.crop_check`); None where none were. `background` and `peaks`: see
     `zoo.card.Card`; of a map with neither, every cell is of the class that wins, else see `zoo.objects.cell_classes`.
+    `further`: what else `geometry.json` is to say.
     """
 
     scores: np.ndarray
@@ -71,6 +72,7 @@ class ScoreMap:
     crops: dict[str, int] | None = None
     background: str | None = None
     peaks: Mapping[str, Peaks] = field(default_factory=dict)
+    further: Mapping[str, Any] = field(default_factory=dict)
     scale: tuple[float, float] = (1.0, 1.0)
     pixel_size: tuple[float, float] | None = None
     middles: tuple[np.ndarray, np.ndarray] | None = None
@@ -90,7 +92,7 @@ class ScoreMap:
         scanned = np.broadcast_to(True, grid) if scanned.all() else scanned
         object.__setattr__(self, "scanned", scanned)
         if type(self.scores) is np.ndarray:
-            _check_known(self.scores, scanned)
+            check_known(self.scores, scanned)
 
     def cell_box(self, row: int, column: int) -> tuple[int, int, int, int]:
         """The crop that a cell stands for, (top, left, bottom, right), half-open, not clipped at the image."""
@@ -201,6 +203,7 @@ class ScoreMap:
             "outputs": self.outputs,
             "other_function": self.other_function or None,
             "class_names": list(self.class_names),
+            **self.further,
             "made_from": self.made_from,
         }
         return write_json(Path(folder) / "geometry.json", record, self.made_by)
@@ -306,7 +309,7 @@ class ScoreMap:
             for column in range(0, columns, width):
                 part = np.s_[row : row + height, column : column + width]
                 scores, scanned = np.asarray(self.scores[part]), self.scanned[part]
-                _check_known(scores, scanned, row, column)
+                check_known(scores, scanned, row, column)
                 yield row, column, scores, scanned
                 release(self.scores)
 
@@ -388,12 +391,3 @@ class ScoreMap:
 def _sides_text(sides: tuple[float, float]) -> str:
     """Two sides for people to read."""
     return " x ".join(f"{side:g}" for side in sides)
-
-
-def _check_known(scores: np.ndarray, scanned: np.ndarray, row: int = 0, column: int = 0) -> None:
-    """Check that scores are finite where cells were scanned; the first cell is (row, column) of the map."""
-    broken = ~np.isfinite(scores).all(-1) & scanned
-    if broken.any():
-        first = np.argwhere(broken)[0] + (row, column)
-        received = f"values that are not finite at cell {first[0]},{first[1]}"
-        refuse("scores", received, "finite ones of all cells that were scanned")

@@ -8,7 +8,7 @@ from zoo.objects.peaks import FoundObjects, inside_image
 from zoo.scanning.answers import Answering
 from zoo.scanning.merging import Merge
 from zoo.scanning.overlay import Overlay
-from zoo.scanning.readers import Wins
+from zoo.scanning.readers import Uncertainty, Wins
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.thumbnails import Thumbnail, read_by
 from zoo.scanning.viewer import Page
@@ -29,6 +29,7 @@ class Summary:
         cells: how many cells there are, those of no class too. Of a model that knows a background neither counts those
             whose middle is beyond the image.
         found: the objects, None of a model that knows no background; see `ScoreMap.objects`.
+        uncertainty: how uncertain the map is, 0 to 1 (see `zoo.scanning.readers.Uncertainty`); None of counts.
         answer: the answer for the whole image, (classes,), None where none was asked for; see `zoo.answer`.
     """
 
@@ -61,7 +62,8 @@ class Summary:
         wins = Wins(score_map.scores.shape[-1], score_map.classes_of, counted)
         answering = None if how is None else Answering(score_map.outputs, how)
         finder = score_map.peak_finder() if in_colour else None
-        readers = (overlay, wins, None if page is None else page.cells, answering, finder)
+        uncertain = None if score_map.outputs == "counts" else Uncertainty(score_map.outputs, score_map.cell_classes.background_index, counted)
+        readers = (overlay, wins, None if page is None else page.cells, answering, finder, uncertain)
         score_map.read_by(*(each for each in readers if each is not None))
         below = Thumbnail(image, _OVERLAY_PIXELS, in_colour)
         read_by(image, below, *(() if page is None else (page.view,)))
@@ -69,4 +71,5 @@ class Summary:
         self.picture, self.factor = picture, overlay.factor
         self.wins, self.cells = wins.counts, wins.cells
         self.found: FoundObjects | None = None if finder is None else finder.found()
+        self.uncertainty = None if uncertain is None else uncertain.mean
         self.answer: np.ndarray | None = None if answering is None else answering.probabilities

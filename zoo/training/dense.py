@@ -23,7 +23,6 @@ from zoo.training.patches import PatchForm, WholeImages, training_patches
 from zoo.training.precision import resolve, training_copy
 from zoo.training.recipe import balanced, compiled
 
-
 # Of how many others a cell that is marked has the weight: see docs/correcting.md.
 MARK_WEIGHT = 4.0
 

@@ -70,7 +70,8 @@ class PatchForm:
         """The first and the last of these places at which the window of a cell has its middle at `place`, or near."""
         first = round(place - self.size[axis] + self.window[axis] / 2)
         low, high = self.ends(axis, side)
-        return tuple(min(max(each, low), high) for each in (first, first + self.size[axis] - self.window[axis]))
+        last = first + self.size[axis] - self.window[axis]
+        return min(max(first, low), high), min(max(last, low), high)
 
     def pixels(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
         """The patch that begins at (top, left), float32, filled beyond the image's border."""
@@ -146,15 +147,14 @@ def _draw(
     move = draw_move(augment.turns, augment.flip, form.is_square, rng)
     source = form.turned if move[0] % 2 else form
     if marks and rng.random() < MARKED:
-        scene, place = marks[rng.integers(len(marks))]
+        scene, place = marks[int(rng.integers(len(marks)))]
         bounds = [source.about(axis, scene.pixels.shape[axis], place[axis]) for axis in sides]
     else:
         bounds = [source.ends(axis, scene.pixels.shape[axis]) for axis in sides]
     at = pair(int(rng.integers(first, last + 1)) for first, last in bounds)
     image = tinted(source.pixels(scene, scenes, at), augment, rng)
     return tuple(
-        moved(each, move)
-        for each in (image, source.labels(scene, scenes, at), source.marked(scene, scenes, at))
+        moved(each, move) for each in (image, source.labels(scene, scenes, at), source.marked(scene, scenes, at))
     )
 
 
