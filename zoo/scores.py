@@ -40,8 +40,8 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 def uncertainty(scores: np.ndarray, outputs: Outputs) -> np.ndarray:
     """The entropy of each place's probabilities as a share of the largest that there is, 0 to 1: (..., K) -> (...).
 
-    The largest is log K, that of equal probabilities. Of sigmoids it is the mean over the classes, each of which is there
-    or not, as a share of log 2.
+    The largest is log K, that of equal probabilities. Of sigmoids it is the mean over the classes, each of which is
+    there or not, as a share of log 2.
     """
     probabilities = np.clip(to_probabilities(scores, outputs), 0, 1)
     if outputs == "sigmoid":

@@ -9,9 +9,7 @@ from zoo.objects.marked import Objects, Scene, Scenes
 from zoo.objects.thresholds import usual_size
 
 
-def corrected(
-    scene: Scene, places: np.ndarray, classes: np.ndarray, scenes: Scenes, sizes: np.ndarray
-) -> Scene:
+def corrected(scene: Scene, places: np.ndarray, classes: np.ndarray, scenes: Scenes, sizes: np.ndarray) -> Scene:
     """An image with the labels that marks make right, one after the other, and the marks.
 
     A mark means the object of its own class in whose ellipse it lies (see `zoo.objects.cell_labels`), the nearest one:

@@ -63,9 +63,7 @@ class Uncertainty:
 
     side = 1
 
-    def __init__(
-        self, outputs: Outputs, background: int | None, counted: tuple[np.ndarray, np.ndarray] | None = None
-    ):
+    def __init__(self, outputs: Outputs, background: int | None, counted: tuple[np.ndarray, np.ndarray] | None = None):
         """Begin without a cell.
 
         Args:

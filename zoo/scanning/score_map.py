@@ -21,7 +21,7 @@ from zoo.pictures import release
 from zoo.scanning.model_scale import on_image
 from zoo.scanning.options import BorderRule
 from zoo.scanning.overlay import Overlay
-from zoo.scanning.readers import Reader, Wins
+from zoo.scanning.readers import Reader, Wins, check_known
 from zoo.scanning.thumbnails import factor_for, view_below
 from zoo.scanning.usual_scores import usual_scores
 from zoo.scores import Outputs, to_probabilities

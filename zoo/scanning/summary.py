@@ -62,7 +62,11 @@ class Summary:
         wins = Wins(score_map.scores.shape[-1], score_map.classes_of, counted)
         answering = None if how is None else Answering(score_map.outputs, how)
         finder = score_map.peak_finder() if in_colour else None
-        uncertain = None if score_map.outputs == "counts" else Uncertainty(score_map.outputs, score_map.cell_classes.background_index, counted)
+        uncertain = (
+            None
+            if score_map.outputs == "counts"
+            else Uncertainty(score_map.outputs, score_map.cell_classes.background_index, counted)
+        )
         readers = (overlay, wins, None if page is None else page.cells, answering, finder, uncertain)
         score_map.read_by(*(each for each in readers if each is not None))
         below = Thumbnail(image, _OVERLAY_PIXELS, in_colour)

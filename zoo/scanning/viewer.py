@@ -214,9 +214,7 @@ class Page:
         """The page of a score map and its image, (H, W, C), an array or what is read by slices like one."""
         return cls(Cells(score_map), Thumbnail(image, MOST_PIXELS, in_colour=True))
 
-    def write(
-        self, score_map: ScoreMap, path: Path, found: FoundObjects | None = None, image_name: str = ""
-    ) -> Path:
+    def write(self, score_map: ScoreMap, path: Path, found: FoundObjects | None = None, image_name: str = "") -> Path:
         """Write it, with the objects that were found; see `write_viewer`."""
         return write_viewer(score_map, self.view.rgb, path, self.view.factor, self.cells, found, image_name)
 
