@@ -108,4 +108,6 @@ def sentence(scenes: Scenes) -> str:
         return ""
     alone = sum(not scene.is_labelled for scene in marked)
     without = f", {alone:,} of them without labels" if alone else ""
-    return f"; {sum(len(each.marks) for each in marked):,} marks on {len(marked):,} training images{without}"
+    count = sum(len(each.marks) for each in marked)
+    numbers = f"{count:,} mark{'s' * (count > 1)} on {len(marked):,} training image{'s' * (len(marked) > 1)}"
+    return f"; {numbers}{without}"
