@@ -3,8 +3,8 @@
     ZOO_SCENES_DIR=SCENES python benchmarks/marking.py -o FOLDER --record docs/records/marking.json
 
 On photographs of blood smears: the net of configs/scenes_blood_cells.yaml is trained on a few images, scans the others
-(none of which is for testing), and training goes on with the labels of ten of them. F1 of the objects in the test images,
-before and after, by class and their mean.
+(none of which is for testing), and training goes on with the labels of ten of them. F1 of the objects in the test
+images, before and after, by class and their mean.
 """
 
 import argparse

@@ -28,6 +28,11 @@ class Marks:
     places: np.ndarray
     classes: np.ndarray
 
+    def with_more(self, others: "Marks") -> "Marks":
+        """These marks, and then others."""
+        places = np.concatenate([self.places, others.places])
+        return Marks(places, np.concatenate([self.classes, others.classes]))
+
     def __len__(self) -> int:
         """How many."""
         return len(self.classes)
@@ -61,13 +66,12 @@ def read_marks(path: Path, images: Sequence[str], class_names: Sequence[str], ba
         if image is None:
             missing.append(given)
             continue
-        if image in marks:
-            refuse(name, f"{quoted(given)} and another name for {image}", "one name for an image")
         found = [normal(each) or background for each in written.names]
         for each in found:
             if each not in class_names:
                 raise InputError(f"{name}: {unknown('class', each, class_names)}")
-        marks[image] = Marks(written.boxes[:, :2], np.array([class_names.index(each) for each in found], int))
+        own = Marks(written.boxes[:, :2], np.array([class_names.index(each) for each in found], int))
+        marks[image] = marks[image].with_more(own) if image in marks else own
     if missing:
         refuse(name, f"{len(missing):,} images that are not in data.dir ({listing(missing, 3)})", "those of data.dir")
     return marks
