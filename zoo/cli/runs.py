@@ -162,7 +162,8 @@ def _evaluate_dense(run: Path, images: Path | None, labels: Path | None, output:
         model = model_files.load(run)
         known = card(model).class_names
         if images is not None and labels is not None:
-            section = config.data.model_copy(update={"dir": images.absolute(), "labels": labels.absolute()})
+            theirs = {"dir": images.absolute(), "labels": labels.absolute(), "marks": None}
+            section = config.data.model_copy(update=theirs)
             scenes, faults = read_test_scenes(section, ImageForm.of(config), known)
         else:
             dataset = data.load(config)

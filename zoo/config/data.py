@@ -34,7 +34,8 @@ class DataConfig(Schema):
     lie from an object that is a point and still be its; needed for points. `split`: a .csv file with a row
     `image,split` for each image, split being train, validation or test. `unlabelled`: what an image without a label is:
     a fault, background alone, or left out. `marks`: a .csv file with a row `image,x,y,class` for each place of a
-    training image at which a model was wrong, as the viewer writes it; an empty class is the background.
+    training image at which a model was wrong, as the viewer writes it; an empty class is the background. Training puts
+    weight on them; of an image without labels it is all that is known.
     """
 
     name: str

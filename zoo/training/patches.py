@@ -9,11 +9,11 @@ import keras
 import numpy as np
 
 from zoo.config.recipe import Augment
-from zoo.data.crops import overlap
+from zoo.data.crops import MARKED, overlap
 from zoo.errors import refuse
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Pair, pair
-from zoo.objects.cell_labels import scene_labels
+from zoo.objects.cell_labels import marked_cells, scene_labels
 from zoo.objects.marked import Scene, Scenes
 from zoo.pictures import as_pixel
 from zoo.training.batches import one_hot
@@ -66,6 +66,13 @@ class PatchForm:
         last = side - first - self.size[axis]
         return min(first, last), max(first, last)
 
+    def about(self, axis: int, side: int, place: float) -> tuple[int, int]:
+        """The first and the last of these places at which the window of a cell has its middle at `place`, or near."""
+        first = round(place - self.size[axis] + self.window[axis] / 2)
+        low, high = self.ends(axis, side)
+        last = first + self.size[axis] - self.window[axis]
+        return min(max(first, low), high), min(max(last, low), high)
+
     def pixels(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
         """The patch that begins at (top, left), float32, filled beyond the image's border."""
         region, inside = overlap(at, self.size, scene.pixels.shape)
@@ -76,11 +83,19 @@ class PatchForm:
 
     def labels(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
         """The labels of its cells, (rows, columns) int32; see `scene_labels`."""
+        return scene_labels(scene, scenes, *self._middles(at), self.stride)
+
+    def marked(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
+        """Which of its cells are those of marks, (rows, columns) bool."""
+        return marked_cells(scene, scenes, *self._middles(at), self.stride)
+
+    def _middles(self, at: Pair) -> tuple[np.ndarray, np.ndarray]:
+        """The middles of the windows of its rows and of its columns of cells."""
         rows, columns = (
             start + window / 2 + stride * np.arange(count)
             for start, window, stride, count in zip(at, self.window, self.stride, self.cells, strict=True)
         )
-        return scene_labels(scene, scenes, rows, columns, self.stride)
+        return rows, columns
 
 
 def training_patches(
@@ -91,13 +106,18 @@ def training_patches(
     batch_size: int,
     seed: int,
     first_step: int = 0,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, ...]]:
     """Batches without end, from `first_step` on: patches (B, H, W, C), one-hot labels (B, rows, columns, K).
 
     Of every training image an epoch takes `patches`, in an order of its own, at places drawn evenly from those at which
     a patch holds as many of the image's cells as it can. The label of a cell that does not count is zeros.
+
+    Where images have marks, the share `MARKED` of the patches is about one of these in their place, each mark being as
+    likely as any, and a third array says which cells are those of marks, (B, rows, columns) float32: 1 of these, else
+    0. An image that is known at its marks alone has no other patches.
     """
-    total = len(scenes.train) * patches
+    total = len(scenes.labelled) * patches
+    marks = [(scene, place) for scene in scenes.marked for place in scene.scanned_marks.centres]
     steps = total // batch_size
     step = first_step
     while True:
@@ -105,22 +125,37 @@ def training_patches(
         order = np.random.default_rng([seed, epoch]).permutation(total)
         for position in range(start, steps):
             chosen = order[position * batch_size : (position + 1) * batch_size]
-            drawn = [_draw(scenes, int(index), form, augment, generator(seed, epoch, int(index))) for index in chosen]
-            images, labels = map(np.stack, zip(*drawn, strict=True))
-            yield images, one_hot(labels, len(scenes.class_names))
+            drawn = [
+                _draw(scenes, marks, int(index), form, augment, generator(seed, epoch, int(index))) for index in chosen
+            ]
+            images, labels, are_marked = map(np.stack, zip(*drawn, strict=True))
+            batch = (images, one_hot(labels, len(scenes.class_names)))
+            yield (*batch, are_marked.astype(np.float32)) if marks else batch
         step = (epoch + 1) * steps
 
 
 def _draw(
-    scenes: Scenes, index: int, form: PatchForm, augment: Augment, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A patch of an image, and its labels, both turned and the patch tinted."""
-    scene = scenes.train[index % len(scenes.train)]
+    scenes: Scenes,
+    marks: Sequence[tuple[Scene, np.ndarray]],
+    index: int,
+    form: PatchForm,
+    augment: Augment,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, ...]:
+    """A patch of an image, its labels and which of them are marks, all turned, and the patch tinted."""
+    scene, sides = scenes.labelled[index % len(scenes.labelled)], range(2)
     move = draw_move(augment.turns, augment.flip, form.is_square, rng)
     source = form.turned if move[0] % 2 else form
-    at = pair(int(rng.integers(first, last + 1)) for first, last in map(source.ends, range(2), scene.pixels.shape[:2]))
+    if marks and rng.random() < MARKED:
+        scene, place = marks[int(rng.integers(len(marks)))]
+        bounds = [source.about(axis, scene.pixels.shape[axis], place[axis]) for axis in sides]
+    else:
+        bounds = [source.ends(axis, scene.pixels.shape[axis]) for axis in sides]
+    at = pair(int(rng.integers(first, last + 1)) for first, last in bounds)
     image = tinted(source.pixels(scene, scenes, at), augment, rng)
-    return moved(image, move), moved(source.labels(scene, scenes, at), move)
+    return tuple(
+        moved(each, move) for each in (image, source.labels(scene, scenes, at), source.marked(scene, scenes, at))
+    )
 
 
 class WholeImages(keras.utils.PyDataset):
