@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TEST, TRAIN, VALIDATION, ADDED = 60, 16, 8, 10
 # The first training, and what goes on from it.
 FIRST = ("train.epochs=30",)
-FURTHER = ("train.epochs=8", "train.optimizer.learning_rate=1.0e-3")
+FURTHER = ("train.epochs=8", "train.optimizer.learning_rate=1.0e-3", "train.ema=0.9")
 
 
 def write_table(path: Path, *rows: tuple) -> Path:
