@@ -310,7 +310,8 @@ def test_a_step_of_dense_training_takes_marks(monkeypatch):
         return real(self, y, logits, are_marked)
 
     monkeypatch.setattr(type(course.trainer), "cell_weights", weights)
-    logs = course.trainer.fit(course.batches(0), steps_per_epoch=2, shuffle=False, verbose=0)
+    course.trainer.run_eagerly = True
+    logs = course.trainer.fit(course.batches(0), steps_per_epoch=1, shuffle=False, verbose=0)
     assert seen and all(seen) and np.isfinite(logs.history["loss"]).all()
 
 
