@@ -246,6 +246,7 @@ def test_crops_at_marks_are_a_share_of_all_and_lie_where_their_cells_do(tmp_path
     data = load(scenes(root, **options, marks=with_marks(root, "9.tif,30.5,20.5,\n9.tif,10.5,8.5,disc\n")))
     added = len(data.train) - len(before)
     assert added / len(data.train) == pytest.approx(MARKED, abs=0.05)
+    assert "copy" not in {each.kind for each in data.faults}
     own = [at for at, name in enumerate(data.train.records.names) if name.startswith("9.tif")]
     assert len(own) == added and set(data.train.labels[own]) == {DISC, NOTHING_THERE}
     (image,) = (each for each in data.scenes.train if each.name == "9.tif")
