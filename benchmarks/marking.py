@@ -13,6 +13,7 @@ import csv
 import json
 import os
 import random
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     add_option(parser)
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*states no pixel size")
 
     from zoo.data.labels import read_labels
 
