@@ -13,6 +13,7 @@ import csv
 import json
 import os
 import random
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 TEST, TRAIN, VALIDATION, ADDED = 60, 16, 8, 10
 # The first training, and what goes on from it.
 FIRST = ("train.epochs=30",)
-FURTHER = ("train.epochs=8", "train.optimizer.learning_rate=1.0e-3")
+FURTHER = ("train.epochs=8", "train.optimizer.learning_rate=1.0e-3", "train.ema=0.9")
 
 
 def write_table(path: Path, *rows: tuple) -> Path:
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     add_option(parser)
     options = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*states no pixel size")
 
     from zoo.data.labels import read_labels
 

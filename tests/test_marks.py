@@ -6,18 +6,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from data_sets import SCENE_SIDES, one_line, scene_parts, scenes, split_file, write_scenes
+from test_dense_training import config_of
+from test_dense_training import scene as training_scene
 from test_patches import FORM
 from test_patches import scene as patch_scene
 from test_patches import scenes as patch_scenes
 
+import zoo
+from zoo.config import load_config
 from zoo.config.recipe import Augment
-from zoo.data import load
+from zoo.data import Dataset, Split, load
 from zoo.data.crops import MARKED
 from zoo.errors import InputError
 from zoo.objects.cell_labels import IGNORED, marked_cells, scene_labels
 from zoo.objects.corrections import corrected, usual_sizes
 from zoo.objects.marked import Objects, Scene, Scenes
 from zoo.training.batches import NOTHING
+from zoo.training.dense import DenseTraining
 from zoo.training.patches import training_patches
 
 DISC, SQUARE, NOTHING_THERE = 0, 1, 2
@@ -241,6 +246,7 @@ def test_crops_at_marks_are_a_share_of_all_and_lie_where_their_cells_do(tmp_path
     data = load(scenes(root, **options, marks=with_marks(root, "9.tif,30.5,20.5,\n9.tif,10.5,8.5,disc\n")))
     added = len(data.train) - len(before)
     assert added / len(data.train) == pytest.approx(MARKED, abs=0.05)
+    assert "copy" not in {each.kind for each in data.faults}
     own = [at for at, name in enumerate(data.train.records.names) if name.startswith("9.tif")]
     assert len(own) == added and set(data.train.labels[own]) == {DISC, NOTHING_THERE}
     (image,) = (each for each in data.scenes.train if each.name == "9.tif")
@@ -285,6 +291,38 @@ def test_patches_are_about_marks_as_often_as_they_are_to_be():
     again = training_patches(patch_scenes(first, alone), FORM, Augment(turns=True), 400, 100, seed=5, first_step=3)
     for one, other in zip(next(again), (images, labels, are_marked), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_step_of_dense_training_takes_marks(monkeypatch):
+    """An epoch is as long as labelled images make it, and the cells of marks reach the loss."""
+    alone = replace(training_scene("alone", 9), objects=Objects.none(), is_labelled=False)
+    marks = Objects(np.array([[10.0, 12.0]]), np.array([[9.0, 9.0]]), np.array([2], np.int32))
+    images = (*(training_scene(f"{seed}", seed) for seed in range(3)), replace(alone, marks=marks))
+    names = Scenes(("large", "small", "background"), "background", images, images[:1], images[:1])
+    crops = Split(np.zeros((6, 14, 14, 3), np.uint8), np.arange(6) % 3)
+    dataset = Dataset("scenes", names.class_names, crops, crops, crops, "", "", "", scenes=names)
+    config = config_of(dense={"patch": [25, 31], "patches": 5, "hardest": 2}, class_weight="balanced")
+    course = DenseTraining(zoo.build(config.model), dataset, config)
+    assert course.steps == 5
+    seen, real = [], type(course.trainer).cell_weights
+
+    def weights(self, y, logits, are_marked=None):
+        seen.append(are_marked is not None)
+        return real(self, y, logits, are_marked)
+
+    monkeypatch.setattr(type(course.trainer), "cell_weights", weights)
+    course.trainer.run_eagerly = True
+    logs = course.trainer.fit(course.batches(0), steps_per_epoch=1, shuffle=False, verbose=0)
+    assert seen and all(seen) and np.isfinite(logs.history["loss"]).all()
+
+
+def test_marks_do_not_go_with_counting(tmp_path):
+    keys = ["train.target=count", "data.marks=marks.csv"]
+    with pytest.raises(
+        InputError, match="marks: received 'marks.csv'; accepted with train.target = count: null"
+    ) as raised:
+        load_config("scenes_blood_cells", keys)
+    one_line(raised)
 
 
 def test_without_marks_batches_are_pairs():

@@ -32,8 +32,11 @@ class _Places:
         return cls(np.floor(middles - np.divide(size, 2) + 0.5).astype(int), labels)
 
     def with_more(self, others: "_Places") -> "_Places":
-        """These crops, and then others."""
-        return _Places(np.concatenate([self.corners, others.corners]), np.concatenate([self.labels, others.labels]))
+        """These crops, and then those of others that are at none of their places."""
+        known = set(map(tuple, self.corners.tolist()))
+        new = [tuple(corner) not in known for corner in others.corners.tolist()]
+        corners, labels = others.corners[new], others.labels[new]
+        return _Places(np.concatenate([self.corners, corners]), np.concatenate([self.labels, labels]))
 
 
 class Crops:

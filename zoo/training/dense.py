@@ -140,8 +140,7 @@ def grid_trainer(
     The loss of a batch is the weighted mean over the cells that count: those whose label is not zeros and, of the
     `background`'s, the hardest (see `Dense`), at least one for each patch, and all that are marked: a batch may have a
     third array, 1 at these and else 0 (B, rows, columns). A marked cell counts as much as `MARK_WEIGHT` others.
-    `class_weights`: what a cell counts by its
-    class, (K,); 1 where None.
+    `class_weights`: what a cell counts by its class, (K,); 1 where None.
     """
     inputs = keras.Input(model.input_shape[1:], name="image")
     made = _GridTrainer(inputs, {"logits": model(inputs)}, name=f"{model.name}_trainer")
