@@ -51,25 +51,30 @@ side = st.one_of(st.just((0.0, 0.0)), st.tuples(st.floats(0.5, 30), st.floats(0.
 
 
 @given(
-    rows=st.lists(st.tuples(centre, side, st.integers(1, 3)), max_size=6),
+    # Of class 0, the background's, are places that are marked as such.
+    rows=st.lists(st.tuples(centre, side, st.integers(0, 3)), max_size=6),
     stride=st.tuples(st.integers(1, 8), st.integers(1, 8)),
-    tolerance=st.floats(0, 12),
+    tolerance=st.floats(0.1, 12),
+    elsewhere=st.sampled_from([0, IGNORED]),
 )
-def test_every_cell_is_what_the_definition_says(rows, stride, tolerance):
+def test_every_cell_is_what_the_definition_says(rows, stride, tolerance, elsewhere):
+    rows = sorted(rows, key=lambda row: row[2] == 0)
     found = objects(*rows) if rows else Objects.none()
     down, across = np.arange(3.5, 40, stride[0]), np.arange(2.0, 40, stride[1])
-    labels = cell_labels(found, down, across, 0, stride, tolerance)
+    labels = cell_labels(found, down, across, elsewhere, stride, tolerance)
     for i, y in enumerate(down):
         for j, x in enumerate(across):
-            expected, nearest = 0, math.inf
+            expected, nearest = elsewhere, math.inf
             for (cy, cx), (height, width), index in rows:
                 ry, rx = (tolerance, tolerance) if height == width == 0 else (height / 2, width / 2)
                 ry, rx = max(ry, math.sqrt(2) * stride[0]), max(rx, math.sqrt(2) * stride[1])
                 distance = math.hypot((y - cy) / ry, (x - cx) / rx)
                 if distance < nearest:
                     nearest = distance
-                    if distance <= 1:
-                        expected = index if distance <= 0.5 else IGNORED
+                    if distance <= 0.5:
+                        expected = index
+                    elif distance <= 1 and index > 0:
+                        expected = IGNORED
             assert labels[i, j] == expected
 
 

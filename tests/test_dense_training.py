@@ -22,7 +22,7 @@ from zoo.objects.cell_labels import cell_labels
 from zoo.objects.marked import Objects, Scene, Scenes
 from zoo.scores import relative_error, to_probabilities
 from zoo.training import loop, start, train
-from zoo.training.dense import DenseTraining, check_model, check_weights, grid_trainer
+from zoo.training.dense import MARK_WEIGHT, DenseTraining, check_model, check_weights, grid_trainer
 from zoo.training.recipe import balanced, trainer
 
 NIN = {
@@ -230,7 +230,8 @@ def test_a_run_of_crops_is_what_it_may_begin_from(dataset, tmp_path):
 @pytest.mark.parametrize("hardest", [None, 1.5, 100])
 @pytest.mark.parametrize("weights", [None, np.float32([2, 5, 0.5])])
 @pytest.mark.parametrize("objects", [0, 9])
-def test_the_loss_is_the_mean_over_the_cells_that_count(hardest, weights, objects):
+@pytest.mark.parametrize("marked", [False, True])
+def test_the_loss_is_the_mean_over_the_cells_that_count(hardest, weights, objects, marked):
     """Against one cell after another."""
     rng = np.random.default_rng(objects)
     grid = np.full(2 * 5 * 6, 2)
@@ -247,14 +248,16 @@ def test_the_loss_is_the_mean_over_the_cells_that_count(hardest, weights, object
     if hardest is not None:
         hard = hard[: int(max(np.ceil(hardest * objects), 2))]
     total = weight = 0.0
+    are_marked = (rng.random(60) < 0.2) & (grid >= 0) if marked else np.zeros(60, bool)
     for place, label in enumerate(grid):
-        if label == -1 or (label == 2 and -log[place, 2] < hard[-1]):
+        if label == -1 or (label == 2 and -log[place, 2] < hard[-1] and not are_marked[place]):
             continue
-        own = 1.0 if weights is None else weights[label]
+        own = (1.0 if weights is None else weights[label]) * (MARK_WEIGHT if are_marked[place] else 1)
         total -= own * (0.9 * log[place, label] + 0.1 * log[place].mean())
         weight += own
     labels = (grid[:, None] == range(3)).astype("float32").reshape(2, 5, 6, 3)
-    loss = grids.compute_loss(images, labels, {"logits": made(images)})
+    third = are_marked.reshape(2, 5, 6).astype("float32") if marked else None
+    loss = grids.compute_loss(images, labels, {"logits": made(images)}, third)
     assert float(loss) == pytest.approx(total / weight, rel=1e-5)
     grids.compute_metrics(images, labels, {"logits": made(images)})
     right = [logits[place].argmax() == label for place, label in enumerate(grid) if label >= 0]

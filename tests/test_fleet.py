@@ -65,7 +65,7 @@ def stamps(output):
 
 def check_results(model_file, folder, output):
     model = package.load(model_file)
-    assert sorted(path.name for path in output.iterdir()) == list(NAMES)
+    assert sorted(path.name for path in output.iterdir()) == [*NAMES, "uncertainty.csv", "uncertainty.json"]
     for name in NAMES:
         assert sorted(path.name for path in (output / name).iterdir()) == SCAN_FILES
         wanted = package.scan(model, folder / f"{name}.png", tile=6).scores

@@ -107,7 +107,7 @@ def test_several_images_have_tables_of_their_own_and_of_all(capsys, model, image
     code, out, _ = command(capsys, "scan", model, images, "-o", tmp_path / "out")
     assert code == 0 and "3 images:\nclass" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "a", "b", "c,d", "counts.csv", "objects.csv", "objects.json",
+        "a", "b", "c,d", "counts.csv", "objects.csv", "objects.json", "uncertainty.csv", "uncertainty.json",
     ]  # fmt: skip
     for name in DISCS:
         assert placed(table(tmp_path / "out" / name[:-4] / "objects.csv")) == known(name)

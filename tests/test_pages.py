@@ -13,7 +13,10 @@ from zoo.config.data import DataConfig
 from zoo.config.sources import SOURCES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ["own_images.md", "own_scenes.md", "counting.md", "pretrained.md", "class_activation.md"]
+PAGES = [
+    *("own_images.md", "own_scenes.md", "correcting.md", "counting.md"),
+    *("pretrained.md", "class_activation.md"),
+]
 
 
 def blocks(page):
@@ -41,5 +44,5 @@ def test_the_pages_name_every_key_of_the_data():
     table = text.partition("## Every key of `data`")[2]
     listed = re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `")))
     assert sorted(listed) == sorted(DataConfig.model_fields)
-    scenes = (DOCS / "own_scenes.md").read_text(encoding="utf-8")
+    scenes = "".join((DOCS / page).read_text(encoding="utf-8") for page in ("own_scenes.md", "correcting.md"))
     assert {key for key in SOURCES["scenes"].keys if f"`data.{key}" not in scenes} == set()

@@ -274,8 +274,8 @@ def open_page(browser, tmp_path):
     page.on("console", lambda message: message.type == "error" and problems.append(message.text))
     page.on("request", lambda request: request.url.startswith(("file:", "data:")) or problems.append(request.url))
 
-    def get(scores, view, factor=1):
-        path = write_viewer(scores, view, tmp_path / "viewer.html", factor)
+    def get(scores, view, factor=1, **more):
+        path = write_viewer(scores, view, tmp_path / "viewer.html", factor, **more)
         page.goto(path.as_uri())
         page.wait_for_selector("body[data-ready=yes]")
         return page

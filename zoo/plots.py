@@ -279,12 +279,14 @@ def labels(
 
 
 def _showing_all(scenes: Scenes) -> list[Scene]:
-    """Up to six training images: for each class the first that has it, then others with objects, then any."""
+    """Up to six training images: for each class the first that has it, then those with marks, with objects, any."""
     first: dict[int, str] = {}
     for scene in reversed(scenes.train):
         first |= dict.fromkeys(scene.objects.classes.tolist(), scene.name)
     wanted = set(list(first.values())[:_IMAGES])
-    others = sorted(scenes.train, key=lambda scene: (scene.name not in wanted, not len(scene.objects)))
+    others = sorted(
+        scenes.train, key=lambda scene: (scene.name not in wanted, not len(scene.marks), not len(scene.objects))
+    )
     return others[:_IMAGES]
 
 

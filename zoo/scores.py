@@ -3,6 +3,7 @@
 from typing import Literal
 
 import numpy as np
+from scipy.special import entr
 
 from zoo.errors import refuse
 
@@ -67,6 +68,18 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
     bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
     gaps = np.bincount(bins, right.astype(float), _BINS) - np.bincount(bins, confidence, _BINS)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def uncertainty(scores: np.ndarray, outputs: Outputs) -> np.ndarray:
+    """The entropy of each place's probabilities as a share of the largest that there is, 0 to 1: (..., K) -> (...).
+
+    The largest is log K, that of equal probabilities. Of sigmoids it is the mean over the classes, each of which is
+    there or not, as a share of log 2.
+    """
+    probabilities = np.clip(to_probabilities(scores, outputs), 0, 1)
+    if outputs == "sigmoid":
+        return (entr(probabilities) + entr(1 - probabilities)).mean(-1) / np.log(2)
+    return entr(probabilities).sum(-1) / np.log(max(scores.shape[-1], 2))
 
 
 def answers(scores: np.ndarray) -> np.ndarray:

@@ -61,7 +61,8 @@ class FolderTables:
         from zoo.scanning.object_files import ImageObjects
 
         read = ImageCounts.read if self._tables is COUNTS else ImageObjects.read
-        folders = [folder for folder in self._folders() if folder not in failed]
+        there = folders_of(self._folder, self._tables.record, self._made_by)
+        folders = [folder for folder in there if folder not in failed]
         if not folders:
             return
         with self._writing():
@@ -70,12 +71,13 @@ class FolderTables:
         say(aligned([("class", "objects"), *((name, _number(count)) for name, count in total.items())]))
         say(f"wrote {' and '.join(str(self._folder / name) for name in self._tables.names)}")
 
-    def _folders(self) -> Iterator[Path]:
-        """The folders of the images that this model has scanned by these options."""
-        for record in sorted(self._folder.glob(f"*/{self._tables.record}")):
-            maker, wanted = maker_of(record), self._made_by.inputs
-            if maker is not None and all(maker.inputs.get(name) == value for name, value in wanted.items()):
-                yield record.parent
+
+def folders_of(folder: Path, record: str, made_by: MadeBy) -> Iterator[Path]:
+    """The folders of images in `folder` that the same model has scanned by the same options, as their records say."""
+    for each in sorted(folder.glob(f"*/{record}")):
+        maker = maker_of(each)
+        if maker is not None and all(maker.inputs.get(name) == value for name, value in made_by.inputs.items()):
+            yield each.parent
 
 
 def say_objects(image: "ImageObjects") -> None:

@@ -217,7 +217,8 @@ def _evaluate_dense(
         known, means = card(model), None
         if images is not None and labels is not None:
             means = training_means_of(run)
-            section = config.data.model_copy(update={"dir": images.absolute(), "labels": labels.absolute()})
+            theirs = {"dir": images.absolute(), "labels": labels.absolute(), "marks": None}
+            section = config.data.model_copy(update=theirs)
             scenes, faults = read_test_scenes(section, ImageForm.of(config), known.class_names, known.pixel_size)
         else:
             dataset = data.load(config)

@@ -110,7 +110,8 @@ def scan(
 
     IMAGE is a file, or a folder of images. Several images have a folder each in the output folder, by their names; one
     that cannot be scanned is named at the end, and one that is there already is left as it is. A scan that was stopped
-    goes on where it was. Beside the images' folders lie the tables of all of them. A classifier is
+    goes on where it was. Beside the images' folders lie the tables of all of them, and uncertainty.csv, in which a
+    classifier's least certain answers come first. A classifier is
     converted first, and an image is brought to the scale that the model was trained at, where it knows it; places in
     files are in pixels of IMAGE itself. Of a padded net at most 100 grid cells, of all images together, are compared
     with its answers to their crops, in a tenth of the time. With --workers, Ray runs that many processes here, or on
@@ -120,6 +121,7 @@ def scan(
         from zoo import model_files
         from zoo.classes import normal
         from zoo.cli.object_tables import FolderTables, tables_of
+        from zoo.cli.ranking import Ranking
         from zoo.cli.scan_results import ImageScans, mask_of, say_crops
         from zoo.large_images import scanner_of
         from zoo.network.network import Network
@@ -158,6 +160,7 @@ def scan(
     scanner, failed = scanner_of(loaded, options, progress=True), []
     kind = tables_of(scanner)
     tables = None if kind is None else FolderTables(scanner, kind, output, others, overwrite)
+    ranking = Ranking(scanner, output, others, overwrite)
     if workers is not None:
         import keras
 
@@ -178,9 +181,10 @@ def scan(
             except InputError as error:
                 failed.append((image, error))
     say_crops(folder for _, folder in tasks)
-    if tables is not None:
-        given_up = {image for image, _ in failed}
-        tables.write({folder for image, folder in tasks if image in given_up})
+    given_up = {image for image, _ in failed}
+    for each in (tables, ranking):
+        if each is not None:
+            each.write({folder for image, folder in tasks if image in given_up})
     for image, reason in failed:
         click.echo(str(reason) if str(image) in str(reason) else f"{image}: {reason}", err=True)
     if failed:

@@ -94,7 +94,7 @@ class ImageScans:
                 page = Page.of(scores, pixels)
                 summary = Summary(scores, pixels, shown, self.answer, page)
                 plots.overlay(summary, folder / "overlay.png")
-                page.write(scores, folder / "viewer.html", summary.found)
+                page.write(scores, folder / "viewer.html", summary.found, image.name)
                 objects = counts = None
                 if summary.found is not None:
                     objects = object_files.ImageObjects.of(image.name, summary)
@@ -104,6 +104,7 @@ class ImageScans:
                     counts = count_files.ImageCounts.of(image.name, scores, summary.density)
                     count_files.write(folder, counts, made_by)
                 answer = self._write_answer(summary, folder / "answer.json")
+                scores = replace(scores, further={"image": image.name, "uncertainty": summary.uncertainty})
                 kept = _keep(scores, streamed, self.format)
                 _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
                 Store(streamed).settle()

@@ -36,7 +36,7 @@ class DataConfig(Schema):
     file with a row `image,split` for each image, split being train, validation or test. `unlabelled`: what an image
     without a label is: a fault, background alone, or left out. `marks`: a .csv file with a row `image,x,y,class` for
     each place of a training image at which a model was wrong, as the viewer writes it; an empty class is the
-    background.
+    background. Training puts weight on them; of an image without labels it is all that is known.
     """
 
     name: str

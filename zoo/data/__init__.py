@@ -5,8 +5,8 @@ Nothing here needs Keras, and only sets of tensorflow-datasets need TensorFlow, 
 `zoo.config.sources` is the table of sources. A module here imports only from those before it: `form` (what images are
 brought to), `faults` (what is reported), `splits` (what a reader gives, and what is held out of it); the readers
 `arrays`, `tfds`, and `class_folders` (a folder's names) and `folder` (its images); `labels`, `scene_files`,
-`scene_splits`, `crops` and `scenes` (large images with labels); `audit` (faults of what was read); `canvas`; and this
-one, which reads a set by its source, checks it and divides it.
+`scene_splits`, `marks` (what a user corrected), `crops` and `scenes` (large images with labels); `audit` (faults of
+what was read); `canvas`; and this one, which reads a set by its source, checks it and divides it.
 """
 
 import importlib

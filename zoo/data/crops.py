@@ -3,18 +3,20 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from zoo.data.scene_files import ScaledPixels
 from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, pixel_digest
-from zoo.objects.cell_labels import scene_labels
+from zoo.objects.cell_labels import marked_cells, scene_labels
 from zoo.objects.marked import Scene, Scenes
 from zoo.pictures import as_pixel
 
 # Places of an image among which those of background are drawn.
 _PLACES = 2**20
+# The share of what is trained on that marks are to have, however few they are: see docs/correcting.md.
+MARKED = 0.25
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,18 @@ class _Places:
 
     corners: np.ndarray
     labels: np.ndarray
+
+    @classmethod
+    def about(cls, middles: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> "_Places":
+        """The windows of `size` whose middles are nearest to these places, (n, 2)."""
+        return cls(np.floor(middles - np.divide(size, 2) + 0.5).astype(int), labels)
+
+    def with_more(self, others: "_Places") -> "_Places":
+        """These crops, and then those of others that are at none of their places."""
+        known = set(map(tuple, self.corners.tolist()))
+        new = [tuple(corner) not in known for corner in others.corners.tolist()]
+        corners, labels = others.corners[new], others.labels[new]
+        return _Places(np.concatenate([self.corners, corners]), np.concatenate([self.labels, labels]))
 
 
 class Crops:
@@ -88,7 +102,8 @@ def crops_of(
     """A crop about every object, and in every image as many where its cells' label is background, if there is one.
 
     An image without objects has as many of background as the others have objects on average. Where these lie is drawn
-    from the image's content, and is a function of no seed.
+    from the image's content, and is a function of no seed. Of marks there are more crops, at different places of their
+    cells: the share `MARKED` of all crops, as far as there are so many places.
 
     Args:
         part: the images.
@@ -97,9 +112,14 @@ def crops_of(
         specimens: what each is of, by its name; None where that is not asked for.
         size: (height, width) of a crop in scanned pixels.
     """
-    counts = [len(scene.objects) for scene in part if len(scene.objects)]
+    counts = [len(scene.objects) for scene in part if len(scene.objects) and scene.is_labelled]
     usual = max(round(float(np.mean(counts))), 1) if counts else 1
     places = [_places(scene, scenes, digests[scene.name], size, usual) for scene in part]
+    if marks := sum(len(scene.marks) for scene in part):
+        total = sum(len(each.labels) for each in places)
+        of_each = math.ceil(total * MARKED / (1 - MARKED) / marks)
+        more = [_at_marks(scene, scenes, digests[scene.name], size, of_each) for scene in part]
+        places = [first.with_more(second) for first, second in zip(places, more, strict=True)]
     of = np.repeat(np.arange(len(part)), [len(each.labels) for each in places])
     corners = np.concatenate([np.zeros((0, 2), int), *(each.corners for each in places)])
     labels = np.concatenate([np.zeros(0, np.int32), *(each.labels for each in places)]).astype(np.int32)
@@ -121,8 +141,9 @@ def _places(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], us
     """The crops of an image: those of its objects, in their order, and then of background."""
     objects = scene.scanned_objects
     if scenes.background is None:
-        return _Places(_corners(objects.centres, size), objects.classes)
-    number = len(objects) or usual
+        return _Places.about(objects.centres, objects.classes, size)
+    # Of an image that is known at its marks alone, these are all.
+    number = (len(objects) or usual) * scene.is_labelled
     # Everywhere, as long as the image is small.
     step = max(math.ceil(math.sqrt(math.prod(scene.pixels.shape[:2]) / _PLACES)), 1)
     rows, columns = (np.arange(step // 2, side, step) + 0.5 for side in scene.pixels.shape[:2])
@@ -132,12 +153,23 @@ def _places(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], us
     chosen = np.sort(chosen)
     middles = np.stack([rows[chosen // len(columns)], columns[chosen % len(columns)]], axis=1)
     classes = np.concatenate([objects.classes, np.full(len(chosen), scenes.background_index)])
-    return _Places(_corners(np.concatenate([objects.centres, middles]), size), classes)
+    return _Places.about(np.concatenate([objects.centres, middles]), classes, size)
 
 
-def _corners(middles: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Where crops about these places (n, 2) begin, in whole pixels."""
-    return np.floor(middles - np.divide(size, 2) + 0.5).astype(int)
+def _at_marks(scene: Scene, scenes: Scenes, digest: str, size: tuple[int, int], count: int) -> _Places:
+    """Up to `count` crops at places of each mark's cells, of a grid of pixels."""
+    rng = np.random.default_rng([int(digest, 16), 1])
+    middles, labels = [np.zeros((0, 2))], [np.zeros(0, np.int32)]
+    reaches = np.ceil(scene.scanned_marks.reaches(scenes.scanned_tolerance(scene)))
+    for index, (centre, reach) in enumerate(zip(scene.scanned_marks.centres, reaches, strict=True)):
+        rows, columns = (np.floor(at) + np.arange(-far, far + 1) + 0.5 for at, far in zip(centre, reach, strict=True))
+        alone = replace(scene, marks=scene.marks.at(np.array([index])))
+        is_own = scene_labels(scene, scenes, rows, columns, (1, 1)) == scene.marks.classes[index]
+        places = np.argwhere(is_own & marked_cells(alone, scenes, rows, columns, (1, 1)))
+        places = places[rng.permutation(len(places))[:count]]
+        middles.append(np.stack([rows[places[:, 0]], columns[places[:, 1]]], axis=1))
+        labels.append(np.full(len(places), scene.marks.classes[index]))
+    return _Places.about(np.concatenate(middles), np.concatenate(labels), size)
 
 
 def _name(scene: Scene, corner: np.ndarray, size: tuple[int, int]) -> str:

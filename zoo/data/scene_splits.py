@@ -22,7 +22,7 @@ def read_split(
     Args:
         path: `data.split`.
         images: their paths below `data.dir`.
-        left_out: further ones, which are there and not used; the file may name them.
+        left_out: further ones, which the file may name.
         validation: whether there have to be some for validation.
 
     Raises:
@@ -52,7 +52,7 @@ def read_split(
     if missing := [part for part in PARTS if part not in used.values() and (validation or part != "validation")]:
         unless = ", or data.validation=0" if missing[0] == "validation" else ""
         refuse(name, f"no {missing[0]} image", f"at least one{unless}")
-    return used
+    return parts
 
 
 def draw_split(data: DataConfig, digests: Sequence[str], specimens: Sequence[str | None]) -> list[str]:

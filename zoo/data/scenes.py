@@ -1,8 +1,8 @@
 """Scenes: large images with labelled objects, as they are and as crops."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from zoo.data.crops import crops_of
 from zoo.data.faults import Fault, fault, noted
 from zoo.data.form import ImageForm
 from zoo.data.labels import Written, read_labels
+from zoo.data.marks import Marks, correct, read_marks, sentence
 from zoo.data.scene_files import SceneFile, image_names, open_files
 from zoo.data.scene_splits import PARTS, draw_split, read_split
 from zoo.data.splits import SourceData, check_classes
@@ -49,11 +50,16 @@ class _Listed:
     """Images with what their labels say, before one is opened.
 
     `names`: those that are used; `unlabelled`: those that are left out, having no labels. `known`: what labels say.
+    `marks`: what a user corrected. `alone`: the images that are known at these alone; `added`: those of them that are
+    used for their marks.
     """
 
     names: tuple[str, ...]
     unlabelled: tuple[str, ...]
     known: Mapping[str, Written]
+    marks: Mapping[str, Marks]
+    alone: frozenset[str]
+    added: frozenset[str]
     class_names: tuple[str, ...]
     background: str | None
     faults: tuple[Fault, ...]
@@ -63,11 +69,12 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     """Read labelled images, divide them, and cut crops of them: one about each object, and as many of background.
 
     Whole images, or specimens with `data.group`, are for training, validation or testing: as `data.split` says, or by
-    hashes (see `zoo.data.scene_splits.draw_split`), so that neither the test nor the validation depends on a seed.
+    hashes (see `zoo.data.scene_splits.draw_split`), so that neither the test nor the validation depends on a seed. An
+    image without labels that has marks is for training, and changes no other one's part.
 
     Raises:
-        InputError: see `labelled_images`; for objects none of which fits the model's window, and a division that leaves
-            a part without an image.
+        InputError: see `labelled_images`; for objects none of which fits the model's window, a division that leaves a
+            part without an image, and marks that cannot be used (see `zoo.data.marks`).
     """
     if data.resize:
         refuse("data.resize", "true", "false with data.name = scenes, whose images are brought to data.scale")
@@ -78,26 +85,29 @@ def read_scenes(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
     specimens = _specimens(data, listed.names)
     given = None
     if data.split is not None:
-        given = read_split(data.split, listed.names, listed.unlabelled, bool(data.validation))
+        own = [name for name in listed.names if name not in listed.added]
+        given = read_split(data.split, own, [*listed.unlabelled, *listed.added], bool(data.validation))
     found = _opened(data, listed, form.channels, form.size)
     _check_sizes(found.scenes, data, form.size)
-    parts, note = _divide(data, found, specimens, given)
+    parts, note = _divide(data, found, listed.added, specimens, given)
     pairs = list(zip(found.scenes, parts, strict=True))
     divided = {part: tuple(scene for scene, of in pairs if of == part) for part in PARTS}
-    scenes = _scenes_of(found, data, form, **divided)
+    scenes, faults = correct(_scenes_of(found, data, form, **divided), listed.marks)
+    all_parts = {part: getattr(scenes, part) for part in PARTS}
     crops = {
-        part: crops_of(each, scenes, found.digests, specimens, form.size) for part, each in divided.items() if each
+        part: crops_of(each, scenes, found.digests, specimens, form.size) for part, each in all_parts.items() if each
     }
+    now = {scene.name: scene for each in all_parts.values() for scene in each}
     return SourceData(
         found.class_names,
         crops["train"],
         crops["test"],
-        _fingerprint(found, found.scenes, () if given is None else parts),
+        _fingerprint(found, [now[scene.name] for scene in found.scenes], () if given is None else parts),
         _fingerprint(found, scenes.test),
-        note,
+        note + sentence(scenes),
         found.unreadable,
         crops.get("validation"),
-        found.faults,
+        (*found.faults, *faults),
         scenes,
     )
 
@@ -171,9 +181,15 @@ def _listed(data: DataConfig, class_names: Sequence[str] = (), target: Target = 
     if data.tolerance is None and background is not None and any(its.are_points.any() for its in known.values()):
         accepted = "how far in pixels a place may lie from an object that is a point, as these are, and be its"
         refuse("data.tolerance", "null", accepted)
-    used, more = _with_labels(data, names, known)
+    # Only classifiers take marks (see `zoo.config.experiment`).
+    marks = {} if data.marks is None or background is None else read_marks(data.marks, names, classes, background)
+    used, more = _with_labels(data, names, {*known, *marks})
     unlabelled = tuple(name for name in names if name not in used)
-    return _Listed(tuple(used), unlabelled, known, classes, background, (*faults, *labels.faults, *more))
+    alone = frozenset(marks) - set(known)
+    # Where every image without labels is used, marks add none.
+    added = alone if data.unlabelled != "background" else frozenset[str]()
+    faults = [*faults, *labels.faults, *more]
+    return _Listed(tuple(used), unlabelled, known, marks, alone, added, classes, background, tuple(faults))
 
 
 def _opened(
@@ -184,6 +200,7 @@ def _opened(
     files, unreadable = open_files(data, listed.names, channels, window, pixel_size)
     left_out: dict[str, list[str]] = {_EMPTY: [], _CROWD: [], _OUTSIDE: []}
     scenes = tuple(_scene(file, known.get(file.name), class_names, left_out) for file in files)
+    scenes = tuple(replace(scene, is_labelled=scene.name not in listed.alone) for scene in scenes)
     total = sum(len(its) for its in known.values())
     if len(outside := left_out[_OUTSIDE]) > total / 2:
         received = f"{len(outside):,} of {total:,} objects outside their images ({listing(outside, 2)})"
@@ -219,8 +236,8 @@ def _class_names(background: str | None, found: Sequence[str], given: Sequence[s
     return tuple(given)
 
 
-def _with_labels(data: DataConfig, names: Sequence[str], known: Mapping[str, Written]) -> tuple[list[str], list[Fault]]:
-    """The images that are used, and a fault about those without labels.
+def _with_labels(data: DataConfig, names: Sequence[str], known: Container[str]) -> tuple[list[str], list[Fault]]:
+    """The images that are used, and a fault about those of which nothing is `known`.
 
     Raises:
         InputError: naming them, where they are refused.
@@ -304,15 +321,27 @@ def _specimens(data: DataConfig, names: Sequence[str]) -> dict[str, str | None]:
 
 
 def _divide(
-    data: DataConfig, found: LabelledImages, specimens: Mapping[str, str | None], given: Mapping[str, str] | None
+    data: DataConfig,
+    found: LabelledImages,
+    added: Container[str],
+    specimens: Mapping[str, str | None],
+    given: Mapping[str, str] | None,
 ) -> tuple[list[str], str]:
-    """The part of each image, where a file does not give it, and a sentence about it."""
+    """The part of each image, where a file does not give it, and a sentence about it.
+
+    What is `added` is for training, unless it is of what is held out: of its specimen, or its copy.
+    """
     names = [scene.name for scene in found.scenes]
+    keys = {name: specimens[name] or found.digests[name] for name in names}
+    divided = [name for name in names if name not in added]
     if given is None:
-        parts = draw_split(data, [found.digests[name] for name in names], [specimens[name] for name in names])
-        by = "content hash" if data.group is None else "specimen"
+        drawn = draw_split(data, [found.digests[name] for name in divided], [specimens[name] for name in divided])
+        given, by = dict(zip(divided, drawn, strict=True)), "content hash" if data.group is None else "specimen"
     else:
-        parts, by = [given[name] for name in names], "data.split"
+        by = "data.split"
+    of_key = {keys[name]: given[name] for name in divided}
+    parts = [given.get(name) or of_key.get(keys[name], "train") for name in names]
+    if by == "data.split":
         for part in ("train", "test"):
             if part not in parts:
                 refuse(f"data.split: {data.split}", f"no {part} image that can be read", "at least one")
@@ -325,6 +354,8 @@ def _fingerprint(found: LabelledImages, scenes: Sequence[Scene], parts: Sequence
     content = hashlib.sha256(repr((found.class_names, found.background, *parts)).encode())
     for scene in scenes:
         content.update(found.digests[scene.name].encode())
-        for each in (scene.objects.boxes.astype("<f8"), scene.objects.classes.astype("<i4")):
-            content.update(np.ascontiguousarray(each).tobytes())
+        for objects in (scene.objects, scene.marks):
+            for each in (objects.boxes.astype("<f8"), objects.classes.astype("<i4")):
+                content.update(np.ascontiguousarray(each).tobytes())
+        content.update(b"" if scene.is_labelled else b"at its marks alone")
     return content.hexdigest()

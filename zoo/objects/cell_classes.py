@@ -45,6 +45,11 @@ class CellClasses:
         """Whether there are cells of no class, so that peaks of the others are objects."""
         return self.background is not None or bool(self.peaks)
 
+    @property
+    def background_index(self) -> int | None:
+        """The index of the class that stands for nothing; None where there is none."""
+        return None if self.background is None else self.class_names.index(self.background)
+
     @cached_property
     def objects(self) -> tuple[int, ...]:
         """The indices of the classes that objects may have: all but the background's."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from zoo.errors import refuse
 from zoo.objects.cell_classes import NONE
+from zoo.scores import Outputs, uncertainty
 
 
 class Reader(Protocol):
@@ -49,19 +50,59 @@ class Wins:
 
     def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
         """Take a part of the map."""
-        if self._counted is not None:
-            (rows, columns), (height, width) = self._counted, scanned.shape
-            scanned = scanned & rows[row : row + height, None] & columns[column : column + width]
-        classes = self._classes_of(scores[scanned])
+        classes = self._classes_of(scores[_only_counted(row, column, scanned, self._counted)])
         self.counts += np.bincount(classes[classes != NONE], minlength=len(self.counts))
         self.cells += len(classes)
+
+
+class Uncertainty:
+    """A reader of scores that takes the mean of their uncertainty (see `zoo.scores.uncertainty`).
+
+    It is over the cells at which the background is not the most probable class; 0 where it is everywhere.
+    """
+
+    side = 1
+
+    def __init__(self, outputs: Outputs, background: int | None, counted: tuple[np.ndarray, np.ndarray] | None = None):
+        """Begin without a cell.
+
+        Args:
+            outputs: what the scores are.
+            background: the index of the class that stands for nothing; None where there is none.
+            counted: see `Wins`.
+        """
+        self._outputs, self._background, self._counted = outputs, background, counted
+        self._sum, self._cells = 0.0, 0
+
+    def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
+        """Take a part of the map."""
+        scores = scores[_only_counted(row, column, scanned, self._counted)]
+        if self._background is not None:
+            scores = scores[scores.argmax(-1) != self._background]
+        self._sum += float(uncertainty(scores, self._outputs).sum())
+        self._cells += len(scores)
+
+    @property
+    def mean(self) -> float:
+        """The mean of the cells so far, 0 to 1."""
+        return self._sum / max(self._cells, 1)
+
+
+def _only_counted(
+    row: int, column: int, scanned: np.ndarray, counted: tuple[np.ndarray, np.ndarray] | None
+) -> np.ndarray:
+    """The scanned cells of a part that begins at (row, column), of the rows and columns that count."""
+    if counted is None:
+        return scanned
+    (rows, columns), (height, width) = counted, scanned.shape
+    return scanned & rows[row : row + height, None] & columns[column : column + width]
 
 
 def check_known(scores: np.ndarray, scanned: np.ndarray, row: int = 0, column: int = 0) -> None:
     """Check that scores are finite where cells were scanned; the first cell is (row, column) of the map.
 
     Raises:
-        InputError: naming the first cell where they are not.
+        InputError: naming a cell of which they are not.
     """
     broken = ~np.isfinite(scores).all(-1) & scanned
     if broken.any():

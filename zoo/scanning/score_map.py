@@ -56,6 +56,7 @@ class ScoreMap:
     image and mask, a line each. `crops`: how many cells were compared with their crops, and of how many the answer is
     the same, as JSON holds it (see `zoo.scanning.crop_check`); None where none were. `background` and `peaks`: see
     `zoo.card.Card`; of a map with neither, every cell is of the class that wins, else see `zoo.objects.cell_classes`.
+    `further`: what else `geometry.json` is to say.
     """
 
     scores: np.ndarray
@@ -74,6 +75,7 @@ class ScoreMap:
     crops: dict[str, int] | None = None
     background: str | None = None
     peaks: Mapping[str, Peaks] = field(default_factory=dict)
+    further: Mapping[str, Any] = field(default_factory=dict)
     scale: tuple[float, float] = (1.0, 1.0)
     pixel_size: tuple[float, float] | None = None
     middles: tuple[np.ndarray, np.ndarray] | None = None
@@ -205,6 +207,7 @@ class ScoreMap:
             **({"windows_per_pixel": windows_of_pixel(self)} if self.outputs == "counts" else {}),
             "other_function": self.other_function or None,
             "class_names": list(self.class_names),
+            **self.further,
             "made_from": self.made_from,
         }
         return write_json(Path(folder) / "geometry.json", record, self.made_by)

@@ -11,7 +11,7 @@ from zoo.scanning.answers import Answering
 from zoo.scanning.density import Density
 from zoo.scanning.merging import Merge
 from zoo.scanning.overlay import Overlay
-from zoo.scanning.readers import Wins
+from zoo.scanning.readers import Uncertainty, Wins
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.thumbnails import Thumbnail, read_by
 from zoo.scanning.viewer import Page
@@ -33,6 +33,7 @@ class Summary:
             whose middle is beyond the image.
         found: the objects, None of a model that knows no background; see `ScoreMap.objects`.
         density: of a counter the counts and the density of objects, else None. A counter has no wins.
+        uncertainty: how uncertain the map is, 0 to 1 (see `zoo.scanning.readers.Uncertainty`); None of counts.
         answer: the answer for the whole image, (classes,), None where none was asked for; see `zoo.answer`.
     """
 
@@ -63,6 +64,7 @@ class Summary:
         self.found: FoundObjects | None = None
         self.answer: np.ndarray | None = None
         self.density: Density | None = None
+        self.uncertainty: float | None = None
         answering = None if how is None else Answering(score_map.outputs, how)
         over = self._add_up(page) if score_map.outputs == "counts" else self._look_at_classes(page, answering)
         below = Thumbnail(image, _OVERLAY_PIXELS, score_map.cell_classes.find_objects)
@@ -77,10 +79,12 @@ class Summary:
         counted = inside_image(score_map.centres, score_map.image_size) if find_objects else None
         wins = Wins(score_map.scores.shape[-1], score_map.classes_of, counted)
         finder = score_map.peak_finder() if find_objects else None
-        readers = (overlay, wins, None if page is None else page.cells, answering, finder)
+        uncertain = Uncertainty(score_map.outputs, score_map.cell_classes.background_index, counted)
+        readers = (overlay, wins, None if page is None else page.cells, answering, finder, uncertain)
         score_map.read_by(*(each for each in readers if each is not None))
         self.wins, self.cells = wins.counts, wins.cells
         self.found = None if finder is None else finder.found()
+        self.uncertainty = uncertain.mean
         self.answer = None if answering is None else answering.probabilities
         return overlay.over
 

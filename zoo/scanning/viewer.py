@@ -54,6 +54,7 @@ def write_viewer(
     factor: int = 1,
     cells: "Cells | Density | None" = None,
     found: FoundObjects | None = None,
+    image_name: str = "",
 ) -> Path:
     """Write a viewer of a score map: one .html file below 20 MB that needs nothing else.
 
@@ -64,8 +65,9 @@ def write_viewer(
     that stands out most. The page says which. Cells that were not scanned stay without a colour.
 
     Of a model that knows a background the cells of no class have none either, and the objects are drawn, by class as
-    the user chooses, with their counts; at most the 100,000 of the highest scores. Of a counter the density of objects
-    is shown by class, with the counts, and the page sums it over a rectangle that the user draws.
+    the user chooses, with their counts; at most the 100,000 of the highest scores. What is wrong there can be marked:
+    the page saves the marks as the .csv file that `data.marks` takes. Of a counter the density of objects is shown by
+    class, with the counts, and the page sums it over a rectangle that the user draws.
 
     Args:
         score_map: the scores.
@@ -74,6 +76,7 @@ def write_viewer(
         factor: the side in image pixels of what one pixel of `view` shows.
         cells: what has read the scores; default: they are read here.
         found: the objects of the map, where `cells` is given and it has some.
+        image_name: what the image is called in lists of labels.
 
     Raises:
         InputError: where `view` is not the image's at that factor, or `path` does not end in .html.
@@ -91,6 +94,7 @@ def write_viewer(
     classes, (first_pixels, window) = len(score_map.class_names), score_map.crop_places
     content = {
         "picture": picture,
+        "image": image_name,
         "factor": factor * shrunk,
         "imageSize": score_map.image_size,
         "pixelSize": None if score_map.pixel_size is None else score_map.pixel_size[1],
@@ -239,9 +243,9 @@ class Page:
         """The page of a score map and its image, (H, W, C), an array or what is read by slices like one."""
         return cls(cells_of(score_map), Thumbnail(image, MOST_PIXELS, in_colour=True))
 
-    def write(self, score_map: ScoreMap, path: Path, found: FoundObjects | None = None) -> Path:
+    def write(self, score_map: ScoreMap, path: Path, found: FoundObjects | None = None, image_name: str = "") -> Path:
         """Write it, with the objects that were found; see `write_viewer`."""
-        return write_viewer(score_map, self.view.rgb, path, self.view.factor, self.cells, found)
+        return write_viewer(score_map, self.view.rgb, path, self.view.factor, self.cells, found, image_name)
 
 
 def _squares(block: np.ndarray, side: int) -> np.ndarray:

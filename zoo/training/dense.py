@@ -24,6 +24,9 @@ from zoo.training.patches import PatchForm, WholeImages, training_patches
 from zoo.training.precision import resolve, training_copy
 from zoo.training.recipe import balanced, compiled
 
+# Of how many others a cell that is marked has the weight: see docs/correcting.md.
+MARK_WEIGHT = 4.0
+
 
 class DenseTraining:
     """What the loop runs: see `zoo.training.crops.CropTraining`; `learner` is the classifier's converted form."""
@@ -44,7 +47,7 @@ class DenseTraining:
         if recipe.target == "count":
             begin_at_mean(network, WholeImages(self.scenes, self.scenes.train, self.form, recipe.batch_size).labels)
         converted = convert(network).network
-        total = len(self.scenes.train) * self.dense.patches
+        total = len(self.scenes.labelled) * self.dense.patches
         self.steps = total // recipe.batch_size
         if self.steps == 0:
             refuse("train.batch_size", recipe.batch_size, f"at most {total}, the patches of an epoch")
@@ -165,8 +168,9 @@ def grid_trainer(
     """`model`, (B, H, W, C) -> (B, rows, columns, K), compiled to learn from one-hot labels of its grid cells.
 
     The loss of a batch is the weighted mean over the cells that count: those whose label is not zeros and, of the
-    `background`'s, the hardest (see `Dense`), at least one for each patch. `class_weights`: what a cell counts by its
-    class, (K,); 1 where None.
+    `background`'s, the hardest (see `Dense`), at least one for each patch, and all that are marked: a batch may have a
+    third array, 1 at these and else 0 (B, rows, columns). A marked cell counts as much as `MARK_WEIGHT` others.
+    `class_weights`: what a cell counts by its class, (K,); 1 where None.
     """
     inputs = keras.Input(model.input_shape[1:], name="image")
     made = _GridTrainer(inputs, {"logits": model(inputs)}, name=f"{model.name}_trainer")
@@ -201,7 +205,7 @@ class _GridTrainer(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         logits = y_pred["logits"]
         if training:
-            weights = self.cell_weights(y, logits)
+            weights = self.cell_weights(y, logits, sample_weight)
             # Keras divides by the number of all cells.
             every = ops.cast(ops.size(weights), weights.dtype)
             sample_weight = weights * every / ops.maximum(ops.sum(weights), 1e-9)
@@ -210,7 +214,7 @@ class _GridTrainer(keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return super().compute_metrics(x, y, y_pred["logits"], ops.sum(y, -1))
 
-    def cell_weights(self, y, logits):
+    def cell_weights(self, y, logits, are_marked=None):
         """What each cell's loss counts in training: labels (B, R, S, K) and logits of that shape -> (B, R, S)."""
         is_counted = ops.sum(y, -1)
         if self.hardest is not None:
@@ -222,7 +226,11 @@ class _GridTrainer(keras.Model):
             falling = -ops.sort(-ops.reshape(losses, (-1,)))
             count = ops.minimum(ops.cast(count, "int32"), ops.size(falling))
             is_hard = losses >= ops.take(falling, count - 1)
+            if are_marked is not None:
+                is_hard = ops.logical_or(is_hard, are_marked > 0)
             is_counted = ops.where(nothing > 0, ops.cast(is_hard, is_counted.dtype), is_counted)
+        if are_marked is not None:
+            is_counted = is_counted * (1 + (MARK_WEIGHT - 1) * ops.cast(are_marked, is_counted.dtype))
         if self.class_weights is None:
             return is_counted
         return is_counted * ops.matmul(y, self.class_weights)

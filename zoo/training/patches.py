@@ -11,11 +11,11 @@ import numpy as np
 
 from zoo.card import Target
 from zoo.config.recipe import Augment
-from zoo.data.crops import overlap
+from zoo.data.crops import MARKED, overlap
 from zoo.errors import refuse
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Pair, pair
-from zoo.objects.cell_labels import scene_labels
+from zoo.objects.cell_labels import marked_cells, scene_labels
 from zoo.objects.marked import Scene, Scenes
 from zoo.objects.window_counts import scene_counts
 from zoo.pictures import as_pixel
@@ -94,6 +94,13 @@ class PatchForm:
         around = (self.size[axis] - self.window[axis]) // 2 if self.target == "count" else 0
         return min(max(int(rng.integers(first - around, last + around + 1)), first), last)
 
+    def draw_about(self, axis: int, side: int, place: float, rng: np.random.Generator) -> int:
+        """One of these places at which the window of a cell has its middle at `place`, or near."""
+        first = round(place - self.size[axis] + self.window[axis] / 2)
+        low, high = self.ends(axis, side)
+        last = first + self.size[axis] - self.window[axis]
+        return int(rng.integers(min(max(first, low), high), min(max(last, low), high) + 1))
+
     def pixels(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
         """The patch that begins at (top, left), float32, filled beyond the image's border."""
         region, inside = overlap(at, self.size, scene.pixels.shape)
@@ -109,8 +116,16 @@ class PatchForm:
         """
         if self.target == "count":
             return scene_counts(scene, *self._windows(at), self.window, len(scenes.class_names))
+        return scene_labels(scene, scenes, *self._middles(at), self.stride)
+
+    def marked(self, scene: Scene, scenes: Scenes, at: Pair) -> np.ndarray:
+        """Which of its cells are those of marks, (rows, columns) bool."""
+        return marked_cells(scene, scenes, *self._middles(at), self.stride)
+
+    def _middles(self, at: Pair) -> tuple[np.ndarray, np.ndarray]:
+        """The middles of the windows of its rows and of its columns of cells."""
         rows, columns = (starts + side / 2 for starts, side in zip(self._windows(at), self.window, strict=True))
-        return scene_labels(scene, scenes, rows, columns, self.stride)
+        return rows, columns
 
     def reaches(self, scene: Scene, at: Pair) -> np.ndarray:
         """Whether the windows of its cells have a pixel of the image, (rows, columns) bool."""
@@ -139,13 +154,18 @@ def training_patches(
     batch_size: int,
     seed: int,
     first_step: int = 0,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, ...]]:
     """Batches without end, from `first_step` on: patches (B, H, W, C), one-hot labels or numbers (B, rows, columns, K).
 
     Of every training image an epoch takes `patches`, in an order of its own, at places drawn evenly from those at which
     a patch holds as many of the image's cells as it can. The label of a cell that does not count is zeros.
+
+    Where images have marks, the share `MARKED` of the patches is about one of these in their place, each mark being as
+    likely as any, and a third array says which cells are those of marks, (B, rows, columns) float32: 1 of these, else
+    0. An image that is known at its marks alone has no other patches.
     """
-    total = len(scenes.train) * patches
+    total = len(scenes.labelled) * patches
+    marks = [(scene, place) for scene in scenes.marked for place in scene.scanned_marks.centres]
     steps = total // batch_size
     step = first_step
     while True:
@@ -153,22 +173,36 @@ def training_patches(
         order = np.random.default_rng([seed, epoch]).permutation(total)
         for position in range(start, steps):
             chosen = order[position * batch_size : (position + 1) * batch_size]
-            drawn = [_draw(scenes, int(index), form, augment, generator(seed, epoch, int(index))) for index in chosen]
-            images, labels = map(np.stack, zip(*drawn, strict=True))
-            yield images, form.one_hot(labels, len(scenes.class_names))
+            drawn = [
+                _draw(scenes, marks, int(index), form, augment, generator(seed, epoch, int(index))) for index in chosen
+            ]
+            images, labels, are_marked = map(np.stack, zip(*drawn, strict=True))
+            batch = (images, form.one_hot(labels, len(scenes.class_names)))
+            yield (*batch, are_marked.astype(np.float32)) if marks else batch
         step = (epoch + 1) * steps
 
 
 def _draw(
-    scenes: Scenes, index: int, form: PatchForm, augment: Augment, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A patch of an image, and its labels, both turned and the patch tinted."""
-    scene = scenes.train[index % len(scenes.train)]
+    scenes: Scenes,
+    marks: Sequence[tuple[Scene, np.ndarray]],
+    index: int,
+    form: PatchForm,
+    augment: Augment,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, ...]:
+    """A patch of an image, its labels and which of them are marks, all turned, and the patch tinted."""
+    scene = scenes.labelled[index % len(scenes.labelled)]
     move = draw_move(augment.turns, augment.flip, form.is_square, rng)
     source = form.turned if move[0] % 2 else form
-    at = pair(source.draw(axis, scene.pixels.shape[axis], rng) for axis in range(2))
+    if marks and rng.random() < MARKED:
+        scene, place = marks[int(rng.integers(len(marks)))]
+        at = pair(source.draw_about(axis, scene.pixels.shape[axis], place[axis], rng) for axis in range(2))
+    else:
+        at = pair(source.draw(axis, scene.pixels.shape[axis], rng) for axis in range(2))
     image = tinted(source.pixels(scene, scenes, at), augment, rng)
-    return moved(image, move), moved(source.labels(scene, scenes, at), move)
+    return tuple(
+        moved(each, move) for each in (image, source.labels(scene, scenes, at), source.marked(scene, scenes, at))
+    )
 
 
 class WholeImages(keras.utils.PyDataset):
