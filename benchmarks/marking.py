@@ -62,13 +62,15 @@ def train(
 def scan(run: Path, images: list[Path]) -> dict[str, tuple["ScoreMap", float]]:
     """Scan images by the model of a run: their score maps, and how uncertain these are, by the images' names."""
     import zoo
+    from zoo.large_images import scanner_of
     from zoo.objects.peaks import inside_image
     from zoo.progress import track
+    from zoo.scanning.options import Options
     from zoo.scanning.readers import Uncertainty
 
-    fcn, found = zoo.convolutionalize(zoo.load(run)), {}
+    scanner, found = scanner_of(zoo.load(run), Options(border="full")), {}
     for path in track(images, "scanning"):
-        score_map = zoo.scan(fcn, path, border="full")
+        score_map = scanner(path)
         inside = inside_image(score_map.centres, score_map.image_size)
         reader = Uncertainty(score_map.outputs, score_map.cell_classes.background_index, inside)
         score_map.read_by(reader)

@@ -90,7 +90,8 @@ def test_nothing_is_lost_or_double_when_a_worker_is_killed(model_file, folder, t
     assert {path: stamp for path, stamp in stamps(output).items() if path in finished} == finished
     for each in NAMES:
         assert out.count(f"{folder / each}.png:") == 1 and out.count(f"wrote {output / each / 'scores.npz'}") == 1
-    assert out.count("\n") == 4 * len(NAMES) + 1
+    # Beside those of each image the line about crops, and the list of all by their uncertainty.
+    assert out.count("\n") == 4 * len(NAMES) + 1 + (2 + len(NAMES))
     check_results(model_file, folder, output)
 
 

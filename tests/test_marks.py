@@ -168,7 +168,7 @@ def test_an_image_without_labels_that_is_marked_is_trained_on_and_moves_no_other
     alone = {image.name: image for image in data.scenes.train if not image.is_labelled}
     assert set(alone) == {"7.tif", "8.tif"} and rows_of(alone["7.tif"]) == [(10.5, 10.5, DISC)]
     assert not len(alone["8.tif"].objects) and len(alone["8.tif"].marks) == 1
-    assert "are trained on at their marks alone, having no labels: 7.tif, 8.tif" in "; ".join(map(str, data.faults))
+    assert "are trained on at marks alone, having no labels: 7.tif, 8.tif" in "; ".join(map(str, data.faults))
     assert len(data.scenes.labelled) == len(data.scenes.train) - 2
 
 

@@ -52,15 +52,17 @@ class Ranking:
         folders = [each for each in folders_of(self._folder, "geometry.json", self._made_by) if each not in failed]
         records = (json.loads((each / "geometry.json").read_text(encoding="utf-8")) for each in folders)
         known = [(each["image"], each["uncertainty"]) for each in records if each.get("uncertainty") is not None]
-        rows = [(image, f"{value:.6f}") for image, value in sorted(known, key=lambda each: (-each[1], each[0]))]
+        rows = sorted(known, key=lambda each: (-each[1], each[0]))
         if not rows:
             return
         with self._writing(), replacing_all(self._folder / RECORD) as working:
             with (working / TABLE).open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows([("image", "uncertainty"), *rows])
+                lines = [("image", "uncertainty"), *((image, f"{value:.6f}") for image, value in rows)]
+                csv.writer(file, lineterminator="\n").writerows(lines)
             made_by = replace(self._made_by, beside={TABLE: key_of(working / TABLE)})
             content = {"images": len(rows), "made_by": made_by.to_dict()}
             (working / RECORD).write_text(json_text(content), encoding="utf-8")
         more = f", and {len(rows) - _SHOWN} more in {TABLE}" if len(rows) > _SHOWN else ""
         say(f"least certain of their answers, 0 to 1{more}:")
-        say(aligned([("image", "uncertainty"), *((printable(image), value[:-3]) for image, value in rows[:_SHOWN])]))
+        shown = [(printable(image), f"{value:.3f}") for image, value in rows[:_SHOWN]]
+        say(aligned([("image", "uncertainty"), *shown]))

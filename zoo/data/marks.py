@@ -101,7 +101,7 @@ def correct(scenes: Scenes, marks: Mapping[str, Marks]) -> tuple[Scenes, list[Fa
     alone = [scene.name for scene in train if not scene.is_labelled]
     return replace(scenes, train=tuple(train)), [
         *fault("left out", "marks", "are left out, lying outside the image", outside, total),
-        *fault("note", "images", "are trained on at their marks alone, having no labels", alone, len(train)),
+        *fault("note", "images", "are trained on at marks alone, having no labels", alone, len(train)),
     ]
 
 
