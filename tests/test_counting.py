@@ -17,7 +17,7 @@ import zoo
 from zoo.card import Card, attach, card
 from zoo.config import Config, load_config
 from zoo.config.recipe import Augment
-from zoo.count_evaluation import find_correction, map_counts
+from zoo.count_evaluation import find_correction
 from zoo.data import load
 from zoo.errors import InputError
 from zoo.network.last_layer import fold_affine, linear_layer
@@ -248,7 +248,7 @@ CONFIG = {
 DATA = {"name": "scenes", "dir": "x", "labels": "y"}
 
 
-def write_spots(folder, count=16):
+def write_spots(folder, count=24):
     """Images with up to fifteen bright and five dim spots of 3 x 3 pixels on noise, and their centres in a table."""
     folder.mkdir()
     rows = ["image,x,y,class"]
@@ -306,7 +306,8 @@ def test_a_counters_window_is_its_grid_cell(finished):
     for axis, starts in enumerate(score_map.starts):
         assert starts[0] == form.first(axis) and -2 < starts[-1] - scene.pixels.shape[axis] < 0
     true = scene_counts(scene, *score_map.starts, (14, 14), 2)
-    np.testing.assert_array_equal(map_counts(replace(score_map, scores=true)), labelled_counts([scene], 2)[0])
+    counts = replace(score_map, scores=true).counts()
+    np.testing.assert_array_equal(list(counts.values()), labelled_counts([scene], 2)[0])
     cell = tuple(int(np.flatnonzero(each == 0)[0]) for each in score_map.starts)
     window = np.asarray(scene.pixels)[None, :14, :14].astype(np.float32)
     np.testing.assert_allclose(score_map.scores[cell], np.array(model(window))[0], rtol=1e-4, atol=1e-4)

@@ -13,9 +13,9 @@ from zoo.network.network import Network
 from zoo.network.positions import pair
 from zoo.objects.count_scores import CountScores, labelled_counts, score_counts
 from zoo.objects.marked import Scene, Scenes
-from zoo.objects.window_counts import is_even, windows_per_pixel
+from zoo.objects.window_counts import is_even
 from zoo.progress import say, track
-from zoo.scanning.score_map import ScoreMap
+from zoo.scanning.density import windows_of_pixel
 from zoo.scene_scanner import SceneScanner
 from zoo.settings import own_settings
 
@@ -123,18 +123,9 @@ def _counted(scanner: SceneScanner, images: Iterable[Scene]) -> tuple[np.ndarray
     counts, windows = [], []
     for scene in images:
         score_map = scanner.scan(scene)
-        counts.append(map_counts(score_map))
-        windows.append(score_map.scanned.size / _per_pixel(score_map))
+        counts.append(list(score_map.counts().values()))
+        windows.append(score_map.scanned.size / windows_of_pixel(score_map))
     return np.array(counts), np.array(windows)
-
-
-def map_counts(score_map: ScoreMap) -> np.ndarray:
-    """What a map of numbers of objects adds up to, (K,)."""
-    return np.asarray(score_map.scores, np.float64).sum((0, 1)) / _per_pixel(score_map)
-
-
-def _per_pixel(score_map: ScoreMap) -> float:
-    return windows_per_pixel(pair(score_map.geometry.window), pair(score_map.geometry.stride))
 
 
 @dataclass(frozen=True)

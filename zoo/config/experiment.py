@@ -66,11 +66,6 @@ class Config(Schema):
             if math.prod(self.canvas.size) * self.model.channels > _LARGEST_CANVAS:
                 text = f"received {list(self.canvas.size)}; accepted: at most {_LARGEST_CANVAS:,} samples"
                 raise problem(text, "canvas.size")
-        if self.data.marks and self.train.target == "count":
-            text = (
-                f"received {self.data.marks.name!r}; accepted with train.target = count: null, as marks are of classes"
-            )
-            raise problem(text, "data.marks")
         batch = self.model.largest_map * self.train.batch_size
         if self.train.dense:
             if self.data.name != "scenes":

@@ -84,12 +84,14 @@ def correct(scenes: Scenes, marks: Mapping[str, Marks]) -> tuple[Scenes, list[Fa
         InputError: for marks on images that are held out, or where no object of the training images says how large one
             is.
     """
+    if not marks:
+        return scenes, []
     if held_out := [scene.name for scene in (*scenes.validation, *scenes.test) if scene.name in marks]:
         received = f"marks on {len(held_out):,} images held out for validation or testing ({listing(held_out, 3)})"
         refuse("data.marks", received, "marks on training images, as a model is trained on what is marked")
     sizes, outside, train = usual_sizes(scenes), [], []
     nothing = Marks(np.zeros((0, 2)), np.zeros(0, int))
-    if marks and not sizes.all():
+    if not sizes.all():
         received = "marks, where no training image has a labelled object"
         refuse("data.marks", received, "at least one, which says how large objects are")
     for scene in scenes.train:
