@@ -278,6 +278,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.extended
 def test_a_run_that_counts_is_better_than_the_training_mean_and_says_what_it_counted(finished):
     record = json.loads((finished / "run" / "evaluation.json").read_text())
     model = zoo.load(finished / "run")
@@ -396,6 +397,7 @@ def test_keys_that_do_not_go_with_counts_are_refused(override, message, tmp_path
         load_config(path, ["model.num_classes=1", override])
 
 
+@pytest.mark.extended
 def test_a_model_whose_scores_are_bent_is_refused_before_it_is_trained(finished, tmp_path):
     config = spots_config(finished / "images")
     config = config.model_copy(update={"model": config.model.model_copy(update={"head": config.model.head.model_copy(

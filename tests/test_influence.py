@@ -88,6 +88,7 @@ MODELS = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [(60, 71), (61, 70)])
 def test_running_a_part_of_the_image_gives_what_the_whole_gives(name, size):

@@ -123,6 +123,7 @@ def test_a_normalisation_that_the_kernel_cannot_compute_stays_keras_own(layer, s
     assert type(training_copy(model, "bfloat16").layers[1]) is layers.BatchNormalization
 
 
+@pytest.mark.extended
 @tensorflow_only
 def test_ten_steps_of_the_fused_net_are_keras_steps():
     config = load_config("nin_digits", ["train.warmup=0", "train.augment.shift=0"])

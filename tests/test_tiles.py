@@ -30,6 +30,7 @@ def small_net(draw):
     return randomize(keras.Model(image, layers.Dense(2, **common)(head(**common)(x))))
 
 
+@pytest.mark.extended
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_in_float64_no_tile_leaves_a_trace(data):
@@ -79,6 +80,7 @@ def odd_net(draw):
     return randomize(keras.Model(image, layers.Conv2D(2, draw(sides), **common)(x)))
 
 
+@pytest.mark.extended
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_croppings_wide_paddings_and_enlarged_maps_leave_no_trace(data):

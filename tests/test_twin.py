@@ -154,6 +154,7 @@ def assemble(rows, size):
 CROPS = [{"kind": "crop", "sides": ((0, 1), (0, 0))}, {"kind": "crop", "sides": ((1, 1), (0, 0))}]
 
 
+@pytest.mark.extended
 @settings(max_examples=15, deadline=None)
 @given(network, st.tuples(st.integers(9, 14), st.integers(9, 14)))
 @example(CROPS, (9, 9))

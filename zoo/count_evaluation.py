@@ -51,11 +51,13 @@ class CountCalibration:
 
     def sentence(self) -> str:
         """The result for people to read."""
-        parts = [
-            f"{name} by the factor {each.factor:.3f}{f' and {each.offset:+.3g} a window' if each.offset else ''}: "
-            f"{each.before:.2f} before, {each.after:.2f} after"
-            for name, each in self.classes.items()
-        ]
+        parts = []
+        for name, each in self.classes.items():
+            error = f"{each.before:.2f} before, {each.after:.2f} after"
+            offset = f" and {each.offset:+.3g} a window" if each.offset else ""
+            is_none = each.factor == 1 and not offset
+            by = "left as it is" if is_none else f"by the factor {each.factor:.3f}{offset}"
+            parts.append(f"{name} {by}: {f'{each.after:.2f}' if is_none else error}")
         return (
             f"counts calibrated on {self.n:,} validation images; mean absolute error of {self.n_test:,} test images: "
             f"{'; '.join(parts)}"
