@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import noise, randomize
+from cut_trainings import check_cut, trained
 from keras import layers
 from small_nets import HEADS, stack
 
@@ -21,7 +22,6 @@ from zoo.network.network import Network
 from zoo.objects.cell_labels import cell_labels
 from zoo.objects.marked import Objects, Scene, Scenes
 from zoo.scores import relative_error, to_probabilities
-from zoo.training import loop, start, train
 from zoo.training.dense import MARK_WEIGHT, DenseTraining, check_model, check_weights, grid_trainer
 from zoo.training.recipe import balanced, trainer
 
@@ -154,40 +154,15 @@ EVERYTHING = {
 }
 
 
-def trained(config, dataset, folder):
-    """A model as it is built, and after its training."""
-    start(config.seed, True)
-    model = zoo.build(config.model)
-    first = [np.array(weight) for weight in model.weights]
-    return model, first, train(model, dataset, config, folder)
-
-
-class Stopped(BaseException):
-    """Ends a training between two checkpoints."""
-
-
 @pytest.mark.extended
 def test_a_training_that_is_cut_ends_in_the_same_bits(dataset, tmp_path, monkeypatch):
     """With everything of the recipe that goes with dense training; six steps an epoch, a checkpoint every four."""
     config = config_of({**NIN, "mlpconvs": [{**NIN["mlpconvs"][0], "dropout": 0.2}, NIN["mlpconvs"][1]]}, **EVERYTHING)
-    whole, first, history = trained(config, dataset, tmp_path / "whole")
+    whole, first, history = check_cut(config, dataset, tmp_path, 10, monkeypatch)
     assert [*history[0]] == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss", "learning_rate"]
     kept = dict(zip((weight.path for weight in whole.weights), first, strict=True))
     for weight in whole.weights:
         assert np.array_equal(weight, kept[weight.path]) == weight.path.startswith("mlpconv1_conv1"), weight.path
-
-    def dying(keeper):
-        if keeper.progress.step + 1 == 10:
-            raise Stopped
-        count(keeper)
-
-    count = loop._Keeper._count
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(loop._Keeper, "_count", dying)
-        trained(config, dataset, tmp_path / "cut")
-    again, *_ = trained(config, dataset, tmp_path / "cut")
-    for one, other in zip(whole.weights, again.weights, strict=True):
-        np.testing.assert_array_equal(one, other)
     assert (tmp_path / "whole/history.csv").read_text() == (tmp_path / "cut/history.csv").read_text()
 
 

@@ -19,6 +19,7 @@ import time
 import numpy as np
 import pytest
 from conftest import TRAIN_DIGITS, train_digits
+from cut_trainings import at_a_step
 
 import zoo
 from zoo import files
@@ -102,17 +103,6 @@ def test_a_process_killed_before_a_checkpoint_has_its_name_ends_in_the_same_bits
 
 class Killed(BaseException):
     """Ends a training that is taken for killed."""
-
-
-def at_a_step(patch, at, die):
-    count = loop._Keeper._count
-
-    def dying(keeper):
-        if keeper.progress.step + 1 == at:
-            die()
-        count(keeper)
-
-    patch.setattr(loop._Keeper, "_count", dying)
 
 
 def in_the_middle_of_a_checkpoint(patch, at, die):

@@ -19,7 +19,7 @@ from zoo.scanning.density import windows_of_pixel
 from zoo.scene_scanner import SceneScanner
 from zoo.settings import own_settings
 
-# What is added beside a factor takes so many validation images at least.
+# Validation images: with one there is none that a correction was not found on.
 _FEWEST = 2
 
 

@@ -325,13 +325,14 @@ def predict(
         raise click.UsageError("--class and --overwrite go with --explain DIR")
     with quiet_start():
         from zoo import model_files
-        from zoo.cli.explanations import Explanations
         from zoo.evaluation import predict_files
         from zoo.network.network import Network
     loaded = model_files.load(model)
     names = Network.of(loaded).class_names
     explanations = None
     if explain is not None:
+        from zoo.cli.explanations import Explanations
+
         asked = {**choice.given, "pixel_size": pixel_size}
         explanations = Explanations(model, loaded, images, explain, class_name, asked, overwrite)
     for index, answer in enumerate(predict_files(loaded, images, choice, pixel_size)):

@@ -111,11 +111,11 @@ def scan(
     IMAGE is a file, or a folder of images. Several images have a folder each in the output folder, by their names; one
     that cannot be scanned is named at the end, and one that is there already is left as it is. A scan that was stopped
     goes on where it was. Beside the images' folders lie the tables of all of them, and uncertainty.csv, in which a
-    classifier's least certain answers come first. A classifier is
-    converted first, and an image is brought to the scale that the model was trained at, where it knows it; places in
-    files are in pixels of IMAGE itself. Of a padded net at most 100 grid cells, of all images together, are compared
-    with its answers to their crops, in a tenth of the time. With --workers, Ray runs that many processes here, or on
-    the cluster that RAY_ADDRESS names, and --memory is what each may hold.
+    classifier's least certain answers come first. A classifier is converted first, and an image is brought to the scale
+    that the model was trained at, where it knows it; places in files are in pixels of IMAGE itself. Of a padded net at
+    most 100 grid cells, of all images together, are compared with its answers to their crops, in a tenth of the time.
+    With --workers, Ray runs that many processes here, or on the cluster that RAY_ADDRESS names, and --memory is what
+    each may hold.
     """
     with quiet_start():
         from zoo import model_files

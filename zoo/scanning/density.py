@@ -10,7 +10,7 @@ from zoo.network.geometry import Geometry
 from zoo.network.positions import pair
 from zoo.objects.window_counts import is_even, windows_per_pixel
 from zoo.scanning.options import BorderRule
-from zoo.scanning.overlay import OVER_GREY, blended, cells_of_picture, palette
+from zoo.scanning.overlay import OVER_GREY, Placed, blended, cells_of_picture, palette
 from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs
 
@@ -27,12 +27,8 @@ OF_DENSITY = (
 _MM2 = 1e6
 
 
-class Counted(Protocol):
-    """What is needed of a counter's map: `zoo.scanning.score_map.ScoreMap` has it."""
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the given image."""
+class Counted(Placed, Protocol):
+    """What is needed of a counter's map to add it up: `zoo.scanning.score_map.ScoreMap` has it."""
 
     @property
     def scores(self) -> Any:
@@ -69,9 +65,6 @@ class Counted(Protocol):
     @property
     def edges(self) -> tuple[np.ndarray, np.ndarray]:
         """Where each row's and each column's own pixels begin, and where the last one's end, not rounded."""
-
-    def cells_of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each row and each column of pixels, the cell whose crop is centred nearest; -1 beyond the grid."""
 
 
 def windows_of_pixel(counted: Counted) -> float:

@@ -176,9 +176,9 @@ def training_patches(
             drawn = [
                 _draw(scenes, marks, int(index), form, augment, generator(seed, epoch, int(index))) for index in chosen
             ]
-            images, labels, are_marked = map(np.stack, zip(*drawn, strict=True))
-            batch = (images, form.one_hot(labels, len(scenes.class_names)))
-            yield (*batch, are_marked.astype(np.float32)) if marks else batch
+            images, labels, *marked = map(np.stack, zip(*drawn, strict=True))
+            labels = form.one_hot(labels, len(scenes.class_names))
+            yield images, labels, *(each.astype(np.float32) for each in marked)
         step = (epoch + 1) * steps
 
 
@@ -190,7 +190,7 @@ def _draw(
     augment: Augment,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, ...]:
-    """A patch of an image, its labels and which of them are marks, all turned, and the patch tinted."""
+    """A patch of an image, its labels and, where there are marks, which of them these are; turned, the patch tinted."""
     scene = scenes.labelled[index % len(scenes.labelled)]
     move = draw_move(augment.turns, augment.flip, form.is_square, rng)
     source = form.turned if move[0] % 2 else form
@@ -200,9 +200,8 @@ def _draw(
     else:
         at = pair(source.draw(axis, scene.pixels.shape[axis], rng) for axis in range(2))
     image = tinted(source.pixels(scene, scenes, at), augment, rng)
-    return tuple(
-        moved(each, move) for each in (image, source.labels(scene, scenes, at), source.marked(scene, scenes, at))
-    )
+    arrays = [image, source.labels(scene, scenes, at), *([source.marked(scene, scenes, at)] if marks else [])]
+    return tuple(moved(each, move) for each in arrays)
 
 
 class WholeImages(keras.utils.PyDataset):
