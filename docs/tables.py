@@ -134,6 +134,7 @@ TABLES = {
         "nin_cifar10_valid",
         "nin_cifar10_valid_32",
         "nin_cifar10_padded",
+        "inception_cifar10",
         "resnet29_cifar10_4_epochs",
     ),
     "canvas": rows_of("canvas_nin_mnist"),
@@ -142,6 +143,8 @@ TABLES = {
     "found_nets": rows_of("scenes_blood_cells_nets"),
     "photographs": rows_of("photographs"),
     "recipe": recipe,
+    "fast_parts": rows_of("fast_cifar10_parts"),
+    "counting_losses": rows_of("counting_losses"),
     "one_pass": rows_of(
         "one_pass_vgg16",
         "one_pass_resnet50",
