@@ -145,6 +145,7 @@ TABLES = {
     "recipe": recipe,
     "fast_parts": rows_of("fast_cifar10_parts"),
     "counting_losses": rows_of("counting_losses"),
+    "counting_rules": rows_of("counting_rules"),
     "one_pass": rows_of(
         "one_pass_vgg16",
         "one_pass_resnet50",

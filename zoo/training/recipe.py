@@ -99,14 +99,13 @@ def compiled(
 ) -> keras.Model:
     """`training_model`, which trains `model`, with the recipe's optimizer and loss; frozen layers are frozen first.
 
-    The loss of numbers of objects is their squared error. Cohen et al. 2017 (section 3) have the absolute one, whose
-    minimum is the median: it counted 2 to 6 % too few on whole images (docs/counting.md).
+    The loss of numbers of objects is their mean absolute error, as Cohen et al. 2017 have it (section 3).
     """
     if config.freeze:
         freeze(model, config.freeze)
     training_model.compile(
         optimizer=optimizer(config, model, steps_per_epoch),
-        loss=keras.losses.MeanSquaredError()
+        loss=keras.losses.MeanAbsoluteError()
         if config.target == "count"
         else keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
         **metrics,
