@@ -168,7 +168,7 @@ def evaluate_counts(
     """
     images = scenes.test if images is None else images
     scanner = SceneScanner(model, scenes)
-    found, _ = _counted(scanner, track(images, "counting"))
+    found = _counted(scanner, track(images, "counting"))
     true = labelled_counts(images, len(scenes.class_names))
     geometry = scanner.network.geometry()
     return CountEvaluation(
