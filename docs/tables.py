@@ -140,6 +140,7 @@ TABLES = {
     "canvas": rows_of("canvas_nin_mnist"),
     "dense_training": rows_of("dense_training"),
     "found": found,
+    "class_weight": rows_of("scenes_blood_cells_class_weight"),
     "found_nets": rows_of("scenes_blood_cells_nets"),
     "photographs": rows_of("photographs"),
     "recipe": recipe,
