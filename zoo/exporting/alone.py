@@ -20,10 +20,12 @@ def saved_model(path: str, precision: str) -> Run:
 
     model = tf.saved_model.load(path)
     signature = model.signatures["serving_default"]
-    # The signature holds no reference to the model, whose weights it reads.
-    return lambda image, model=model: {
-        name: value.numpy() for name, value in signature(image=tf.constant(image)).items()
-    }
+
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        assert model is not None  # whose weights the signature reads, and of which it holds no reference
+        return {name: value.numpy() for name, value in signature(image=tf.constant(image)).items()}
+
+    return run
 
 
 def onnx(path: str, precision: str) -> Run:

@@ -24,9 +24,9 @@ class CannotHold(Exception):
 class Format(ABC):
     """One format. A kind of it says what it is, and overrides how it is written and where it holds text.
 
-    `name`: as `--format` takes it. `keras_name`: what Keras calls it. `ending`: of its files; a folder has none. `extra`:
-    what of the distribution brings `needs`, the modules that write it, and `runtime`, the one that runs it. `precisions`:
-    what it can be computed in. `beside`: endings of files that belong to the first.
+    `name`: as `--format` takes it. `keras_name`: what Keras calls it. `ending`: of its files; a folder has none.
+    `needs`: the modules that write it. `runtime`: the module that runs it. `extra`: the extra that brings these.
+    `precisions`: what it can be computed in. `beside`: endings of files that belong to the first.
     """
 
     name: ClassVar[str]

@@ -4,11 +4,16 @@ That is where LiteRT's metadata have a model's associated files; interpreters do
 archives opens it.
 """
 
+import re
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.exporting.carried import MEMBER
-from zoo.exporting.format import Format
+from zoo.exporting.format import CannotHold, Format
+
+if TYPE_CHECKING:
+    import keras
 
 
 class LiteRT(Format):
@@ -26,6 +31,20 @@ class LiteRT(Format):
         import tensorflow as tf
 
         return {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
+
+    def write(self, model: "keras.Model", path: Path, dtype: str) -> None:
+        """Write it.
+
+        Raises:
+            CannotHold: naming the operations that LiteRT does not have.
+        """
+        try:
+            super().write(model, path, dtype)
+        except CannotHold as error:
+            # Of some thousand characters.
+            if needed := re.search(r"^(TF Select|Custom) ops: (.*)$", str(error), re.MULTILINE):
+                raise CannotHold(f"it would take TensorFlow's {needed[2]}") from None
+            raise
 
     def embed(self, path: Path, text: str) -> None:
         """Append the archive, in place of one that is there."""

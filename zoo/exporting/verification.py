@@ -127,13 +127,10 @@ def trial_sizes(network: Network) -> list[tuple[int, ...]]:
     """
     built, program = network.graph.built_sides, network.program_as_built
     own = network.own_size or network.smallest_image or (_SIDE,) * network.axes.count
-    sizes = []
+    sizes: list[tuple[int, ...]] = []
     for number in range(_SIZES if None in built else 1):
-        sides = [
-            program.fitting(axis, own[axis] + number * (7 + 6 * axis), 1) if side is None else side
-            for axis, side in enumerate(built)
-        ]
-        sizes.append(tuple(sides))
+        larger = [program.fitting(axis, side + number * (7 + 6 * axis), 1) for axis, side in enumerate(own)]
+        sizes.append(tuple(b if a is None else a for a, b in zip(built, larger, strict=True)))
     return sizes
 
 

@@ -9,9 +9,11 @@ import keras
 
 from zoo.card import PIXEL_TYPES
 from zoo.convert.copy import in_dtype
+from zoo.convert.folding import fold as fold_model
 from zoo.errors import InputError, chosen, quoted, refuse
 from zoo.exporting.carried import Carried, Precision, ScoreTensor, Tensor
-from zoo.exporting.format import IMAGE, Format
+from zoo.exporting.culprit import refuse_culprit
+from zoo.exporting.format import IMAGE, CannotHold, Format
 from zoo.exporting.formats import format_of
 from zoo.exporting.verification import verified
 from zoo.files import Output, check_output, replacing_all
@@ -79,14 +81,20 @@ def export(
 
 
 def write(kind: Format, network: Network, carried: Carried, path: Path, fold: bool) -> None:
-    """Write a network at `path`, verify it, and put the report into it."""
-    names = [each.name for each in carried.outputs]
-    served = keras.Model(
-        network.model.inputs[0], dict(zip(names, network.model.outputs, strict=True)), name=network.name
-    )
-    kind.write(served, path, carried.image.dtype)
-    kind.embed(path, carried.model_dump_json())
-    report = verified(network, kind, path, carried)
+    """Write a network at `path`, verify it, and put the report into it.
+
+    Raises:
+        InputError, Differs: see `export`.
+    """
+    lighter = Network.of(fold_model(network)) if fold else network
+    named = dict(zip([each.name for each in carried.outputs], lighter.model.outputs, strict=True))
+    served = keras.Model(lighter.model.inputs[0], named, name=network.name)
+    try:
+        kind.write(served, path, carried.image.dtype)
+        kind.embed(path, carried.model_dump_json())
+        report = verified(network, kind, path, carried)
+    except CannotHold as error:
+        refuse_culprit(kind, lighter, carried, error)
     kind.embed(path, carried.model_copy(update={"verified": report}).model_dump_json())
 
 
