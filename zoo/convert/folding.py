@@ -77,11 +77,20 @@ def folds(graph: Graph) -> dict[int, int]:
     """The steps into whose weights the normalisation after them can go: the one's index, and the other's."""
     found = {}
     for index, step in enumerate(graph.steps):
-        readers = graph.readers.get(step.outputs[0], ())
-        alone = len(readers) == 1 and step.outputs[0] not in graph.outputs
-        if alone and type(step.layer) in _KERNELS and _takes_in(step, graph.steps[readers[0]]):
-            found[index] = readers[0]
+        if type(step.layer) in _KERNELS:
+            following = _only_reader(graph, index)
+            while following is not None and isinstance(graph.steps[following].layer, _TRAINING_ONLY):
+                following = _only_reader(graph, following)
+            if following is not None and _takes_in(step, graph.steps[following]):
+                found[index] = following
     return found
+
+
+def _only_reader(graph: Graph, index: int) -> int | None:
+    """The one step that takes what a step makes, None where there are more, or it is an output."""
+    key = graph.steps[index].outputs[0]
+    readers = graph.readers.get(key, ())
+    return readers[0] if len(readers) == 1 and key not in graph.outputs else None
 
 
 def _takes_in(step: Step, following: Step) -> bool:

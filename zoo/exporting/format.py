@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from zoo.errors import InputError
+from zoo.errors import InputError, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import MEMBER, Carried, Precision
 from zoo.files import Output
@@ -79,15 +79,17 @@ class Format(ABC):
         """Further arguments of Keras's export."""
         return {}
 
-    def check_installed(self) -> None:
-        """Check that what writes and runs the format is installed.
+    def check(self, precision: Precision) -> None:
+        """Check that what writes and runs the format is installed, and computes in a precision here.
 
         Raises:
-            InputError: naming what is missing, and the extra that brings it.
+            InputError: naming what is missing, and the extra that brings it; for another precision.
         """
-        self._check(*self.needs, self.runtime)
+        if precision not in self.precisions:
+            refuse(f"export format {self.name!r}", f"precision {precision}", " or ".join(self.precisions))
+        self._check_installed(*self.needs, self.runtime)
 
-    def _check(self, *modules: str) -> None:
+    def _check_installed(self, *modules: str) -> None:
         for module in modules:
             if importlib.util.find_spec(module) is None:
                 how = f"pip install 'bottleneck-zoo[{self.extra}]'" if self.extra else f"pip install {module}"
@@ -123,5 +125,5 @@ class Format(ABC):
         Raises:
             InputError: where the runtime is not installed.
         """
-        self._check(self.runtime)
+        self._check_installed(self.runtime)
         return alone.OPENERS[self.name](str(path), precision)

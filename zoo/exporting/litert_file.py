@@ -42,8 +42,9 @@ class LiteRT(Format):
             super().write(model, path, dtype)
         except CannotHold as error:
             # Of some thousand characters.
-            if needed := re.search(r"^(TF Select|Custom) ops: (.*)$", str(error), re.MULTILINE):
-                raise CannotHold(f"it would take TensorFlow's {needed[2]}") from None
+            needed = re.findall(r"^(?:TF Select|Custom) ops: (.*)$|'tf\.(\w+)' op ", str(error), re.MULTILINE)
+            if needed:
+                raise CannotHold(f"it would take TensorFlow's {needed[0][0] or needed[0][1]}") from None
             raise
 
     def embed(self, path: Path, text: str) -> None:

@@ -1,5 +1,7 @@
 """ONNX: one file, whose `metadata_props` hold what it carries."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,8 @@ class Onnx(Format):
         """Write it, and give the open sides of the image their names."""
         import onnx
 
-        super().write(model, path, dtype)
+        with _inlined():
+            super().write(model, path, dtype)
         made = onnx.load(str(path))
         (image,) = made.graph.input
         names = {1: ["length"], 2: ["height", "width"]}.get(len(image.type.tensor_type.shape.dim) - 2, [])
@@ -55,3 +58,19 @@ class Onnx(Format):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return session.get_modelmeta().custom_metadata_map[MEMBER]
+
+
+@contextlib.contextmanager
+def _inlined() -> Iterator[None]:
+    """Trace functions within functions in their place.
+
+    Keras calls a convolution of groups as a function that XLA compiles, which tf2onnx would leave a call.
+    """
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

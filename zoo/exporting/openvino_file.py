@@ -3,7 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
-from zoo.exporting.carried import MEMBER
+from zoo.exporting.carried import MEMBER, Precision
 from zoo.exporting.format import Format
 
 
@@ -18,6 +18,16 @@ class OpenVino(Format):
     runtime = "openvino"
     precisions = ("float32", "bfloat16")
     beside = (".bin",)
+
+    def check(self, precision: Precision) -> None:
+        """Check that OpenVINO is there, and that this processor has bfloat16 where it is to compute in it."""
+        super().check(precision)
+        if precision == "bfloat16":
+            import openvino
+
+            from zoo.engines.openvino_engine import check_bfloat16
+
+            check_bfloat16(openvino.Core())
 
     def embed(self, path: Path, text: str) -> None:
         """Put it into the model's `rt_info`; the weights are not touched."""

@@ -13,15 +13,17 @@ from zoo.errors import Differs
 from zoo.exporting import alone
 from zoo.exporting.carried import Carried, Precision, Verified
 from zoo.exporting.format import CannotHold, Format
+from zoo.network.graph import known_shape
 from zoo.network.network import Network
 from zoo.scores import relative_error
 
 # max|a - b| / max|b| that is accepted, and the least share of places with the same highest score.
 TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 2e-2}
 SAME_WINNER: dict[Precision, float] = {"float32": 0.0, "bfloat16": 0.99}
-# Images of a batch, at the first size and at all sizes; sizes that are tried where sides are open.
-_BATCHES = (1, 2)
+# Sizes that are tried where sides are open.
 _SIZES = 3
+# Images, of one place at least, by which a share of places is told.
+_PLACES = 100
 # A side where the model says nothing of the sizes that it takes.
 _SIDE = 32
 
@@ -33,7 +35,7 @@ def verified(network: Network, kind: Format, path: Path, carried: Carried) -> Ve
         CannotHold: where its runtime does not take it, or ends without an answer.
         Differs: where the scores are further apart than `TOLERANCE`.
     """
-    batches = trial_batches(network, carried.image.dtype)
+    batches = trial_batches(network, carried.image.dtype, carried.precision)
     names = [output.name for output in carried.outputs]
     wanted = [keras_scores(network, batch) for batch in batches]
     given, version = run_alone(kind, path, carried.precision, batches)
@@ -60,7 +62,7 @@ def verified(network: Network, kind: Format, path: Path, carried: Carried) -> Ve
     return Verified(
         runtime=kind.runtime,
         runtime_version=version,
-        images=tuple(batch.shape for batch in batches),
+        images=tuple(dict.fromkeys(batch.shape for batch in batches)),
         error=error,
         tolerance=tolerance,
         same_winner=share,
@@ -113,24 +115,34 @@ def _cause(done: subprocess.CompletedProcess) -> str:
     return " ".join(line.strip() for line in lines[last + 1 :]) or f"exit code {done.returncode}"
 
 
-def trial_batches(network: Network, dtype: str) -> list[np.ndarray]:
-    """Batches of noise: one and two images at each of several sizes, where the network leaves its sides open."""
+def trial_batches(network: Network, dtype: str, precision: Precision = "float32") -> list[np.ndarray]:
+    """Batches of noise: one and two images at each of several sizes, where the network leaves its sides open.
+
+    Where a share of places is asked for, there are so many batches of two that it can be told.
+    """
     generator = np.random.default_rng(0)
-    shapes = [network.axes.shape(size, network.channels) for size in trial_sizes(network)]
-    return [_noise(generator, network, (count, *shape), dtype) for shape in shapes for count in _BATCHES]
+    shapes = [known_shape(network.axes.shape(size, network.channels)) for size in trial_sizes(network)]
+    pairs = -(-_PLACES // (2 * len(shapes))) if SAME_WINNER[precision] else 1
+    return [_noise(generator, network, (count, *shape), dtype) for shape in shapes for count in (1, *(2,) * pairs)]
 
 
 def trial_sizes(network: Network) -> list[tuple[int, ...]]:
     """Sizes of images that a network takes: its own, and where it leaves sides open, two larger ones.
 
-    The larger ones differ by other numbers along each axis, which few strides divide.
+    The larger ones differ by other numbers along each axis, which few strides divide; where a layer's reach is not
+    known, by multiples of 32, which most networks that halve and double their maps take.
     """
     built, program = network.graph.built_sides, network.program_as_built
     own = network.own_size or network.smallest_image or (_SIDE,) * network.axes.count
-    sizes: list[tuple[int, ...]] = []
+    is_known = not program.any(lambda move: not move.is_local)
+    sizes = []
     for number in range(_SIZES if None in built else 1):
-        larger = [program.fitting(axis, side + number * (7 + 6 * axis), 1) for axis, side in enumerate(own)]
-        sizes.append(tuple(b if a is None else a for a, b in zip(built, larger, strict=True)))
+        size = []
+        for axis, (fixed, side) in enumerate(zip(built, own, strict=True)):
+            larger = side + number * ((7 + 6 * axis) if is_known else _SIDE * (1 + axis))
+            fitting = program.fitting(axis, larger, 1) if is_known and fixed is None else larger
+            size.append(fitting if fixed is None else fixed)
+        sizes.append(tuple(size))
     return sizes
 
 

@@ -106,9 +106,7 @@ def outputs_of(path: Path, format: str, precision: str = "float32") -> list[Outp
             files.
     """
     kind = format_of(format)
-    if chosen("precision", precision, get_args(Precision)) not in kind.precisions:
-        refuse(f"export format {format!r}", f"precision {precision}", " or ".join(kind.precisions))
-    kind.check_installed()
+    kind.check(chosen("precision", precision, get_args(Precision)))
     return kind.outputs(path)
 
 
