@@ -99,7 +99,7 @@ class Carried(Schema):
         except (ValueError, KeyError, ValidationError) as error:
             if isinstance(error, InputError):
                 raise
-            why = one_line(error, None) if isinstance(error, ValidationError) else str(error)
+            why = one_line(error, data) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
             raise InputError(f"{what}: its {MEMBER} is damaged ({why}); accepted: a file of `zoo export`") from None
 
     def geometry(self, image_size: Sequence[int] | None = None) -> Geometry:
