@@ -370,6 +370,29 @@ def test_models_that_cannot_be_exported_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_are_compared_on_the_users_images(fcn, tmp_path, capsys):
+    Image = pytest.importorskip("PIL.Image")
+    source = zoo.save(zoo.build("nin_digits"), tmp_path / "net.keras")
+    Image.fromarray(noise(20, 30).astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(noise(6, 6).astype(np.uint8)).save(tmp_path / "b.png")
+    images = ["--image", tmp_path / "a.png", "--image", tmp_path / "b.png"]
+    code, out, _ = command(capsys, "export", source, "-o", tmp_path / "net.onnx", "--format", "onnx", *images)
+    assert code == 0 and "tried on 2 images, 1x8x8x1, 2x8x8x1" in out
+    code, _, error = command(
+        capsys, "export", source, "-o", tmp_path / "a.onnx", "--format", "onnx", "--pixel-size", "1"
+    )
+    assert code == 2 and "--pixel-size: received without --image" in error
+    # Every batch of a type that fits is a part of an image, to the pixel.
+    network, image = Network.of(fcn), images_of(60, 50)[0]
+    windows = {
+        part.tobytes() for part in np.lib.stride_tricks.sliding_window_view(image, (8, 8), (0, 1)).reshape(-1, 8, 8)
+    }
+    batches = verification.trial_batches(network, "uint16", images=[image])
+    assert {part.tobytes() for part in batches[1]} <= windows and len(batches) == 6
+    with pytest.raises(InputError, match="samples of float32; accepted: uint16"):
+        verification.trial_batches(network, "uint16", images=[image.astype(np.float32)])
+
+
 @pytest.mark.extended
 def test_bfloat16_is_openvinos(fcn, tmp_path):
     openvino = pytest.importorskip("openvino")

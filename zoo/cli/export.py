@@ -1,17 +1,19 @@
 """`zoo export`: a trained model for another runtime, verified there."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, zoo
+from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, quiet_start, which_picture, zoo
+from zoo.errors import refuse
 from zoo.files import check_outputs, writing
 from zoo.made_by import MadeBy, key_of
 from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.exporting.carried import Precision
+    from zoo.pictures import Choice
 
 
 @zoo.command(
@@ -35,27 +37,52 @@ if TYPE_CHECKING:
     show_default=True,
     help="Fold normalisation into convolutions, and leave out what training alone needs.",
 )
+@click.option(
+    "--image", "images", type=FILE, multiple=True, metavar="IMAGE", help="Compare on this image; may be given again."
+)
+@PIXEL_SIZE
 @OVERWRITE
-def export(model: Path, output: Path, format_: str, precision: "Precision", fold: bool, overwrite: bool) -> None:
+@which_picture
+def export(
+    model: Path,
+    output: Path,
+    format_: str,
+    precision: "Precision",
+    fold: bool,
+    images: tuple[Path, ...],
+    pixel_size: float | None,
+    overwrite: bool,
+    choice: "Choice",
+) -> None:
     """Write MODEL for another runtime; it takes images (batch, height, width, channels) of the model's own type.
 
     Batch is free always; height and width are free in a converted model. The file is run by its own runtime, beside
-    Keras, in a process of its own; one that answers otherwise is not kept (exit code 1).
+    Keras, in a process of its own; one that answers otherwise is not kept (exit code 1). They are compared on parts of
+    the images of --image, else of those that a run was tested on, else on noise.
     """
     with quiet_start():
         from rich.console import Console
 
-        from zoo import model_files
+        from zoo import model_files, trial_images
         from zoo.exporting.formats import format_of
         from zoo.exporting.writing import export as write
         from zoo.exporting.writing import outputs_of
+        from zoo.network.network import Network
+        from zoo.scanning.options import check_pixel_size
     outputs = outputs_of(output, format_, precision)
     check_outputs(outputs)
-    options = {"format": format_, "precision": precision, "fold": fold}
+    options: dict[str, Any] = {"format": format_, "precision": precision, "fold": fold}
+    if images:
+        options["images"] = [key_of(image) if image.exists() else None for image in images]
+        options |= {} if pixel_size is None else {"pixel_size": check_pixel_size(pixel_size)}
+    elif pixel_size is not None:
+        refuse("--pixel-size", "without --image", "both")
     made_by = MadeBy("zoo export", {"model": key_of(model_files.file_of(model)), **options})
-    with writing(outputs, made_by, model_files.files_of(model), overwrite):
-        source = model_files.load(model)
-        with Console(stderr=True).status("exporting, and comparing with the model"):
-            write(source, output, format_, precision, fold, made_by)
+    with writing(outputs, made_by, [*model_files.files_of(model), *images], overwrite):
+        network = Network.of(model_files.load(model))
+        with trial_images.opened(network, images, model, choice, pixel_size) as trial:
+            pictures = [image for _, image in trial or []]
+            with Console(stderr=True).status("exporting, and comparing with the model"):
+                write(network.model, output, format_, precision, fold, pictures, made_by)
         report = format_of(format_).carried(output).verified
         say(f"wrote {output}" + (f": {report.line()}" if report else ""))

@@ -5,11 +5,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from zoo.errors import Differs
+from zoo.errors import Differs, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import Carried, Precision, Verified
 from zoo.exporting.format import CannotHold, Format
@@ -28,14 +29,15 @@ _PLACES = 100
 _SIDE = 32
 
 
-def verified(network: Network, kind: Format, path: Path, carried: Carried) -> Verified:
-    """Compare the file at `path` with the network that it was made of.
+def verified(network: Network, kind: Format, path: Path, carried: Carried, images: Sequence[Any] = ()) -> Verified:
+    """Compare the file at `path` with the network that it was made of, on `images` or noise (see `trial_batches`).
 
     Raises:
+        InputError: where the images are of another type than the file takes.
         CannotHold: where its runtime does not take it, or ends without an answer.
         Differs: where the scores are further apart than `TOLERANCE`.
     """
-    batches = trial_batches(network, carried.image.dtype, carried.precision)
+    batches = trial_batches(network, carried.image.dtype, carried.precision, images)
     names = [output.name for output in carried.outputs]
     wanted = [keras_scores(network, batch) for batch in batches]
     given, version = run_alone(kind, path, carried.precision, batches)
@@ -58,10 +60,13 @@ def verified(network: Network, kind: Format, path: Path, carried: Carried) -> Ve
     if error > tolerance:
         raise Differs(f"{what}: {kind.runtime} gives scores of a relative error {error:.1e}; accepted: {tolerance:.0e}")
     if share is not None and share < least:
-        raise Differs(f"{what}: {kind.runtime} has the same winner at {share:.1%} of {places}; accepted: {least:.0%}")
+        advice = "" if images else " (of noise, which has no clear one: give images that the model knows)"
+        received = f"{kind.runtime} has the same winner at {share:.1%} of {places} places{advice}"
+        raise Differs(f"{what}: {received}; accepted: {least:.0%}")
     return Verified(
         runtime=kind.runtime,
         runtime_version=version,
+        tried_on=f"{len(images)} images" if images else "noise",
         images=tuple(dict.fromkeys(batch.shape for batch in batches)),
         error=error,
         tolerance=tolerance,
@@ -115,15 +120,30 @@ def _cause(done: subprocess.CompletedProcess) -> str:
     return " ".join(line.strip() for line in lines[last + 1 :]) or f"exit code {done.returncode}"
 
 
-def trial_batches(network: Network, dtype: str, precision: Precision = "float32") -> list[np.ndarray]:
-    """Batches of noise: one and two images at each of several sizes, where the network leaves its sides open.
+def trial_batches(
+    network: Network, dtype: str, precision: Precision = "float32", images: Sequence[Any] = ()
+) -> list[np.ndarray]:
+    """Batches of one and two images, at each of several sizes where the network leaves its sides open.
 
-    Where a share of places is asked for, there are so many batches of two that it can be told.
+    They are cut out of `images`, which are (H, W, C) and read by slices, at random; where none is as large, and
+    without images, they are noise. Images at a model's scale (`zoo.scanning.pixels.Pixels`) are rounded. Where a share
+    of places is asked for, there are so many batches of two that it can be told.
+
+    Raises:
+        InputError: where images are of a type that would have to be cast to `dtype`.
     """
     generator = np.random.default_rng(0)
     shapes = [known_shape(network.axes.shape(size, network.channels)) for size in trial_sizes(network)]
     pairs = -(-_PLACES // (2 * len(shapes))) if SAME_WINNER[precision] else 1
-    return [_noise(generator, network, (count, *shape), dtype) for shape in shapes for count in (1, *(2,) * pairs)]
+    counts = [(count, shape) for shape in shapes for count in (1, *(2,) * pairs)]
+    if not images:
+        return [_noise(generator, network, (count, *shape), dtype) for count, shape in counts]
+    network.check_one_image()
+    for image in images:
+        # What was brought to a model's scale is means of pixels, which the file takes rounded.
+        if not np.can_cast(image.dtype, dtype) and getattr(image, "given", None) is None:
+            refuse("images to compare on", f"samples of {image.dtype}", f"{dtype}, as the model takes")
+    return [_cut_out(generator, network, images, (count, *shape), dtype) for count, shape in counts]
 
 
 def trial_sizes(network: Network) -> list[tuple[int, ...]]:
@@ -144,6 +164,25 @@ def trial_sizes(network: Network) -> list[tuple[int, ...]]:
             size.append(fitting if fixed is None else fixed)
         sizes.append(tuple(size))
     return sizes
+
+
+def _cut_out(
+    generator: np.random.Generator, network: Network, images: Sequence[Any], shape: tuple[int, ...], dtype: str
+) -> np.ndarray:
+    """A batch of parts of images, at random places; noise where no image is as large."""
+    height, width = shape[network.axes.spatial]
+    large = [image for image in images if image.shape[0] >= height and image.shape[1] >= width]
+    if not large:
+        return _noise(generator, network, shape, dtype)
+    parts = []
+    for index in generator.integers(0, len(large), shape[0]):
+        top, left = (
+            generator.integers(0, side - part + 1)
+            for side, part in zip(large[index].shape, (height, width), strict=False)
+        )
+        part = np.asarray(large[index][top : top + height, left : left + width])
+        parts.append((part if np.can_cast(part.dtype, dtype) else np.rint(part)).astype(dtype))
+    return network.axes.own(np.stack(parts))
 
 
 def _noise(generator: np.random.Generator, network: Network, shape: tuple[int, ...], dtype: str) -> np.ndarray:

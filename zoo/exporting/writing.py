@@ -2,8 +2,9 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import keras
 
@@ -32,6 +33,7 @@ def export(
     format: str = "saved_model",
     precision: Precision = "float32",
     fold: bool = True,
+    images: Sequence[Any] = (),
     made_by: MadeBy | None = None,
 ) -> Path:
     """Write `model` in another runtime's format, and verify it there, in a process without the zoo.
@@ -48,6 +50,8 @@ def export(
         format: a name in `zoo.exporting.formats.FORMATS`.
         precision: what it is to be computed in; bfloat16 by OpenVINO alone.
         fold: fold normalisation into convolutions, and leave out what training alone needs (see `zoo.convert.folding`).
+        images: what the file is compared with the model on, arrays (H, W, C) at the model's scale or what is read by
+            slices like them; noise without. In bfloat16 the winner of noise is often as good as drawn.
         made_by: the command that makes it, which has checked what is there already (`zoo.files.writing`); without, only
             a new path is accepted.
 
@@ -73,14 +77,14 @@ def export(
     with replacing_all(path) as working:
         made = working / path.name
         carried = _carried(source, kind, precision)
-        write(kind, reference, carried, made, fold)
+        write(kind, reference, carried, made, fold, images)
         if made_by is not None:
             beside = {each.name: key_of(each) for each in working.iterdir() if each != made}
             sign(made, dataclasses.replace(made_by, beside=beside))
     return path
 
 
-def write(kind: Format, network: Network, carried: Carried, path: Path, fold: bool) -> None:
+def write(kind: Format, network: Network, carried: Carried, path: Path, fold: bool, images: Sequence[Any] = ()) -> None:
     """Write a network at `path`, verify it, and put the report into it.
 
     Raises:
@@ -92,7 +96,7 @@ def write(kind: Format, network: Network, carried: Carried, path: Path, fold: bo
     try:
         kind.write(served, path, carried.image.dtype)
         kind.embed(path, carried.model_dump_json())
-        report = verified(network, kind, path, carried)
+        report = verified(network, kind, path, carried, images)
     except CannotHold as error:
         refuse_culprit(kind, lighter, carried, error)
     kind.embed(path, carried.model_copy(update={"verified": report}).model_dump_json())
