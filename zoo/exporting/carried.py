@@ -40,9 +40,9 @@ class ScoreTensor(Tensor):
 class Verified(Schema):
     """How the file's runtime, in a process of its own, answered beside Keras.
 
-    `tried_on`: what the images were cut out of. `images`: their shapes, with the batch. `error`: the largest max|a - b| / max|b| of an output at any
-    of them, and `tolerance` what was accepted. `same_winner`: the share of places with the same highest score; null
-    where a place has one score alone.
+    `tried_on`: what the images were cut out of. `images`: their shapes, with the batch. `error`: the largest
+    max|a - b| / max|b| of an output at any of them, and `tolerance` what was accepted. `same_winner`: the share of
+    places with the same highest score; null where a place has one score alone.
     """
 
     runtime: str
@@ -57,8 +57,8 @@ class Verified(Schema):
         """The report in a line."""
         winner = "" if self.same_winner is None else f", the same winner at {self.same_winner:.1%} of the places"
         sizes = ", ".join("x".join(map(str, shape)) for shape in self.images)
-        runtime = f"{self.runtime} {self.runtime_version}"
-        return f"{runtime} gives Keras's scores within {self.error:.1e} (relative){winner}; tried on {self.tried_on}, {sizes}"
+        scores = f"{self.runtime} {self.runtime_version} gives Keras's scores within {self.error:.1e} (relative)"
+        return f"{scores}{winner}; tried on {self.tried_on}, {sizes}"
 
 
 class Carried(Schema):
