@@ -83,9 +83,13 @@ class Carried(Schema):
     window: Sides | None = None
     verified: Verified | None = None
 
+    def text(self) -> str:
+        """All of it as JSON, of ASCII characters alone, which every format holds."""
+        return json.dumps(self.model_dump(mode="json"), allow_nan=False)
+
     @classmethod
     def of_text(cls, text: str | bytes, what: str) -> "Carried":
-        """What the JSON `text` holds; `what` names the file in errors.
+        """The same from its JSON; `what` names the file in errors.
 
         Raises:
             InputError: where it is of a newer version, or damaged.

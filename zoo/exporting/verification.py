@@ -125,12 +125,12 @@ def trial_batches(
 ) -> list[np.ndarray]:
     """Batches of one and two images, at each of several sizes where the network leaves its sides open.
 
-    They are cut out of `images`, which are (H, W, C) and read by slices, at random; where none is as large, and
+    They are cut out of `images`, which are (H, W, C) and read by slices, at random; at sizes that none of them has, and
     without images, they are noise. Images at a model's scale (`zoo.scanning.pixels.Pixels`) are rounded. Where a share
     of places is asked for, there are so many batches of two that it can be told.
 
     Raises:
-        InputError: where images are of a type that would have to be cast to `dtype`.
+        InputError: where images are of a type that would have to be cast to `dtype`, or none is large enough.
     """
     generator = np.random.default_rng(0)
     shapes = [known_shape(network.axes.shape(size, network.channels)) for size in trial_sizes(network)]
@@ -143,6 +143,8 @@ def trial_batches(
         # What was brought to a model's scale is means of pixels, which the file takes rounded.
         if not np.can_cast(image.dtype, dtype) and getattr(image, "given", None) is None:
             refuse("images to compare on", f"samples of {image.dtype}", f"{dtype}, as the model takes")
+    if not _as_large(images, shapes[0][network.axes.spatial.start - 1 :]):
+        refuse("images to compare on", f"none as large as {shapes[0]}", "images of at least that height and width")
     return [_cut_out(generator, network, images, (count, *shape), dtype) for count, shape in counts]
 
 
@@ -171,8 +173,7 @@ def _cut_out(
 ) -> np.ndarray:
     """A batch of parts of images, at random places; noise where no image is as large."""
     height, width = shape[network.axes.spatial]
-    large = [image for image in images if image.shape[0] >= height and image.shape[1] >= width]
-    if not large:
+    if not (large := _as_large(images, (height, width))):
         return _noise(generator, network, shape, dtype)
     parts = []
     for index in generator.integers(0, len(large), shape[0]):
@@ -183,6 +184,11 @@ def _cut_out(
         part = np.asarray(large[index][top : top + height, left : left + width])
         parts.append((part if np.can_cast(part.dtype, dtype) else np.rint(part)).astype(dtype))
     return network.axes.own(np.stack(parts))
+
+
+def _as_large(images: Sequence[Any], sides: tuple[int, ...]) -> list[Any]:
+    """The images that have at least this height and width."""
+    return [image for image in images if image.shape[0] >= sides[0] and image.shape[1] >= sides[1]]
 
 
 def _noise(generator: np.random.Generator, network: Network, shape: tuple[int, ...], dtype: str) -> np.ndarray:

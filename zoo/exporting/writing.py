@@ -95,11 +95,14 @@ def write(kind: Format, network: Network, carried: Carried, path: Path, fold: bo
     served = keras.Model(lighter.model.inputs[0], named, name=network.name)
     try:
         kind.write(served, path, carried.image.dtype)
-        kind.embed(path, carried.model_dump_json())
+        kind.embed(path, carried.text())
         report = verified(network, kind, path, carried, images)
     except CannotHold as error:
         refuse_culprit(kind, lighter, carried, error)
-    kind.embed(path, carried.model_copy(update={"verified": report}).model_dump_json())
+    carried = carried.model_copy(update={"verified": report})
+    kind.embed(path, carried.text())
+    if kind.carried(path) != carried:
+        raise RuntimeError(f"export {path.name!r}: what it carries cannot be read again")
 
 
 def outputs_of(path: Path, format: str, precision: str = "float32") -> list[Output]:
