@@ -22,7 +22,7 @@ STAGES = (
     ("evaluate", "evaluation.py", "evaluation.json"),
     ("convert", "convert/", "converted\nmodel"),
     ("scan", "scanning/\nengines/", "ScoreMap"),
-    ("export", "exporting.py", "SavedModel"),
+    ("export", "exporting/", "SavedModel"),
 )
 NETWORK = (
     "network/   a model traced once, and the algebra of its positions",

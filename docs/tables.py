@@ -169,6 +169,7 @@ TABLES = {
     "bottlenecks_resnet": rows_of("bottlenecks_resnet"),
     "bottlenecks_inception": rows_of("bottlenecks_inception"),
     "freezing": rows_of("freezing"),
+    "exports": rows_of("exports"),
 }
 
 

@@ -16,7 +16,7 @@ _HOMES = {
     "convolutionalize": "zoo.convert.conversion",
     "describe": "zoo.layer_table",
     "evaluate": "zoo.evaluation",
-    "export": "zoo.exporting",
+    "export": "zoo.exporting.writing",
     "geometry": "zoo.network.network",
     "list_models": "zoo.catalogue",
     "load": "zoo.model_files",

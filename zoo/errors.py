@@ -48,6 +48,10 @@ class Diverged(InputError):
     """A training's numbers ran away, so that its model's scores are none, or rounding alone."""
 
 
+class Differs(RuntimeError):
+    """What was made gives other answers than what it was made of; commands print the message and exit with code 1."""
+
+
 class Interrupted(Exception):
     """The user stopped the work; the message says where it stands and how it goes on."""
 

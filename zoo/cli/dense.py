@@ -1,4 +1,4 @@
-"""`zoo convert` and `export`: a trained model, made ready for images of any size and for other runtimes."""
+"""`zoo convert`: a trained classifier, made ready for images of any size."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,29 +112,3 @@ def convert(
         model_files.save(converted.model, output, made_by)
         write_json(report_file, report.to_dict(), made_by)
         say(f"wrote {output} and {report_file}")
-
-
-@zoo.command(
-    short_help="Write a model for another runtime.",
-    epilog="Example: zoo export fcn.keras -o exported --format saved_model",
-)
-@click.argument("model", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="A new directory (saved_model) or file.")
-@click.option(
-    "--format", "format_", default="saved_model", show_default=True, help="One of saved_model, onnx, openvino, litert."
-)
-@OVERWRITE
-def export(model: Path, output: Path, format_: str, overwrite: bool) -> None:
-    """Write MODEL for another runtime; it takes uint8 images (batch, height, width, channels).
-
-    Batch is free always; height and width are free in a converted model.
-    """
-    with quiet_start():
-        from zoo import model_files
-        from zoo.exporting import export as write
-        from zoo.exporting import outputs_of
-    outputs = outputs_of(output, format_)
-    check_outputs(outputs)
-    made_by = MadeBy("zoo export", {"model": key_of(model_files.file_of(model)), "format": format_})
-    with writing(outputs, made_by, model_files.files_of(model), overwrite):
-        say(f"wrote {write(model_files.load(model), output, format_, made_by)}")

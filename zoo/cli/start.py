@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from zoo.errors import InputError, Interrupted, printable, quoted, refuse, shortened
+from zoo.errors import Differs, InputError, Interrupted, printable, quoted, refuse, shortened
 from zoo.progress import say, silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
@@ -207,6 +207,8 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
         code, text = 2, f"{where}{error.format_message()}; see --help"
     except Interrupted as error:
         code, text = 130, str(error)
+    except Differs as error:
+        code, text = 1, str(error)
     except (click.Abort, KeyboardInterrupt):
         code, text = 130, "interrupted"
     except OSError as error:

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from zoo.convert.affine import scale_and_shift
-from zoo.network.graph import Graph, Step, run_steps
+from zoo.convert.folding import folded_weights, folds
+from zoo.network.graph import Graph, run_steps
 
 # Bytes of weights that no cache holds: a convolution of few positions spends its time on reading and reordering them.
 LARGE_KERNEL = 16 * 2**20
@@ -32,14 +32,13 @@ class LighterGraph:
         self.graph = graph
         self.variables: list[keras.Variable] = list(graph.model.variables)
         self.applied: list[Callable | None] = [step.layer for step in graph.steps]
+        into = folds(graph)
         for index, step in enumerate(graph.steps):
             if type(step.layer) is not layers.Conv2D:
                 continue
-            following = graph.readers.get(step.outputs[0], ())
-            alone = len(following) == 1 and step.outputs[0] not in graph.outputs
-            if alone and _folds(step, graph.steps[following[0]]):
-                self.applied[index] = self._folded(step.layer, graph.steps[following[0]].layer)
-                self.applied[following[0]] = None
+            if index in into and step.layer.data_format == "channels_last":
+                self.applied[index] = self._folded(step.layer, graph.steps[into[index]].layer)
+                self.applied[into[index]] = None
             elif by_rows and _is_large(step.layer):
                 self.applied[index] = self._by_rows(step.layer)
 
@@ -87,26 +86,6 @@ class LighterGraph:
             return layer.activation(total)
 
         return call
-
-
-def folded_weights(layer: layers.Conv2D, norm: layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a convolution that does what `norm` makes of `layer`'s outputs, in float64."""
-    scale, bias = scale_and_shift(norm)
-    if layer.use_bias:
-        bias = bias + ops.convert_to_numpy(layer.bias).astype(np.float64) * scale
-    return ops.convert_to_numpy(layer.kernel).astype(np.float64) * scale, bias
-
-
-def _folds(step: Step, following: Step) -> bool:
-    """Whether the second step is a normalisation of the channels that the first one's kernel can take in."""
-    layer, norm = step.layer, following.layer
-    return (
-        type(norm) is layers.BatchNormalization
-        and norm.axis in (-1, len(following.output_shape) - 1)
-        and layer.activation is keras.activations.linear
-        and layer.compute_dtype == norm.compute_dtype
-        and layer.compute_dtype in ("float32", "float64")
-    )
 
 
 def _is_large(layer: layers.Conv2D) -> bool:

@@ -1,6 +1,7 @@
 """The engine that OpenVINO is: the same lighter graph as Keras's, given to it by TensorFlow."""
 
 import importlib.util
+from typing import Any
 
 import keras
 import numpy as np
@@ -31,8 +32,8 @@ def run_openvino(graph: Graph, precision: Precision) -> Run:
     import tensorflow as tf
 
     core = openvino.Core()
-    if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        refuse("precision", "'bfloat16', which this processor does not have", "'float32'")
+    if precision == "bfloat16":
+        check_bfloat16(core)
     # Always given: OpenVINO's own default is the lowest precision that the processor has.
     options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
     # In bfloat16 OpenVINO's own convolution reads a large kernel as fast.
@@ -40,3 +41,13 @@ def run_openvino(graph: Graph, precision: Precision) -> Run:
     traced = run.get_concrete_function(tf.TensorSpec(model.inputs[0].shape, "float32"))
     compiled = core.compile_model(openvino.convert_model(traced), "CPU", options)
     return lambda images: compiled(np.asarray(images, np.float32))[0]
+
+
+def check_bfloat16(core: Any) -> None:
+    """Check that OpenVINO, an `openvino.Core`, finds bfloat16 in this processor.
+
+    Raises:
+        InputError: where it does not.
+    """
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        refuse("precision", "'bfloat16', which this processor does not have", "'float32'")

@@ -1,0 +1,120 @@
+"""What an exported file carries: the model's card, its inputs and outputs, its moves, and how it was verified.
+
+It lies as JSON inside the file, at a place of each format's own, and is read without Keras.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from zoo.card import Card, Sides
+from zoo.errors import InputError, refuse
+from zoo.network.geometry import Geometry, place
+from zoo.network.program import Program
+from zoo.schema import Schema, one_line
+from zoo.scores import Outputs
+
+# The version of what is written here; a file of a newer one is refused.
+VERSION = 1
+# The name of the member, entry, element or file that holds it.
+MEMBER = "zoo.json"
+Precision = Literal["float32", "bfloat16"]
+
+
+class Tensor(Schema):
+    """A named input or output of an exported file; a side that is open is null."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class ScoreTensor(Tensor):
+    """An output, and what its numbers are."""
+
+    outputs: Outputs
+
+
+class Verified(Schema):
+    """How the file's runtime, in a process of its own, answered beside Keras.
+
+    `tried_on`: what the images were cut out of. `images`: their shapes, with the batch. `error`: the largest
+    max|a - b| / max|b| of an output at any of them, and `tolerance` what was accepted. `same_winner`: the share of
+    places with the same highest score; null where a place has one score alone.
+    """
+
+    runtime: str
+    runtime_version: str
+    tried_on: str
+    images: tuple[tuple[int, ...], ...]
+    error: float
+    tolerance: float
+    same_winner: float | None = None
+
+    def line(self) -> str:
+        """The report in a line."""
+        winner = "" if self.same_winner is None else f", the same winner at {self.same_winner:.1%} of the places"
+        sizes = ", ".join("x".join(map(str, shape)) for shape in self.images)
+        scores = f"{self.runtime} {self.runtime_version} gives Keras's scores within {self.error:.1e} (relative)"
+        return f"{scores}{winner}; tried on {self.tried_on}, {sizes}"
+
+
+class Carried(Schema):
+    """What travels in an exported file.
+
+    `precision`: what the file is to be computed in. `channels_first`: whether maps are (B, C, H, W). `program`: the
+    network's moves along each axis from the image to the first output, as `Program.to_data` writes them, in which an
+    unconverted head counts as the window of its conversion; null where a layer's reach is not known. `training_size`
+    and `window`: what the geometry needs beside them.
+    """
+
+    version: int = VERSION
+    format: str
+    precision: Precision
+    model: str
+    card: Card
+    image: Tensor
+    outputs: tuple[ScoreTensor, ...] = Field(min_length=1)
+    channels_first: bool = False
+    program: dict[str, Any] | None = None
+    training_size: Sides | None = None
+    window: Sides | None = None
+    verified: Verified | None = None
+
+    def text(self) -> str:
+        """All of it as JSON, of ASCII characters alone, which every format holds."""
+        return json.dumps(self.model_dump(mode="json"), allow_nan=False)
+
+    @classmethod
+    def of_text(cls, text: str | bytes, what: str) -> "Carried":
+        """The same from its JSON; `what` names the file in errors.
+
+        Raises:
+            InputError: where it is of a newer version, or damaged.
+        """
+        try:
+            data = json.loads(text)
+            version = data["version"] if isinstance(data, dict) else None
+            if isinstance(version, int) and version > VERSION:
+                accepted = f"up to {VERSION}, which this version of the zoo reads; a newer one reads this file"
+                refuse(f"{what}: format version", f"{version}", accepted)
+            return cls.model_validate(data)
+        except (ValueError, KeyError, ValidationError) as error:
+            if isinstance(error, InputError):
+                raise
+            why = one_line(error, data) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+            raise InputError(f"{what}: its {MEMBER} is damaged ({why}); accepted: a file of `zoo export`") from None
+
+    def geometry(self, image_size: Sequence[int] | None = None) -> Geometry:
+        """The geometry of the first output's grid, as `zoo.geometry` gives it of the model.
+
+        Raises:
+            InputError: where the file carries no moves.
+        """
+        if self.program is None:
+            refuse(f"model {self.model!r}", "a layer whose reach is not known", "a model of local layers")
+        size = None if image_size is None else tuple(image_size)
+        is_global = self.card.pooling == "global"
+        return place(Program.from_data(self.program), size, self.training_size, self.window, is_global)

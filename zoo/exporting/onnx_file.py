@@ -1,0 +1,76 @@
+"""ONNX: one file, whose `metadata_props` hold what it carries."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.exporting.carried import MEMBER
+from zoo.exporting.format import IMAGE, Format
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Onnx(Format):
+    """ONNX, by tf2onnx."""
+
+    name = "onnx"
+    keras_name = "onnx"
+    ending = ".onnx"
+    extra = "onnx"
+    needs = ("onnx", "tf2onnx")
+    runtime = "onnxruntime"
+
+    def write(self, model: "keras.Model", path: Path, dtype: str) -> None:
+        """Write it, and give the open sides of the image their names."""
+        import onnx
+
+        with _inlined():
+            super().write(model, path, dtype)
+        made = onnx.load(str(path))
+        (image,) = made.graph.input
+        names = {1: ["length"], 2: ["height", "width"]}.get(len(image.type.tensor_type.shape.dim) - 2, [])
+        open_sides = [side for side in image.type.tensor_type.shape.dim if not side.HasField("dim_value")]
+        sides = ["batch", *(names if len(names) == len(open_sides) - 1 else map(str, range(1, len(open_sides))))]
+        for side, name in zip(open_sides, sides, strict=True):
+            side.dim_param = name
+        for output in made.graph.output:
+            output.type.tensor_type.shape.dim[0].dim_param = "batch"
+        assert image.name == IMAGE
+        onnx.save(made, str(path))
+
+    def embed(self, path: Path, text: str) -> None:
+        """Put it into `metadata_props`."""
+        import onnx
+
+        made = onnx.load(str(path))
+        kept = [each for each in made.metadata_props if each.key != MEMBER]
+        del made.metadata_props[:]
+        made.metadata_props.extend([*kept, onnx.StringStringEntryProto(key=MEMBER, value=text)])
+        onnx.save(made, str(path))
+
+    def text(self, path: Path) -> str:
+        """The entry, by ONNX Runtime."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return session.get_modelmeta().custom_metadata_map[MEMBER]
+
+
+@contextlib.contextmanager
+def _inlined() -> Iterator[None]:
+    """Trace functions within functions in their place.
+
+    Keras calls a convolution of groups as a function that XLA compiles, which tf2onnx would leave a call.
+    """
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)

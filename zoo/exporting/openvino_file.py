@@ -1,0 +1,50 @@
+"""OpenVINO: an .xml file with its weights in a .bin beside it; `rt_info` holds what it carries."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from zoo.exporting.carried import MEMBER, Precision
+from zoo.exporting.format import Format
+
+
+class OpenVino(Format):
+    """OpenVINO's intermediate representation."""
+
+    name = "openvino"
+    keras_name = "openvino"
+    ending = ".xml"
+    extra = "openvino"
+    needs = ("openvino",)
+    runtime = "openvino"
+    precisions = ("float32", "bfloat16")
+    beside = (".bin",)
+
+    def check(self, precision: Precision) -> None:
+        """Check that OpenVINO is there, and that this processor has bfloat16 where it is to compute in it."""
+        super().check(precision)
+        if precision == "bfloat16":
+            import openvino
+
+            from zoo.engines.openvino_engine import check_bfloat16
+
+            check_bfloat16(openvino.Core())
+
+    def embed(self, path: Path, text: str) -> None:
+        """Put it into the model's `rt_info`; the weights are not touched."""
+        tree = ElementTree.parse(path)
+        about = tree.getroot().find("rt_info")
+        if about is None:
+            about = ElementTree.SubElement(tree.getroot(), "rt_info")
+        for old in about.findall(MEMBER):
+            about.remove(old)
+        ElementTree.SubElement(about, MEMBER, value=text)
+        tree.write(path, encoding="utf-8", xml_declaration=True)
+
+    def text(self, path: Path) -> str:
+        """The element, by OpenVINO."""
+        import openvino
+
+        model = openvino.Core().read_model(str(path))
+        if not model.has_rt_info([MEMBER]):
+            raise KeyError(MEMBER)
+        return model.get_rt_info([MEMBER]).astype(str)
