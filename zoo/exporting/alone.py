@@ -15,15 +15,19 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def saved_model(path: str, precision: str) -> Run:
-    """A SavedModel by its signature `serving_default`."""
+    """A SavedModel by its signature `serving_default`, or for the contents of files by `predict_bytes`."""
     import tensorflow as tf
 
     model = tf.saved_model.load(path)
-    signature = model.signatures["serving_default"]
+    signatures = model.signatures
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
-        assert model is not None  # whose weights the signature reads, and of which it holds no reference
-        return {name: value.numpy() for name, value in signature(image=tf.constant(image)).items()}
+        assert model is not None  # whose weights the signatures read, and of which they hold no reference
+        if image.dtype.kind == "S":
+            outputs = signatures["predict_bytes"](image_bytes=tf.constant(image.tolist()))
+        else:
+            outputs = signatures["serving_default"](image=tf.constant(image))
+        return {name: value.numpy() for name, value in outputs.items()}
 
     return run
 

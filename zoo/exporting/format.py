@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from zoo.errors import InputError, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import MEMBER, Carried, Precision
+from zoo.exporting.image_bytes import FileForm
 from zoo.files import Output
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ class Format(ABC):
         """Whether a path is called as files of this format are."""
         return path.name.endswith(self.ending)
 
-    def write(self, model: "keras.Model", path: Path, dtype: str) -> None:
-        """Write a model whose outputs are a dict, by their names; its input `image` takes `dtype`.
+    def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
+        """Write a model whose outputs are a dict, by their names; its input `image` takes what `carried` says.
 
         Raises:
             CannotHold: where the converter finds something that the format has not.
@@ -71,9 +72,17 @@ class Format(ABC):
         from zoo.exporting.converters import converting
 
         shape = (None, *model.inputs[0].shape[1:])
-        signature = [keras.InputSpec(dtype=dtype, shape=shape, name=IMAGE)]
+        signature = [keras.InputSpec(dtype=carried.image.dtype, shape=shape, name=IMAGE)]
         with converting(path):
-            model.export(str(path), format=self.keras_name, verbose=False, input_signature=signature, **self.options())
+            self.convert(model, path, signature, carried)
+
+    def convert(self, model: "keras.Model", path: Path, signature: list["keras.InputSpec"], carried: Carried) -> None:
+        """Have Keras write it."""
+        model.export(str(path), format=self.keras_name, verbose=False, input_signature=signature, **self.options())
+
+    def files(self, carried: Carried) -> FileForm | None:
+        """What files of images are brought to by a signature of their own, where the format has one for the model."""
+        return None
 
     def options(self) -> dict:
         """Further arguments of Keras's export."""

@@ -94,7 +94,7 @@ def write(kind: Format, network: Network, carried: Carried, path: Path, fold: bo
     named = dict(zip([each.name for each in carried.outputs], lighter.model.outputs, strict=True))
     served = keras.Model(lighter.model.inputs[0], named, name=network.name)
     try:
-        kind.write(served, path, carried.image.dtype)
+        kind.write(served, path, carried)
         kind.embed(path, carried.text())
         report = verified(network, kind, path, carried, images)
     except CannotHold as error:
