@@ -27,7 +27,8 @@ class Format(ABC):
 
     `name`: as `--format` takes it. `keras_name`: what Keras calls it. `ending`: of its files; a folder has none.
     `needs`: the modules that write it. `runtime`: the module that runs it. `extra`: the extra that brings these.
-    `precisions`: what it can be computed in. `beside`: endings of files that belong to the first.
+    `backends`: those of Keras that write it. `precisions`: what it can be computed in. `beside`: endings of files that
+    belong to the first.
     """
 
     name: ClassVar[str]
@@ -36,6 +37,7 @@ class Format(ABC):
     extra: ClassVar[str | None] = None
     needs: ClassVar[tuple[str, ...]]
     runtime: ClassVar[str]
+    backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
     precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
     beside: ClassVar[tuple[str, ...]] = ()
 

@@ -22,6 +22,7 @@ class SavedModel(Format):
     keras_name = "tf_saved_model"
     needs = ("tensorflow",)
     runtime = "tensorflow"
+    backends = ("tensorflow", "jax")
 
     def files(self, carried: Carried) -> FileForm | None:
         """Those of the signature `predict_bytes`."""
