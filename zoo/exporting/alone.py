@@ -6,6 +6,7 @@ gives for them to another, with the runtime's version. Nothing but NumPy and the
 
 import importlib.metadata
 import sys
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -32,8 +33,8 @@ def saved_model(path: str, precision: str) -> Run:
     return run
 
 
-def onnx(path: str, precision: str) -> Run:
-    """An .onnx file in ONNX Runtime, on the processor."""
+def onnx(path: str | bytes, precision: str) -> Run:
+    """An .onnx file, or what one holds, in ONNX Runtime, on the processor."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -68,11 +69,18 @@ def litert(path: str, precision: str) -> Run:
     return lambda image: dict(signature(image=image))
 
 
+def bioimageio(path: str, precision: str) -> Run:
+    """The ONNX file in a package for bioimage.io."""
+    with zipfile.ZipFile(path) as package:
+        return onnx(package.read("weights.onnx"), precision)
+
+
 OPENERS: dict[str, Callable[[str, str], Run]] = {
     "saved_model": saved_model,
     "onnx": onnx,
     "openvino": openvino,
     "litert": litert,
+    "bioimageio": bioimageio,
 }
 # The distribution of each format's runtime, whose version is reported.
 RUNTIMES = {
@@ -80,6 +88,7 @@ RUNTIMES = {
     "onnx": "onnxruntime",
     "openvino": "openvino",
     "litert": "ai-edge-litert",
+    "bioimageio": "onnxruntime",
 }
 
 

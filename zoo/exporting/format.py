@@ -2,8 +2,10 @@
 
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.errors import InputError, refuse
 from zoo.exporting import alone
@@ -14,12 +16,27 @@ from zoo.files import Output
 if TYPE_CHECKING:
     import keras
 
+    from zoo.network.network import Network
+
 # The name of the one input.
 IMAGE = "image"
 
 
 class CannotHold(Exception):
     """A model has something that a format, or its runtime, has not; the message is the converter's or runtime's."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a package tells of a model beyond what its card does.
+
+    `licence`: of the weights, by its SPDX identifier. `cite`: text and DOI. `results`: what was measured, in Markdown.
+    """
+
+    authors: tuple[str, ...] = ()
+    licence: str | None = None
+    cite: tuple[tuple[str, str], ...] = ()
+    results: str = ""
 
 
 class Format(ABC):
@@ -84,6 +101,12 @@ class Format(ABC):
 
     def files(self, carried: Carried) -> FileForm | None:
         """What files of images are brought to by a signature of their own, where the format has one for the model."""
+        return None
+
+    def complete(
+        self, path: Path, network: "Network", carried: Carried, images: Sequence[Any], about: About | None
+    ) -> None:
+        """Add to a file that was verified what belongs to the format beside model and card; nothing as a rule."""
         return None
 
     def options(self) -> dict:

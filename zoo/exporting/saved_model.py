@@ -25,8 +25,10 @@ class SavedModel(Format):
     backends = ("tensorflow", "jax")
 
     def files(self, carried: Carried) -> FileForm | None:
-        """Those of the signature `predict_bytes`."""
-        return FileForm.of(carried)
+        """Those of the signature `predict_bytes`; its graph is TensorFlow's, which a model in JAX is no part of."""
+        import keras
+
+        return FileForm.of(carried) if keras.backend.backend() == "tensorflow" else None
 
     def convert(self, model: "keras.Model", path: Path, signature: list["keras.InputSpec"], carried: Carried) -> None:
         """Have Keras write it, with the signature `predict_bytes` where files of images can be brought to its size."""

@@ -156,7 +156,7 @@ def trial_batches(
             refuse("images to compare on", f"samples of {image.dtype}", f"{dtype}, as the model takes")
     if not _as_large(images, shapes[0][network.axes.spatial.start - 1 :]):
         refuse("images to compare on", f"none as large as {shapes[0]}", "images of at least that height and width")
-    return [_cut_out(generator, network, images, (count, *shape), dtype) for count, shape in counts]
+    return [cut_out(generator, network, images, (count, *shape), dtype) for count, shape in counts]
 
 
 def trial_sizes(network: Network) -> list[tuple[int, ...]]:
@@ -179,7 +179,7 @@ def trial_sizes(network: Network) -> list[tuple[int, ...]]:
     return sizes
 
 
-def _cut_out(
+def cut_out(
     generator: np.random.Generator, network: Network, images: Sequence[Any], shape: tuple[int, ...], dtype: str
 ) -> np.ndarray:
     """A batch of parts of images, at random places; noise where no image is as large."""
