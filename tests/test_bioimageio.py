@@ -45,7 +45,7 @@ def several():
     image = keras.Input((None, None, 3))
     x = conv(4, 3, 2)(image)
     up = layers.UpSampling2D(4)(conv(4, 2, 2)(x))
-    return randomize(keras.Model(image, [conv(2, 1, name="Map one")(x), conv(2, 1, name="up")(up), mean(x)]))
+    return randomize(keras.Model(image, [conv(2, 1, name="Map-one")(x), conv(2, 1, name="up")(up), mean(x)]))
 
 
 def mean(x):

@@ -183,6 +183,8 @@ def cut_out(
     generator: np.random.Generator, network: Network, images: Sequence[Any], shape: tuple[int, ...], dtype: str
 ) -> np.ndarray:
     """A batch of parts of images, at random places; noise where no image is as large."""
+    if not images:
+        return _noise(generator, network, shape, dtype)
     height, width = shape[network.axes.spatial]
     if not (large := _as_large(images, (height, width))):
         return _noise(generator, network, shape, dtype)
