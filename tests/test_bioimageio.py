@@ -73,6 +73,7 @@ RULES = {
         [(6, 2, [(2, -2, 0)])],
     ),
     "several": (several, None),
+    "no map": (lambda: digits(pooling="global"), [(8, 1, [])] * 2),
 }
 
 

@@ -144,8 +144,8 @@ def _output_axes(
         return [{"type": "batch"}, *space]
     units = network.units(number)
     channels = known if len(known) == units else _numbered("class", units)
-    if kind == "vector":
-        return [{"type": "batch"}, *_in_order(network, [], channels)[1:]]
+    if kind == "vector" and len(output.shape) == network.axes.rank:  # of a global pooling that keeps its axes
+        space = [{"type": "space", "id": axis, "size": 1} for axis in _NAMES[network.axes.count]]
     return _in_order(network, space, channels)
 
 

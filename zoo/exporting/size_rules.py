@@ -68,7 +68,8 @@ def _rule(network: Network, axis: int, maps: list[int]) -> SizeRule:
         )
     start = network.own_size[axis] if network.own_size else 1
     begin = next((side for side in range(start, start + 8 * _MOST) if rows(side) is not None), None)
-    step = next((step for step in range(1, _MOST) if begin is not None and _growth(rows, begin, step)), None)
+    steps = () if begin is None else range(1, _MOST)
+    step = next((step for step in steps if _growth(rows, begin or 0, step) is not None), None)
     if begin is None or step is None:
         refuse(f"model {network.name!r}", "an output whose size follows no rule", "one of a size for every image")
     for least in range(begin, begin + 64 * _MOST):
