@@ -238,12 +238,12 @@ def wrongly(monkeypatch, change):
     """Have the model that is written be another one than the one that was given."""
     write = type(FORMATS["onnx"]).write
 
-    def other(self, model, path, dtype):
+    def other(self, model, path, carried):
         copy = Copy(Network.of(model)).run((None, None))
         for weight in copy.weights:
             weight.assign(change(np.asarray(weight)))
         named = {name: copy.outputs[index] for index, name in enumerate(Network.of(model).output_names)}
-        write(self, keras.Model(copy.inputs[0], named), path, dtype)
+        write(self, keras.Model(copy.inputs[0], named), path, carried)
 
     monkeypatch.setattr(type(FORMATS["onnx"]), "write", other)
 
@@ -313,8 +313,8 @@ def test_a_layer_that_a_runtime_has_not_is_named(fcn, tmp_path, monkeypatch):
     culprit = next(name for name in names if isinstance(fcn.get_layer(name), layers.Conv2D) and names.index(name) > 4)
     write = type(FORMATS["onnx"]).write
 
-    def broken(self, model, path, dtype):
-        write(self, model, path, dtype)
+    def broken(self, model, path, carried):
+        write(self, model, path, carried)
         if any(layer.name == culprit for layer in model.layers):
             path.write_bytes(path.read_bytes().replace(b"Conv", b"Cnov"))
 

@@ -15,8 +15,10 @@ from zoo.config.sources import SOURCES
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = [
     *("own_images.md", "own_scenes.md", "correcting.md", "counting.md"),
-    *("pretrained.md", "class_activation.md", "exporting.md"),
+    *("pretrained.md", "class_activation.md", "exporting.md", "serving.md", "bioimageio.md"),
 ]
+# Commands that are called otherwise as modules.
+MODULES = {"saved_model_cli": "tensorflow.python.tools.saved_model_cli"}
 
 
 def blocks(page):
@@ -26,12 +28,17 @@ def blocks(page):
     )
 
 
+def as_module(line):
+    name, *arguments = shlex.split(line)
+    return [MODULES.get(name, name), *arguments]
+
+
 @pytest.mark.extended
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_a_page_runs(page, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
     for language, text in blocks(page):
-        lines = [["-c", text]] if language == "python" else [["-m", *shlex.split(line)] for line in text.splitlines()]
+        lines = [["-c", text]] if language == "python" else [["-m", *as_module(line)] for line in text.splitlines()]
         for line in lines:
             done = subprocess.run(
                 [sys.executable, *line], cwd=tmp_path, env=environment, capture_output=True, text=True

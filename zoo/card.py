@@ -79,6 +79,11 @@ class Card(Schema):
     peaks: dict[str, Peaks] = Field(default_factory=dict)
     target: Target = "class"
 
+    @property
+    def filling(self) -> Literal["reflect"] | tuple[float, ...]:
+        """What `zoo predict` puts beyond the border of an image that is too small: `fill`, or the mean, or 0."""
+        return self.fill or (self.preprocess.mean if self.preprocess else (0.0,))
+
 
 def card(model: "keras.Model") -> Card:
     """What travels with `model`; an empty card where it has none."""

@@ -179,12 +179,13 @@ def predict_files(
 
 def _fitted(image: np.ndarray, size: tuple[int, int], known: Card) -> np.ndarray:
     """An image cropped or padded to a size about its centre, with what training put beyond a border."""
-    if known.fill == "reflect":
+    fill = known.filling
+    if fill == "reflect":
         missing = [max(side - now, 0) for side, now in zip(size, image.shape, strict=False)]
         added = [(each // 2, each - each // 2) for each in missing]
         image = Pixels(image).extended_by((added[0], added[1]))[:, :]
-    usual = known.preprocess.mean if known.preprocess else (0.0,)
-    return fit_image(image, size, fill=known.fill if isinstance(known.fill, tuple) else usual)
+        fill = (0.0,)  # of which nothing is left to add
+    return fit_image(image, size, fill=fill)
 
 
 def _check_fit(network: Network, image: np.ndarray, path: Path) -> None:

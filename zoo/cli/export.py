@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 @click.argument("model", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="A new directory (saved_model) or file.")
 @click.option(
-    "--format", "format_", default="saved_model", show_default=True, help="One of saved_model, onnx, openvino, litert."
+    "--format",
+    "format_",
+    default="saved_model",
+    show_default=True,
+    help="One of saved_model, onnx, openvino, litert, bioimageio.",
 )
 @click.option(
     "--precision",
@@ -40,6 +44,11 @@ if TYPE_CHECKING:
 @click.option(
     "--image", "images", type=FILE, multiple=True, metavar="IMAGE", help="Compare on this image; may be given again."
 )
+@click.option("--license", "licence", help="With bioimageio: the weights' licence, such as MIT. Default: none stated.")
+@click.option("--author", "authors", multiple=True, help="With bioimageio: a name; may be given again.")
+@click.option(
+    "--about", type=FILE, metavar="RUN", help="With bioimageio: the run whose results are told. Default: MODEL."
+)
 @PIXEL_SIZE
 @OVERWRITE
 @which_picture
@@ -50,6 +59,9 @@ def export(
     precision: "Precision",
     fold: bool,
     images: tuple[Path, ...],
+    licence: str | None,
+    authors: tuple[str, ...],
+    about: Path | None,
     pixel_size: float | None,
     overwrite: bool,
     choice: "Choice",
@@ -59,11 +71,15 @@ def export(
     Batch is free always; height and width are free in a converted model. The file is run by its own runtime, beside
     Keras, in a process of its own; one that answers otherwise is not kept (exit code 1). They are compared on parts of
     the images of --image, else of those that a run was tested on, else on noise.
+
+    TensorFlow Serving looks for SavedModels in folders that are called by numbers: -o models/NAME/1. That of a
+    classifier takes files of PNG and JPEG too, by its signature predict_bytes.
     """
     with quiet_start():
         from rich.console import Console
 
         from zoo import model_files, trial_images
+        from zoo.cli.about import about_of
         from zoo.exporting.formats import format_of
         from zoo.exporting.writing import export as write
         from zoo.exporting.writing import outputs_of
@@ -77,12 +93,18 @@ def export(
         options |= {} if pixel_size is None else {"pixel_size": check_pixel_size(pixel_size)}
     elif pixel_size is not None:
         refuse("--pixel-size", "without --image", "both")
+    told = None
+    if format_ == "bioimageio":
+        told = about_of(about or model, authors, licence)
+        options["about"] = [list(told.authors), told.licence, told.results]
+    elif licence is not None or authors or about is not None:
+        refuse("--license, --author, --about", f"--format {format_}", "--format bioimageio")
     made_by = MadeBy("zoo export", {"model": key_of(model_files.file_of(model)), **options})
     with writing(outputs, made_by, [*model_files.files_of(model), *images], overwrite):
         network = Network.of(model_files.load(model))
         with trial_images.opened(network, images, model, choice, pixel_size) as trial:
             pictures = [image for _, image in trial or []]
             with Console(stderr=True).status("exporting, and comparing with the model"):
-                write(network.model, output, format_, precision, fold, pictures, made_by)
+                write(network.model, output, format_, precision, fold, pictures, made_by, told)
         report = format_of(format_).carried(output).verified
         say(f"wrote {output}" + (f": {report.line()}" if report else ""))

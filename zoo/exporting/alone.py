@@ -6,6 +6,7 @@ gives for them to another, with the runtime's version. Nothing but NumPy and the
 
 import importlib.metadata
 import sys
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -15,21 +16,25 @@ Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def saved_model(path: str, precision: str) -> Run:
-    """A SavedModel by its signature `serving_default`."""
+    """A SavedModel by its signature `serving_default`, or for the contents of files by `predict_bytes`."""
     import tensorflow as tf
 
     model = tf.saved_model.load(path)
-    signature = model.signatures["serving_default"]
+    signatures = model.signatures
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
-        assert model is not None  # whose weights the signature reads, and of which it holds no reference
-        return {name: value.numpy() for name, value in signature(image=tf.constant(image)).items()}
+        assert model is not None  # whose weights the signatures read, and of which they hold no reference
+        if image.dtype.kind == "S":
+            outputs = signatures["predict_bytes"](image_bytes=tf.constant(image.tolist()))
+        else:
+            outputs = signatures["serving_default"](image=tf.constant(image))
+        return {name: value.numpy() for name, value in outputs.items()}
 
     return run
 
 
-def onnx(path: str, precision: str) -> Run:
-    """An .onnx file in ONNX Runtime, on the processor."""
+def onnx(path: str | bytes, precision: str) -> Run:
+    """An .onnx file, or what one holds, in ONNX Runtime, on the processor."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -64,11 +69,18 @@ def litert(path: str, precision: str) -> Run:
     return lambda image: dict(signature(image=image))
 
 
+def bioimageio(path: str, precision: str) -> Run:
+    """The ONNX file in a package for bioimage.io."""
+    with zipfile.ZipFile(path) as package:
+        return onnx(package.read("weights.onnx"), precision)
+
+
 OPENERS: dict[str, Callable[[str, str], Run]] = {
     "saved_model": saved_model,
     "onnx": onnx,
     "openvino": openvino,
     "litert": litert,
+    "bioimageio": bioimageio,
 }
 # The distribution of each format's runtime, whose version is reported.
 RUNTIMES = {
@@ -76,6 +88,7 @@ RUNTIMES = {
     "onnx": "onnxruntime",
     "openvino": "openvino",
     "litert": "ai-edge-litert",
+    "bioimageio": "onnxruntime",
 }
 
 

@@ -42,7 +42,8 @@ class Verified(Schema):
 
     `tried_on`: what the images were cut out of. `images`: their shapes, with the batch. `error`: the largest
     max|a - b| / max|b| of an output at any of them, and `tolerance` what was accepted. `same_winner`: the share of
-    places with the same highest score; null where a place has one score alone.
+    places with the same highest score; null where a place has one score alone. `error_of_files`: the same for PNG and
+    JPEG files, beside `zoo predict`; null where none are taken.
     """
 
     runtime: str
@@ -52,13 +53,15 @@ class Verified(Schema):
     error: float
     tolerance: float
     same_winner: float | None = None
+    error_of_files: float | None = None
 
     def line(self) -> str:
         """The report in a line."""
         winner = "" if self.same_winner is None else f", the same winner at {self.same_winner:.1%} of the places"
         sizes = ", ".join("x".join(map(str, shape)) for shape in self.images)
         scores = f"{self.runtime} {self.runtime_version} gives Keras's scores within {self.error:.1e} (relative)"
-        return f"{scores}{winner}; tried on {self.tried_on}, {sizes}"
+        files = "" if self.error_of_files is None else f"; files of PNG and JPEG within {self.error_of_files:.1e}"
+        return f"{scores}{winner}; tried on {self.tried_on}, {sizes}{files}"
 
 
 class Carried(Schema):

@@ -28,7 +28,7 @@ def refuse_culprit(kind: Format, network: Network, carried: Carried, error: Cann
         with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
             path = Path(folder) / f"part{kind.ending}"
             try:
-                kind.write(_beginning(network, count), path, carried.image.dtype)
+                kind.write(_beginning(network, count), path, carried)
                 run_alone(kind, path, carried.precision, trial_batches(network, carried.image.dtype))
             except CannotHold:
                 return False

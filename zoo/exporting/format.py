@@ -6,18 +6,22 @@ import importlib.util
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from zoo.errors import InputError, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import MEMBER, Carried, Precision
+from zoo.exporting.image_bytes import FileForm
 from zoo.files import Output
 from zoo.progress import silent_stderr
 
 if TYPE_CHECKING:
     import keras
+
+    from zoo.network.network import Network
 
 # The name of the one input.
 IMAGE = "image"
@@ -27,6 +31,19 @@ _OF_GRAPHS = ("InvalidArgumentError", "UnimplementedError", "NotFoundError", "In
 
 class CannotHold(Exception):
     """A model has something that a format, or its runtime, has not; the message is the converter's or runtime's."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a package tells of a model beyond what its card does.
+
+    `licence`: of the weights, by its SPDX identifier. `cite`: text and DOI. `results`: what was measured, in Markdown.
+    """
+
+    authors: tuple[str, ...] = ()
+    licence: str | None = None
+    cite: tuple[tuple[str, str], ...] = ()
+    results: str = ""
 
 
 class Format(ABC):
@@ -70,8 +87,8 @@ class Format(ABC):
         """Whether a path is called as files of this format are."""
         return path.name.endswith(self.ending)
 
-    def write(self, model: "keras.Model", path: Path, dtype: str) -> None:
-        """Write a model whose outputs are a dict, by their names; its input `image` takes `dtype`.
+    def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
+        """Write a model whose outputs are a dict, by their names; its input `image` takes what `carried` says.
 
         Raises:
             CannotHold: where the converter finds something that the format has not.
@@ -79,9 +96,23 @@ class Format(ABC):
         import keras
 
         shape = (None, *model.inputs[0].shape[1:])
-        signature = [keras.InputSpec(dtype=dtype, shape=shape, name=IMAGE)]
+        signature = [keras.InputSpec(dtype=carried.image.dtype, shape=shape, name=IMAGE)]
         with converting(path):
-            model.export(str(path), format=self.keras_name, verbose=False, input_signature=signature, **self.options())
+            self.convert(model, path, signature, carried)
+
+    def convert(self, model: "keras.Model", path: Path, signature: list["keras.InputSpec"], carried: Carried) -> None:
+        """Have Keras write it."""
+        model.export(str(path), format=self.keras_name, verbose=False, input_signature=signature, **self.options())
+
+    def files(self, carried: Carried) -> FileForm | None:
+        """What files of images are brought to by a signature of their own, where the format has one for the model."""
+        return None
+
+    def complete(
+        self, path: Path, network: "Network", carried: Carried, images: Sequence[Any], about: About | None
+    ) -> None:
+        """Add to a file that was verified what belongs to the format beside model and card; nothing as a rule."""
+        return None
 
     def options(self) -> dict:
         """Further arguments of Keras's export."""

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.exporting.carried import MEMBER
+from zoo.exporting.carried import MEMBER, Carried
 from zoo.exporting.format import CannotHold, Format
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class LiteRT(Format):
 
         return {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
 
-    def write(self, model: "keras.Model", path: Path, dtype: str) -> None:
+    def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
         """Write it.
 
         Raises:
             CannotHold: naming the operations that LiteRT does not have.
         """
         try:
-            super().write(model, path, dtype)
+            super().write(model, path, carried)
         except CannotHold as error:
             # Of some thousand characters.
             needed = re.findall(r"^(?:TF Select|Custom) ops: (.*)$|'tf\.(\w+)' op ", str(error), re.MULTILINE)

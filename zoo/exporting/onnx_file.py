@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.exporting.carried import MEMBER
+from zoo.exporting.carried import MEMBER, Carried
 from zoo.exporting.format import IMAGE, Format
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ class Onnx(Format):
     needs = ("onnx", "tf2onnx")
     runtime = "onnxruntime"
 
-    def write(self, model: "keras.Model", path: Path, dtype: str) -> None:
+    def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
         """Write it, and give the open sides of the image their names."""
         import onnx
 
         with _inlined():
-            super().write(model, path, dtype)
+            super().write(model, path, carried)
         made = onnx.load(str(path))
         (image,) = made.graph.input
         names = {1: ["length"], 2: ["height", "width"]}.get(len(image.type.tensor_type.shape.dim) - 2, [])

@@ -1,11 +1,16 @@
 """SavedModel: a folder, whose `assets.extra` holds what it carries."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoo.errors import InputError
-from zoo.exporting.carried import MEMBER
+from zoo.exporting.carried import MEMBER, Carried
 from zoo.exporting.format import Format
+from zoo.exporting.image_bytes import INPUT, SIGNATURE, FileForm, endpoint
 from zoo.files import Output
+
+if TYPE_CHECKING:
+    import keras
 
 _FOLDER = "assets.extra"
 
@@ -18,6 +23,25 @@ class SavedModel(Format):
     needs = ("tensorflow",)
     runtime = "tensorflow"
     backends = ("tensorflow", "jax")
+
+    def files(self, carried: Carried) -> FileForm | None:
+        """Those of the signature `predict_bytes`; its graph is TensorFlow's, which a model in JAX is no part of."""
+        import keras
+
+        return FileForm.of(carried) if keras.backend.backend() == "tensorflow" else None
+
+    def convert(self, model: "keras.Model", path: Path, signature: list["keras.InputSpec"], carried: Carried) -> None:
+        """Have Keras write it, with the signature `predict_bytes` where files of images can be brought to its size."""
+        form = self.files(carried)
+        if form is None:
+            return super().convert(model, path, signature, carried)
+        import keras
+        import tensorflow as tf
+
+        archive = keras.export.ExportArchive()
+        archive.track_and_add_endpoint("serve", model, signature)  # the first is `serving_default` too
+        archive.add_endpoint(SIGNATURE, endpoint(form, model), [tf.TensorSpec([None], tf.string, INPUT)])
+        archive.write_out(str(path), verbose=False)
 
     def embed(self, path: Path, text: str) -> None:
         """Write `assets.extra/zoo.json`."""

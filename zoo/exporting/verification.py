@@ -14,6 +14,7 @@ from zoo.errors import Differs, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import Carried, Precision, Verified
 from zoo.exporting.format import CannotHold, Format
+from zoo.exporting.trial_files import FILE_TOLERANCE, scores_of_files, trial_files
 from zoo.network.graph import known_shape
 from zoo.network.network import Network
 from zoo.scores import relative_error
@@ -40,10 +41,12 @@ def verified(network: Network, kind: Format, path: Path, carried: Carried, image
     batches = trial_batches(network, carried.image.dtype, carried.precision, images)
     names = [output.name for output in carried.outputs]
     wanted = [keras_scores(network, batch) for batch in batches]
-    given, version = run_alone(kind, path, carried.precision, batches)
+    form = kind.files(carried)
+    files = {} if form is None else trial_files(form)
+    given, version = run_alone(kind, path, carried.precision, [*batches, *files.values()])
     what = f"export {str(path.name)!r}"
     error, same, places = 0.0, 0, 0
-    for batch, theirs, ours in zip(batches, given, wanted, strict=True):
+    for batch, theirs, ours in zip(batches, given[: len(batches)], wanted, strict=True):
         if sorted(theirs) != sorted(names):
             raise Differs(f"{what}: its outputs are {sorted(theirs)}, and not {sorted(names)}")
         for name, own in zip(names, ours, strict=True):
@@ -63,6 +66,13 @@ def verified(network: Network, kind: Format, path: Path, carried: Carried, image
         advice = "" if images else " (of noise, which has no clear one: give images that the model knows)"
         received = f"{kind.runtime} has the same winner at {share:.1%} of {places} places{advice}"
         raise Differs(f"{what}: {received}; accepted: {least:.0%}")
+    of_files = 0.0
+    for (name, contents), theirs in zip(files.items(), given[len(batches) :], strict=True):
+        apart = relative_error(theirs[names[0]], scores_of_files(network, contents.tolist()))
+        if apart > FILE_TOLERANCE[name]:
+            received = f"{kind.runtime} gives scores of a relative error {apart:.1e} for {name} files"
+            raise Differs(f"{what}: {received}; accepted: {FILE_TOLERANCE[name]:.0e}")
+        of_files = max(of_files, apart)
     return Verified(
         runtime=kind.runtime,
         runtime_version=version,
@@ -71,6 +81,7 @@ def verified(network: Network, kind: Format, path: Path, carried: Carried, image
         error=error,
         tolerance=tolerance,
         same_winner=share,
+        error_of_files=of_files if files else None,
     )
 
 
@@ -145,7 +156,7 @@ def trial_batches(
             refuse("images to compare on", f"samples of {image.dtype}", f"{dtype}, as the model takes")
     if not _as_large(images, shapes[0][network.axes.spatial.start - 1 :]):
         refuse("images to compare on", f"none as large as {shapes[0]}", "images of at least that height and width")
-    return [_cut_out(generator, network, images, (count, *shape), dtype) for count, shape in counts]
+    return [cut_out(generator, network, images, (count, *shape), dtype) for count, shape in counts]
 
 
 def trial_sizes(network: Network) -> list[tuple[int, ...]]:
@@ -168,10 +179,12 @@ def trial_sizes(network: Network) -> list[tuple[int, ...]]:
     return sizes
 
 
-def _cut_out(
+def cut_out(
     generator: np.random.Generator, network: Network, images: Sequence[Any], shape: tuple[int, ...], dtype: str
 ) -> np.ndarray:
     """A batch of parts of images, at random places; noise where no image is as large."""
+    if not images:
+        return _noise(generator, network, shape, dtype)
     height, width = shape[network.axes.spatial]
     if not (large := _as_large(images, (height, width))):
         return _noise(generator, network, shape, dtype)

@@ -14,7 +14,7 @@ from zoo.convert.folding import fold as fold_model
 from zoo.errors import InputError, chosen, quoted, refuse
 from zoo.exporting.carried import Carried, Precision, ScoreTensor, Tensor
 from zoo.exporting.culprit import refuse_culprit
-from zoo.exporting.format import IMAGE, CannotHold, Format
+from zoo.exporting.format import IMAGE, About, CannotHold, Format
 from zoo.exporting.formats import format_of
 from zoo.exporting.verification import verified
 from zoo.files import Output, check_output, replacing_all
@@ -35,6 +35,7 @@ def export(
     fold: bool = True,
     images: Sequence[Any] = (),
     made_by: MadeBy | None = None,
+    about: About | None = None,
 ) -> Path:
     """Write `model` in another runtime's format, and verify it there, in a process without the zoo.
 
@@ -54,6 +55,7 @@ def export(
             slices like them; noise without. In bfloat16 the winner of noise is often as good as drawn.
         made_by: the command that makes it, which has checked what is there already (`zoo.files.writing`); without, only
             a new path is accepted.
+        about: what a package for bioimage.io tells of the model beyond its card.
 
     Raises:
         InputError: for an unknown format, a missing extra, a path that exists, or another ending than the format's; and
@@ -75,14 +77,22 @@ def export(
     with replacing_all(path) as working:
         made = working / path.name
         carried = _carried(source, kind, precision)
-        write(kind, reference, carried, made, fold, images)
+        write(kind, reference, carried, made, fold, images, about)
         if made_by is not None:
             beside = {each.name: key_of(each) for each in working.iterdir() if each != made}
             sign(made, dataclasses.replace(made_by, beside=beside))
     return path
 
 
-def write(kind: Format, network: Network, carried: Carried, path: Path, fold: bool, images: Sequence[Any] = ()) -> None:
+def write(
+    kind: Format,
+    network: Network,
+    carried: Carried,
+    path: Path,
+    fold: bool,
+    images: Sequence[Any] = (),
+    about: About | None = None,
+) -> None:
     """Write a network at `path`, verify it, and put the report into it.
 
     Raises:
@@ -92,13 +102,14 @@ def write(kind: Format, network: Network, carried: Carried, path: Path, fold: bo
     named = dict(zip([each.name for each in carried.outputs], lighter.model.outputs, strict=True))
     served = keras.Model(lighter.model.inputs[0], named, name=network.name)
     try:
-        kind.write(served, path, carried.image.dtype)
+        kind.write(served, path, carried)
         kind.embed(path, carried.text())
         report = verified(network, kind, path, carried, images)
     except CannotHold as error:
         refuse_culprit(kind, lighter, carried, error)
     carried = carried.model_copy(update={"verified": report})
     kind.embed(path, carried.text())
+    kind.complete(path, network, carried, images, about)
     if kind.carried(path) != carried:
         raise RuntimeError(f"export {path.name!r}: what it carries cannot be read again")
 

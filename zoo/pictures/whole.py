@@ -20,7 +20,7 @@ JPEG = b"\xff\xd8\xff"
 # Sizes of a BMP file's second header, which follows the first one of 14 bytes, of all its versions.
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 # Bytes of pixels that a byte of the file can stand for: 1,032 in Deflate, fewer in JPEG and in BMP's run lengths.
-_DENSEST = 1100
+DENSEST = 1100
 _ORIENTATION = 0x0112
 # Modes of Pillow that are read, and what they become.
 _MODES: dict[str, tuple[Colour, str]] = {
@@ -122,7 +122,7 @@ def _check_size(path: Path, name: str, file: "Image.Image", most: float) -> None
             f"{name}: over {most:,} pixels; accepted at that size: TIFF and .npy; "
             f"convert it once by: zoo tile {path} -o {path.stem}.tif"
         )
-    if width * height // 8 > _DENSEST * path.stat().st_size:
+    if width * height // 8 > DENSEST * path.stat().st_size:
         raise InputError(f"{name}: broken or truncated (no file of this size holds {height} x {width} pixels)")
 
 
