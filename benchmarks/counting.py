@@ -5,8 +5,10 @@
 SCENES holds a folder for each set, with `images/` and `points.csv`. Each draw takes N images for training and
 validation together, the others are the test; or whole specimens. It is a training of the config as it is, in a process
 of its own, in a run directory: a finished one is not repeated. The table gives the mean of the draws' mean absolute
-errors; the interval is of a bootstrap over images, an image in all draws at once. `--peaks` also trains the same net as
-a classifier on the grid, whose peaks are counted, with the tolerance of the case.
+errors; the interval is of a bootstrap over images, an image in all draws at once. The part that hidden objects have in
+it: what is left when an image's error is explained, linearly, by how many more of its objects lie within the case's
+`near` of one another than is usual for so many. `--peaks` also trains the same net as a classifier on the grid, whose
+peaks are counted, with the tolerance of the case.
 """
 
 import argparse
@@ -14,13 +16,15 @@ import csv
 import json
 import subprocess
 import sys
-import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from record import ROOT, add_option, report
+from scipy.spatial import cKDTree
 
 
 def specimen(image: str) -> str:
@@ -32,7 +36,8 @@ def specimen(image: str) -> str:
 class Case:
     """A case: its set, `train` images (or specimens) of which `validation` are for validation, and what is published.
 
-    `tolerance`: of a classifier's objects, in pixels of the given image. `group`: what is drawn instead of an image.
+    `tolerance`: of a classifier's objects, in pixels of the given image. `near`: a third of an object, in such pixels.
+    `group`: what is drawn instead of an image.
     """
 
     data: str
@@ -40,14 +45,15 @@ class Case:
     validation: int
     published: float
     tolerance: float
+    near: float
     group: Callable[[str], str] | None = None
 
 
 CASES = {
-    "fluorescence-32": Case("fluorescence", 32, 8, 2.4, 6),
-    "fluorescence-64": Case("fluorescence", 64, 12, 2.3, 6),
-    "bone_marrow-15": Case("bone_marrow", 15, 3, 8.8, 12),
-    "bone_marrow-specimens": Case("bone_marrow", 4, 1, 8.8, 12, specimen),
+    "fluorescence-32": Case("fluorescence", 32, 8, 2.4, 6, 4),
+    "fluorescence-64": Case("fluorescence", 64, 12, 2.3, 6, 4),
+    "bone_marrow-15": Case("bone_marrow", 15, 3, 8.8, 12, 8),
+    "bone_marrow-specimens": Case("bone_marrow", 4, 1, 8.8, 12, 8, specimen),
 }
 # The same net as a classifier of what is in the middle of its window.
 PEAKS = ("train.target=class", "model.num_classes=2", "train.dense.hardest=3")
@@ -69,14 +75,33 @@ def write_split(case: Case, points: Path, draw: int, path: Path) -> Path:
     return path
 
 
+def near_pairs(points: Path, near: float) -> dict[str, int]:
+    """How many pairs of objects of each image are nearer to each other than this, in pixels."""
+    centres = defaultdict(list)
+    with points.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            centres[row["image"]].append((float(row["x"]), float(row["y"])))
+    return {image: len(cKDTree(each).query_pairs(near)) for image, each in centres.items()}
+
+
+def unexplained(found: np.ndarray, labelled: np.ndarray, pairs: np.ndarray) -> float:
+    """The mean absolute error (n,) that is left when pairs explain what they can, beyond those usual for the count."""
+    usual = labelled**2.0
+    more = pairs - usual * (pairs.sum() / usual.sum())
+    errors = found - labelled
+    slope, _ = np.polyfit(more, errors, 1)
+    return float(np.abs(errors - slope * more).mean())
+
+
 def trained(case: Case, scenes: Path, split: Path, folder: Path, overrides: list[str]) -> tuple[dict, float]:
-    """What a run's evaluation holds, and the seconds that it took; 0 of one that was there before."""
-    begin, there = time.perf_counter(), (folder / "evaluation.json").is_file()
+    """What a run's evaluation holds, and the seconds that it took."""
     data = scenes.absolute() / case.data
     keys = [f"data.dir={data / 'images'}", f"data.labels={data / 'points.csv'}", f"data.split={split.absolute()}"]
     command = [sys.executable, "train.py", f"configs/scenes_{case.data}.yaml", *keys, *overrides]
     subprocess.run([*command, "--workdir", str(folder.absolute())], cwd=ROOT, check=True)
-    return json.loads((folder / "evaluation.json").read_text()), 0.0 if there else time.perf_counter() - begin
+    environment = json.loads((folder / "environment.json").read_text())
+    began, ended = (datetime.fromisoformat(environment[key]) for key in ("began", "ended"))
+    return json.loads((folder / "evaluation.json").read_text()), (ended - began).total_seconds()
 
 
 def pooled(runs: list[dict[str, float]]) -> tuple[float, tuple[float, float] | None]:
@@ -104,14 +129,18 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for name in options.cases:
-        case, errors, usual, peaks, seconds = CASES[name], [], [], [], [0.0]
+        case, errors, usual, left, peaks, seconds = CASES[name], [], [], [], [], []
+        near = near_pairs(options.scenes / case.data / "points.csv", case.near)
         for draw in range(options.draws):
             folder = options.runs / f"{name}-{draw}"
             split = write_split(case, options.scenes / case.data / "points.csv", draw, folder.with_suffix(".csv"))
             result, took = trained(case, options.scenes, split, folder, options.set)
             ((kind, scores),) = result["dense"]["counts"].items()
             images = result["dense"]["images"]
-            errors.append({each["image"]: abs(each["found"][kind] - each["labelled"][kind]) for each in images})
+            found, labelled = (np.array([each[key][kind] for each in images]) for key in ("found", "labelled"))
+            names = [each["image"] for each in images]
+            errors.append(dict(zip(names, np.abs(found - labelled).tolist(), strict=True)))
+            left.append(unexplained(found, labelled, np.array([near[each] for each in names])))
             usual.append(scores["training_mean_error"])
             seconds.append(took)
             if options.peaks:
@@ -125,6 +154,7 @@ def main() -> None:
                 "mean absolute error": round(mean, 2),
                 "95 % interval": None if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}",
                 "of each draw": [round(float(np.mean(list(each.values()))), 2) for each in errors],
+                "without hidden objects": round(float(np.mean(left)), 2),
                 "always the training mean": round(float(np.mean(usual)), 1),
                 "a classifier's peaks": round(float(np.mean(peaks)), 1) if peaks else None,
                 "published": case.published,

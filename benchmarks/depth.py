@@ -140,7 +140,7 @@ def step_seconds(options: argparse.Namespace) -> dict[tuple[str, int], list[floa
         model, section = built(block, depth)
         recipe = config_of(section, options, 0).train
         learner = training_copy(model, resolve(recipe.precision))
-        steps[block, depth] = trainer(learner, recipe, 1000, (0.0, 0.0, 0.0)).train_on_batch
+        steps[block, depth] = trainer(learner, recipe, (0.0, 0.0, 0.0), 1000).train_on_batch
         steps[block, depth](images, labels)
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in steps}
     for _, (key, step) in product(range(ROUNDS), steps.items()):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import command
 from cut_trainings import check_cut
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 from small_nets import HEADS, stack
@@ -18,7 +18,7 @@ import zoo
 from zoo.card import Card, attach, card
 from zoo.config import Config, load_config
 from zoo.config.recipe import Augment
-from zoo.count_evaluation import find_correction
+from zoo.count_evaluation import find_factor
 from zoo.data import load
 from zoo.errors import InputError
 from zoo.network.last_layer import fold_affine, linear_layer
@@ -201,27 +201,37 @@ def test_outputs_are_counts_where_the_card_says_so_in_the_conversion_too():
     assert Network.of(zoo.convolutionalize(model)).outputs_are == ("counts",)
 
 
-windows = np.array([3.0, 5, 5, 8, 13, 20])
+FOUND = np.array([20.0, 55, 31, 90, 64, 140])
 
 
-@pytest.mark.parametrize(("factor", "offset"), [(1.05, 0), (0.9, 0.4), (1, -0.7)])
-def test_a_factor_and_an_offset_are_found_where_they_are(factor, offset):
-    found = np.array([20.0, 55, 31, 90, 64, 140])
-    given_factor, given_offset = find_correction(factor * found + offset * windows, found, windows)
-    assert (given_factor, given_offset) == pytest.approx((factor, offset), abs=1e-9)
+@pytest.mark.parametrize("factor", [0.2, 0.97, 1.0, 1.05, 3.0])
+def test_a_factor_without_chance_is_found_where_it_is(factor):
+    assert find_factor(factor * FOUND, FOUND) == pytest.approx(factor)
 
 
-def test_what_does_not_help_on_images_left_out_is_not_corrected():
-    found = np.array([20.0, 55, 31, 90, 64, 140])
-    assert find_correction(found, found, windows) == (1, 0)
-    # One image that is wrong by itself says nothing of the others.
-    assert find_correction(found + [0, 0, 0, 0, 0, 30], found, windows) == (1, 0)
-    assert find_correction(np.zeros(6), found, windows) == (1, 0)
-    # Three images whose mean error is mostly one's, as of bone marrow, whose correction made the test's worse.
-    found, true = np.array([123.6, 155.8, 122.6]), np.array([119.0, 152, 113])
-    assert find_correction(true, found, found) == (1, 0)
-    factor, offset = find_correction(found * 0.97, found, found / 3)
-    assert factor == pytest.approx(0.97) and offset == 0
+def test_nothing_labelled_or_nothing_found_is_no_factor():
+    assert find_factor(np.zeros(6), FOUND) == find_factor(FOUND, np.zeros(6)) == find_factor(FOUND, -FOUND) == 1
+
+
+def test_a_factor_is_drawn_towards_one_as_far_as_it_may_be_chance():
+    # One image that is wrong by itself: 430 where 400 are found, 1.075; its variance 6 * 94.6 / 400^2 = 0.00355.
+    assert find_factor(FOUND + [0, 0, 0, 0, 0, 30], FOUND) == pytest.approx(1 + 0.075 * 0.3695, rel=1e-4)
+    # Two images, 100 found each, 100 and 104 true: 1.02, its variance 2 * 8 / 200^2 = 0.02^2.
+    factor = find_factor(np.array([100.0, 104]), np.array([100.0, 100]))
+    assert factor == pytest.approx(1 + 0.02 * 0.03**2 / (0.03**2 + 0.02**2))
+    # Far from 1 it is no chance: 1.5, whose variance is 0.02^2 again.
+    factor = find_factor(np.array([148.0, 152]), np.array([100.0, 100]))
+    assert factor == pytest.approx(1 + 0.5 * (0.5**2 - 0.02**2) / 0.5**2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.floats(0.5, 2))
+def test_a_factor_lies_between_one_and_what_the_images_suggest(seed, n, factor):
+    rng = np.random.default_rng(seed)
+    found = rng.uniform(50, 150, n)
+    true = found * factor + rng.normal(0, 10, n)
+    low, high = sorted((1.0, true.sum() / found.sum()))
+    assert low - 1e-12 <= find_factor(true, found) <= high + 1e-12
 
 
 def test_errors_of_counts_by_hand():

@@ -148,10 +148,6 @@ def test_alternate_flips_mirror_every_image_in_every_other_epoch():
             "augment.alternate: received true beside train.dense; accepted: false",
         ),
         (["train.augment={reflect: true}"], "train.augment.reflect: received true beside shift = 0; accepted: false"),
-        (
-            ["train.schedule=linear", "train.milestones=[0.5]"],
-            "train.schedule: received linear beside milestones; accepted: cosine",
-        ),
         (["train.initial=identity", "train.weights=keras"], "train.initial: received identity beside train.weights"),
     ],
 )

@@ -188,6 +188,20 @@ def test_masks(tmp_path):
     assert labels.of_images["a.jpg"].image_size == (4, 6) and labels.class_names == ("cell", "dust")
 
 
+def test_masks_whose_values_number_objects(tmp_path):
+    """A value is one object, in two pieces too, and neighbours that touch are two; values with rows are as ever."""
+    folder = masks(tmp_path / "masks", MASK, "value,class\n*,cell\n2,dust\n")
+    labels = read_labels(folder, tmp_path, ["a.jpg"])
+    assert said(labels)["a.jpg"] == {
+        ("cell", (0, 0, 4, 6)),
+        ("cell", (3, 0, 4, 1)),
+        ("dust", (0, 4, 2, 6)),
+    }
+    assert labels.class_names == ("cell", "dust") and not labels.faults
+    touching = masks(folder, np.array([[7, 7, 200], [7, 200, 200]]), "value,class\n*,cell\n")
+    assert said(read_labels(touching, tmp_path, ["a.jpg"]))["a.jpg"] == {("cell", (0, 0, 2, 2)), ("cell", (0, 1, 2, 3))}
+
+
 def test_masks_of_one_value_are_objects(tmp_path):
     folder = masks(tmp_path / "masks", (MASK == 1) * 255)
     assert said(read_labels(folder, tmp_path, ["a.tif"])) == {
@@ -202,7 +216,8 @@ def test_masks_of_one_value_are_objects(tmp_path):
         (MASK, "value,class\n1,cell\n2,dust\n", "a.png: values: received 3; accepted: 0 and those of classes.csv"),
         (MASK, "value\n1\n", "a header .value.; accepted: the columns value,class, each once"),
         (MASK, "value,class\n1,a\n1,b\n", "row 2: received '1,b'"),
-        (MASK, "value,class\nx,a\n", "row 1: received 'x,a'"),
+        (MASK, "value,class\nx,a\n", "row 1: received 'x,a'; accepted: a whole number, or . for all others"),
+        (MASK, "value,class\n*,a\n*,b\n", r"row 2: received '\*,b'"),
         (MASK, "value,class\n1,\n", "has an empty name"),
         (np.dstack([MASK, MASK, MASK + 1]), None, "received colours; accepted: one value a pixel"),
     ],
@@ -215,6 +230,9 @@ def test_masks_that_are_refused(tmp_path, values, classes, message):
 def test_objects_without_any_class(tmp_path):
     labels = read(save(tmp_path / "points.csv", "image,x,y\na.png,1,2\nb.png,3,4\n"))
     assert labels.class_names == ("object",) and len(labels.of_images["a.png"]) == 1
+    assert [str(fault) for fault in labels.faults] == [
+        "2 of 2 images have labels without a class, whose objects are of the class 'object': a.png, b.png"
+    ]
     with pytest.raises(InputError, match=r"objects without a class \(b.png\), others have one; accepted: a class"):
         read(save(tmp_path / "points.csv", "image,x,y,class\na.png,1,2,cell\nb.png,3,4,\n"))
 
@@ -259,7 +277,48 @@ def test_labels_of_images_that_are_not_there(tmp_path):
         read(table, ["q.png", "r.png"])
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.csv", "image,x,y,class_id\na.png,1,2,3\nb.png,3,4,5\n"),
+        ("a.json", [{"image_id": a, "category_id": b, "bbox": [1, 2, 3, 4]} for a, b in (("a", 3), ("b", 5))]),
+        ("a.csv", "image;x;y;Category ID;iscrowd\na.png;1;2;3;0\nb.png;3;4;5;False\n"),
+    ],
+)
+def test_classes_may_have_numbers_for_names(tmp_path, name, content):
+    labels = read(save(tmp_path / name, content))
+    assert labels.class_names == ("3", "5") and not any(its.are_crowds.any() for its in labels.of_images.values())
+
+
+def test_a_class_of_geojson_may_be_a_text_or_none(tmp_path):
+    cell, other = polygon("", (1, 2), (4, 2), (4, 6)), polygon("", (11, 2), (14, 2), (14, 6))
+    cell["properties"]["classification"] = "cell"
+    for nothing in (None, {"name": None}, {}):
+        other["properties"]["classification"] = nothing
+        with pytest.raises(InputError, match=r"objects without a class \(a.png\), others have one"):
+            read(save(tmp_path / "labels" / "a.geojson", [cell, other]).parent)
+    assert read(save(tmp_path / "labels" / "a.geojson", [cell]).parent).class_names == ("cell",)
+
+
+@pytest.mark.parametrize(
+    "height, width, size", [(30.0, "40", (30, 40)), ("30.0", 40, (30, 40)), ("?", 40, None), (0, 40, None)]
+)
+def test_sizes_that_labels_state(tmp_path, height, width, size):
+    image = {"id": 7, "file_name": "a.png", "width": width, "height": height}
+    path = save(tmp_path / "a.json", {**COCO, "images": [image, COCO["images"][1]]})
+    assert read(path).of_images["a.png"].image_size == size
+    written = read_voc(save(tmp_path / "a.xml", voc([], (height, width))))
+    assert written.image_size == size
+
+
 REFUSED = {
+    "no header": (
+        "points.csv",
+        "a.png,1,2,cell\n",
+        "header: received .'a.png', '1', '2', 'cell'.; accepted: x, y of a p",
+    ),
+    "a header alone": ("points.csv", "image,x,y,class\n", "received no object; accepted: at least one"),
+    "a box that is no number": ("labels/a.xml", voc([("cell", (1, 2, "nan", 4))]), r"bndbox of .'1', '2', 'nan', '4'"),
     "no image column": ("points.csv", "x,y,class\n1,2,cell\n", "no image of any object; accepted: one for each"),
     "an image missing": ("points.csv", "image,x,y\na.png,1,2\n,1,2\n", "object 2: received no image, others are of 'a"),
     "no coordinates": ("points.csv", "image,x,class\na.png,1,cell\n", "box 1: .*accepted: x, y of a point, or numbers"),

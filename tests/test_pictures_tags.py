@@ -38,6 +38,7 @@ def notes_of(path, channels=3):
         ({"resolution": (1, 1), "resolutionunit": "NONE"}, None),
         ({}, None),
         ({"description": "Aperio Image Library\n|AppMag = 20|MPP = 0.4990|Left = 1", "metadata": None}, (0.499, 0.499)),
+        ({"description": "Aperio Image Library\n|AppMag = 40|MPP = 0,2520", "metadata": None}, (0.252, 0.252)),
         ({"imagej": True, "resolution": (4, 2), "metadata": {"unit": "um"}, "photometric": None}, (0.5, 0.25)),
         ({"imagej": True, "resolution": (4, 2), "metadata": {"unit": "pixel"}, "photometric": None}, None),
     ],
@@ -106,6 +107,33 @@ def test_a_slide(slide):
     for choice, said in (({"series": 4}, "series: received 4; accepted: 0 to 3"), ({"level": 2}, "0 to 1")):
         with pytest.raises(InputError, match=said):
             read_picture(slide, Wanted(), Choice(**choice))
+
+
+GT450 = "Aperio Leica Biosystems GT450 v1.0.1 \r\n48x64 [0,0,48x64] (16x16) JPEG/YCC Q=91|AppMag = 40|MPP = 0.263374"
+
+
+@pytest.mark.parametrize("beside", ["thumbnail, label, macro", "thumbnail, macro", "thumbnail", "label", ""])
+def test_slides_with_other_pages_beside_the_picture(tmp_path, beside):
+    """Newer scanners leave label and macro without a description; programs that hide names take pages out."""
+    pages = {"thumbnail": (LARGE[::4, ::4], {}), "label": (LARGE[:20, :30], {"subfiletype": 1}),
+             "macro": (LARGE[:20, :31], {"subfiletype": 9})}  # fmt: skip
+    with tifffile.TiffWriter(tmp_path / "a.svs") as file:
+
+        def write(pixels, about=None, **more):
+            file.write(pixels, photometric="rgb", metadata=None, description=about, software=False, **more)
+
+        write(LARGE, GT450, tile=(16, 16))
+        if "thumbnail" in beside:
+            write(*pages["thumbnail"][:1])
+            write(LARGE[::2, ::2], GT450, tile=(16, 16))
+        for name in ("label", "macro"):
+            if name in beside:
+                write(pages[name][0], **pages[name][1])
+    pixels, notes = read_picture(tmp_path / "a.svs")
+    np.testing.assert_array_equal(pixels, LARGE)
+    assert not notes and size_of(tmp_path / "a.svs") == (0.263374, 0.263374)
+    with open_picture(tmp_path / "a.svs") as picture:
+        assert picture.levels == (((64, 48), (32, 24)) if "thumbnail" in beside else ((64, 48),))
 
 
 def test_what_is_said(tmp_path):

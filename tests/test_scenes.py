@@ -206,6 +206,30 @@ def test_objects_that_are_empty_or_outside_are_named_and_left_out(tmp_path):
     assert data.scenes.tolerance is None
 
 
+def test_objects_that_are_listed_twice_or_have_two_classes_are_named(tmp_path):
+    root = write_scenes(tmp_path, 4)
+    rows = ["0.tif,1,2,5,6,disc", "0.tif,1,2,5,6,disc", "1.tif,1,2,5,6,disc", "1.tif,1,2,5,6,square"]
+    (root / "boxes.csv").write_text("image,xmin,ymin,xmax,ymax,class\n" + "\n".join(rows))
+    options = {"labels": root / "boxes.csv", "tolerance": None, "validation": 0, "unlabelled": "background"}
+    data = load(scenes(root, **options))
+    assert told(data, "listed twice") == "1 of 4 objects is left out, being listed twice: 0.tif: disc at (3, 4)"
+    assert (
+        told(data, "another class") == "1 of 4 objects has the place of one of another class: 1.tif: square at (3, 4)"
+    )
+    together = (*data.scenes.train, *data.scenes.test)
+    assert {scene.name: len(scene.objects) for scene in together if len(scene.objects)} == {"0.tif": 1, "1.tif": 2}
+
+
+def test_coordinates_that_are_shares_of_an_image_are_refused(tmp_path):
+    root = write_scenes(tmp_path, 4)
+    rows = ["0.tif,0.1,0.2,0.5,0.6,disc", "1.tif,0.5,0.25,1,1,square"]
+    (root / "boxes.csv").write_text("image,xmin,ymin,xmax,ymax,class\n" + "\n".join(rows))
+    with pytest.raises(
+        InputError, match="data.labels: received coordinates of which none is above 1; accepted: pixels"
+    ):
+        load(scenes(root, labels=root / "boxes.csv", tolerance=None, unlabelled="background"))
+
+
 def test_crowds_of_coco_are_named_and_left_out(tmp_path):
     root = write_scenes(tmp_path, 3)
     entry = {"image_id": 0, "category_id": 1, "bbox": [4, 5, 7, 6]}
@@ -213,7 +237,11 @@ def test_crowds_of_coco_are_named_and_left_out(tmp_path):
     content = {
         "images": [{"id": index, "file_name": f"{index}.tif"} for index in range(3)],
         "categories": [{"id": 1, "name": "disc"}],
-        "annotations": [entry, {**entry, "iscrowd": 0}, {**entry, "iscrowd": 1, "segmentation": runs}],
+        "annotations": [
+            entry,
+            {**entry, "bbox": [4, 5, 7, 7], "iscrowd": 0},
+            {**entry, "iscrowd": 1, "segmentation": runs},
+        ],
     }
     (root / "coco.json").write_text(json.dumps(content))
     data = load(scenes(root, classes=2, labels=root / "coco.json", tolerance=None, validation=0))
@@ -410,7 +438,7 @@ def test_empty_boxes_of_blood_cells_are_named(tmp_path):
     assert told(data, "empty").endswith(
         "BloodImage_00338.jpg: RBC at (504, 337), BloodImage_00343.jpg: RBC at (181, 329)"
     )
-    assert told(data, "not there").startswith("286 files of labels are left out, being of images that are not there")
+    assert told(data, "not there").startswith("286 label files are left out, being of images that are not there")
     assert len(all_scenes(data)) == 6 and data.class_names == ("Platelets", "RBC", "WBC", "background")
     assert {scene.pixels.shape for scene in all_scenes(data)} == {(120, 160, 3)}
 

@@ -60,15 +60,6 @@ def test_warm_up_and_cosine():
     assert float(optimizer(without, zoo.build("nin_digits"), 10)._learning_rate(0)) == pytest.approx(top)
 
 
-def test_a_rate_that_rises_and_falls_in_straight_lines():
-    config = load_config("nin_digits", ["train.schedule=linear", "train.warmup=0.2"]).train
-    rates, top = learning_rates(config, 100), config.optimizer.learning_rate
-    for step, share in ((0, 1 / 20), (9, 1 / 2), (19, 1), (20, 1), (60, 1 / 2), (99, 1 / 80)):
-        assert float(rates(step)) == pytest.approx(top * share, rel=1e-5)
-    whole = learning_rates(config.model_copy(update={"warmup": 0.0}), 100)
-    assert float(whole(0)) == pytest.approx(top) and float(whole(75)) == pytest.approx(top / 4)
-
-
 def test_no_callback_waits_for_the_end_of_a_step():
     """Keras reads every step's numbers, and a GPU waits for it, if any callback has a method for a batch's end."""
     for name in ("on_batch_end", "on_train_batch_end"):

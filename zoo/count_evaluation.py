@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.stats import t
 
 from zoo.network.last_layer import fold_affine, linear_layer
 from zoo.network.network import Network
@@ -15,24 +14,23 @@ from zoo.objects.count_scores import CountScores, labelled_counts, score_counts
 from zoo.objects.marked import Scene, Scenes
 from zoo.objects.window_counts import is_even
 from zoo.progress import say, track
-from zoo.scanning.density import windows_of_pixel
 from zoo.scene_scanner import SceneScanner
 from zoo.settings import own_settings
 
-# Validation images: with one there is none that a correction was not found on.
+# Validation images: one says nothing of chance.
 _FEWEST = 2
+# How far from 1 the factors were that test images asked for (root mean square of 25 counters: docs/counting.md).
+_USUAL = 0.03
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What makes a class's counts right on validation images: a factor, and an offset in objects a window.
+    """By what a class's counts are multiplied.
 
-    A constant in every window is one in every pixel: what it adds to an image's count grows with the image's area.
     `before` and `after`: the mean absolute error of the counts of the test images, which had no part in it.
     """
 
     factor: float
-    offset: float
     before: float
     after: float
 
@@ -54,10 +52,7 @@ class CountCalibration:
         parts = []
         for name, each in self.classes.items():
             error = f"{each.before:.2f} before, {each.after:.2f} after"
-            offset = f" and {each.offset:+.3g} a window" if each.offset else ""
-            is_none = each.factor == 1 and not offset
-            by = "left as it is" if is_none else f"by the factor {each.factor:.3f}{offset}"
-            parts.append(f"{name} {by}: {f'{each.after:.2f}' if is_none else error}")
+            parts.append(f"{name} by the factor {each.factor:.3f}: {error}")
         return (
             f"counts calibrated on {self.n:,} validation images; mean absolute error of {self.n_test:,} test images: "
             f"{'; '.join(parts)}"
@@ -66,7 +61,7 @@ class CountCalibration:
 
 @own_settings()
 def calibrate_counts(model: keras.Model, scenes: Scenes) -> CountCalibration | None:
-    """Find what makes the counts of the validation images right, and fold it into the model's last layer.
+    """Find what the counts of the validation images are short of, and fold the factors into the model's last layer.
 
     Returns:
         The calibration; None, with the reason said, where fewer than two images are held out for it.
@@ -76,58 +71,41 @@ def calibrate_counts(model: keras.Model, scenes: Scenes) -> CountCalibration | N
         return None
     linear_layer(Network.of(model))
     scanner, classes = SceneScanner(model, scenes), len(scenes.class_names)
-    found, windows = _counted(scanner, track(scenes.validation, "calibrating"))
+    found = _counted(scanner, track(scenes.validation, "calibrating"))
     true = labelled_counts(scenes.validation, classes)
-    fits = [find_correction(true[:, index], found[:, index], windows) for index in range(classes)]
-    factors, offsets = map(np.array, zip(*fits, strict=True))
-    found, windows = _counted(scanner, scenes.test)
-    true = labelled_counts(scenes.test, classes)
-    before, after = (np.abs(each - true).mean(0) for each in (found, found * factors + windows[:, None] * offsets))
-    fold_affine(model, factors, offsets)
-    numbers = zip(factors.tolist(), offsets.tolist(), before.tolist(), after.tolist(), strict=True)
+    factors = np.array([find_factor(true[:, index], found[:, index]) for index in range(classes)])
+    found, true = _counted(scanner, scenes.test), labelled_counts(scenes.test, classes)
+    before, after = (np.abs(each - true).mean(0) for each in (found, found * factors))
+    fold_affine(model, factors)
+    numbers = zip(factors.tolist(), before.tolist(), after.tolist(), strict=True)
     corrections = {name: Correction(*each) for name, each in zip(scenes.class_names, numbers, strict=True)}
     result = CountCalibration(corrections, len(scenes.validation), len(scenes.test))
     say(result.sentence())
     return result
 
 
-def find_correction(true: np.ndarray, found: np.ndarray, windows: np.ndarray) -> tuple[float, float]:
-    """The factor and the offset with which counts are nearest to the true ones, in the least squares.
+def find_factor(true: np.ndarray, found: np.ndarray) -> float:
+    """By what a class's counts are multiplied: what they are short of the true ones, less what may be chance in that.
 
-    At first there is none. A factor alone, and then both, take its place where they surely make absolute errors smaller
-    on images that they were not found on, each image in turn: where the 95 % interval (Student's) of the mean of what
-    they gain is above 0. Without that caution few images made counts worse. A factor that is not above 0 is none.
+    Images n >= 2 suggest the factor sum(true) / sum(found), with a variance that their residuals tell. It is drawn
+    towards 1 as the mean of a normal distribution about 1 would be, whose variance is `_USUAL`'s, or what the distance
+    from 1 has beyond chance, where that is more (empirical Bayes). 1 where nothing is labelled, or nothing is found.
 
     Args:
-        true: the true counts, (n,), n >= 2.
+        true: the true counts, (n,).
         found: the sums of the maps, (n,).
-        windows: what a constant 1 in every window adds to these, (n,).
     """
-    best, errors = (1.0, 0.0), np.abs(found - true)
-    for columns in (found[:, None], np.stack([found, windows], -1)):
-        left_out = [_fitted(np.delete(columns, index, 0), np.delete(true, index)) for index in range(len(true))]
-        now = np.abs((columns * left_out).sum(-1) - true)
-        factor, offset = (*_fitted(columns, true), 0.0)[:2]
-        gained = errors - now
-        half = t.ppf(0.975, len(true) - 1) * gained.std(ddof=1) / np.sqrt(len(true))
-        if factor > 0 and gained.mean() > half:
-            best, errors = (float(factor), float(offset)), now
-    return best
+    if true.sum() <= 0 or found.sum() <= 0:
+        return 1.0
+    distance = true.sum() / found.sum() - 1
+    by_chance = len(true) * np.var(true - (1 + distance) * found, ddof=1) / found.sum() ** 2
+    usual = max(_USUAL**2, distance**2 - by_chance)
+    return float(1 + distance * usual / (usual + by_chance))
 
 
-def _fitted(columns: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """The factors (c,) of columns (n, c) whose sum is nearest to the true counts (n,)."""
-    return np.linalg.lstsq(columns, true, rcond=None)[0]
-
-
-def _counted(scanner: SceneScanner, images: Iterable[Scene]) -> tuple[np.ndarray, np.ndarray]:
-    """What the maps of images add up to, (n, K), and what those of a constant 1 would, (n,)."""
-    counts, windows = [], []
-    for scene in images:
-        score_map = scanner.scan(scene)
-        counts.append(list(score_map.counts().values()))
-        windows.append(score_map.scanned.size / windows_of_pixel(score_map))
-    return np.array(counts), np.array(windows)
+def _counted(scanner: SceneScanner, images: Iterable[Scene]) -> np.ndarray:
+    """What the maps of images add up to, (n, K)."""
+    return np.array([list(scanner.scan(scene).counts().values()) for scene in images])
 
 
 @dataclass(frozen=True)
@@ -190,7 +168,7 @@ def evaluate_counts(
     """
     images = scenes.test if images is None else images
     scanner = SceneScanner(model, scenes)
-    found, _ = _counted(scanner, track(images, "counting"))
+    found = _counted(scanner, track(images, "counting"))
     true = labelled_counts(images, len(scenes.class_names))
     geometry = scanner.network.geometry()
     return CountEvaluation(

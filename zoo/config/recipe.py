@@ -119,8 +119,8 @@ class TrainConfig(Schema):
     class the same weight in the loss, whatever its share of the training images or grid cells. `target`: what a score
     is to be: of the class of what is in the middle of the window, or ("count", of scenes, by dense training) the number
     of objects of each class whose centres lie in the window (Cohen et al. 2017, arXiv:1703.08710, section 3).
-    `schedule`: how the rate falls; "linear" instead of the cosine. `initial`: "identity" begins with convolutions that
-    hand their inputs on, and a head that is almost 0 (see `zoo.training.initial`).
+    `initial`: "identity" begins with convolutions that hand their inputs on, and a head that is almost 0 (see
+    `zoo.training.initial`).
     """
 
     target: Annotated[Target, Added()] = "class"
@@ -128,7 +128,6 @@ class TrainConfig(Schema):
     batch_size: Annotated[int, Field(ge=1, le=2**20)] = 128
     optimizer: Annotated[SGD | AdamW | Muon, Field(discriminator="name")]
     warmup: Rate = 0.0
-    schedule: Annotated[Literal["cosine", "linear"], Added()] = "cosine"
     milestones: Annotated[tuple[Rate, ...], Field(max_length=100)] = ()
     label_smoothing: Rate = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = None
@@ -153,8 +152,6 @@ class TrainConfig(Schema):
             accepted = f"rising shares of the steps, above warmup = {self.warmup:g}"
             text = f"received {list(self.milestones)}; accepted: {accepted}"
             raise problem(text, "milestones")
-        if self.milestones and self.schedule == "linear":
-            raise problem("received linear beside milestones; accepted: cosine, which is left out then", "schedule")
         return self
 
     @model_validator(mode="after")

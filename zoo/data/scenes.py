@@ -23,9 +23,11 @@ from zoo.objects.marked import Objects, Scene, Scenes
 
 _BACKGROUND = "background"
 # Why an object is left out.
-_EMPTY, _CROWD, _OUTSIDE = (
-    f"are left out, {why}" for why in ("being empty", "being crowds, several in one", "centred outside the image")
+_EMPTY, _CROWD, _OUTSIDE, _TWICE = (
+    f"are left out, {why}"
+    for why in ("being empty", "being crowds, several in one", "centred outside the image", "being listed twice")
 )
+_CONTRADICTED = "have the place of one of another class"
 _Size = tuple[int, int]
 
 
@@ -198,10 +200,12 @@ def _opened(
     """Open images, and take the objects that can be used."""
     known, class_names = listed.known, listed.class_names
     files, unreadable = open_files(data, listed.names, channels, window, pixel_size)
-    left_out: dict[str, list[str]] = {_EMPTY: [], _CROWD: [], _OUTSIDE: []}
+    left_out: dict[str, list[str]] = {why: [] for why in (_EMPTY, _CROWD, _OUTSIDE, _TWICE, _CONTRADICTED)}
     scenes = tuple(_scene(file, known.get(file.name), class_names, left_out) for file in files)
     scenes = tuple(replace(scene, is_labelled=scene.name not in listed.alone) for scene in scenes)
     total = sum(len(its) for its in known.values())
+    if total > 1 and all((its.boxes <= 1).all() for its in known.values()):
+        refuse("data.labels", "coordinates of which none is above 1", "pixels, and no shares of the image's sides")
     if len(outside := left_out[_OUTSIDE]) > total / 2:
         received = f"{len(outside):,} of {total:,} objects outside their images ({listing(outside, 2)})"
         refuse("data.labels", received, "labels of images of this size, in their pixels")
@@ -212,7 +216,11 @@ def _opened(
     alone = [scene.name for scene in scenes if not len(scene.objects) and scene.name in known]
     faults = (
         *listed.faults,
-        *(each for why, which in left_out.items() for each in fault("left out", "objects", why, which, total)),
+        *(
+            each
+            for why, which in left_out.items()
+            for each in fault("label" if why == _CONTRADICTED else "left out", "objects", why, which, total)
+        ),
         *fault("note", "images", "have labels without an object, so background alone", alone, len(scenes)),
         *fault("unreadable", "images", "are left out, being unreadable", unreadable),
         *noted(notes),
@@ -264,18 +272,28 @@ def _scene(
             _refuse_size(file, written)
         boxes = written.boxes
         centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        classes = np.array([class_names.index(name) for name in written.names], np.int32)
         is_used = np.ones(len(written), bool)
         for why, those in (
             (_CROWD, written.are_crowds),
             (_EMPTY, (sides <= 0).any(1) & ~written.are_points),
             (_OUTSIDE, ((centres < 0) | (centres > file.image_size)).any(1)),
+            (_TWICE, _repeated(np.column_stack([boxes, classes]))),
+            (_CONTRADICTED, _repeated(boxes)),
         ):
             indices = np.flatnonzero(those & is_used)
             left_out[why] += [_name(file.name, written.names[at], centres[at]) for at in indices]
-            is_used[indices] = False
-        classes = np.array([class_names.index(name) for name in written.names], np.int32)
+            if why != _CONTRADICTED:
+                is_used[indices] = False
         objects = Objects(centres, sides, classes).at(is_used)
     return Scene(file.name, file.pixels, objects, file.image_size, file.scale, file.pixel_size)
+
+
+def _repeated(rows: np.ndarray) -> np.ndarray:
+    """Which rows (n, k) are the same as one before them, (n,) bool."""
+    is_first = np.zeros(len(rows), bool)
+    is_first[np.unique(rows, axis=0, return_index=True)[1]] = True
+    return ~is_first
 
 
 def _refuse_size(file: SceneFile, written: Written) -> None:

@@ -66,6 +66,8 @@ def table_rows(text: str, points: bool = False) -> list[ListedBox]:
     # Columns without a name and without content are a spreadsheet's.
     kept = [at for at, name in enumerate(names) if name or any(row[at : at + 1] not in ([], [""]) for row in lines)]
     _once([names[at] for at in kept], "column")
+    if not lines and not any(plain(name) in COORDINATES for name in names):
+        refuse("header", short(header), _accepted(points))
     rows = []
     for index, row in enumerate(lines, start=1):
         if len(row) != len(names):
@@ -284,11 +286,20 @@ def _coco(content: dict[str, Any]) -> tuple[list[ListedBox], dict[str, tuple[int
             refuse(f"box {index}", f"image_id {received}", "the id of one of 'images'")
         entry = files.get(identity, {})
         name = str(entry.get("file_name", identity))
-        if all(isinstance(entry.get(side), int) for side in ("height", "width")):
-            sizes[name] = (entry["height"], entry["width"])
+        if (size := stated_size(entry.get("height"), entry.get("width"))) is not None:
+            sizes[name] = size
         further = {key: value for key, value in annotation.items() if key != "bbox"}
         rows.append(ListedBox(box, further, name))
     return rows, sizes
+
+
+def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """An image's (height, width), as numbers or texts state it; None where one is no whole number above 0."""
+    try:
+        sides = float(height), float(width)
+    except (TypeError, ValueError):
+        return None
+    return (int(sides[0]), int(sides[1])) if all(side > 0 and side.is_integer() for side in sides) else None
 
 
 def _features(content: Any) -> list | None:

@@ -78,9 +78,10 @@ def tiff_pixel_size(
     elif file.is_imagej:
         unit = (file.imagej_metadata or {}).get("unit")
         size = both(*(in_micrometres(_distance(first, code), unit) for code in _RESOLUTION))
-    elif match := re.search(r"\bMPP\s*=\s*([0-9.]+)", first.description or ""):
-        # Aperio repeats it in its thumbnail's description, of which it is not true.
-        size = both(*[in_micrometres(match[1], "um")] * 2) if full is file.series[0] else None
+    elif match := re.search(r"\bMPP\s*=\s*([0-9.,]+)", first.description or ""):
+        # Aperio repeats it in its thumbnail's description, of which it is not true; some scanners write a comma.
+        stated = in_micrometres(match[1].replace(",", "."), "um")
+        size = both(stated, stated) if full is file.series[0] else None
     else:
         unit = {2: "inch", 3: "cm", 4: "mm", 5: "um"}.get(first.tags.valueof(296, default=2))
         size = both(*(in_micrometres(_distance(first, code), unit) for code in _RESOLUTION))
@@ -88,7 +89,7 @@ def tiff_pixel_size(
             size = None
     if size is None:
         return None
-    return size[0] * first.imagelength / page.imagelength, size[1] * first.imagewidth / page.imagewidth
+    return size[0] * (first.imagelength / page.imagelength), size[1] * (first.imagewidth / page.imagewidth)
 
 
 def _distance(page: "tifffile.TiffPage", code: int) -> float | None:

@@ -38,7 +38,7 @@ def optimizer(config: TrainConfig, model: keras.Model, steps_per_epoch: int) -> 
 
 
 def learning_rates(config: TrainConfig, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate of each of `steps` batches: warm-up and cosine or line, or falls by ten (see `TrainConfig`)."""
+    """The learning rate of each of `steps` batches: warm-up and cosine, or falls by ten (see `TrainConfig`)."""
     rate, warmup = config.optimizer.learning_rate, round(config.warmup * steps)
     if config.milestones:
         # Keras's boundaries are the last steps of their pieces.
@@ -47,29 +47,12 @@ def learning_rates(config: TrainConfig, steps: int) -> keras.optimizers.schedule
         if warmup:
             ends, rates = [warmup - 1, *ends], [rate / 10, *rates]
         return keras.optimizers.schedules.PiecewiseConstantDecay(ends, rates)
-    if config.schedule == "linear":
-        return _Linear(rate, warmup, steps)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=rate / max(warmup, 1) if warmup else rate,
         decay_steps=steps - warmup,
         warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
-
-
-class _Linear(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that rises over the first `warmup` of `steps` batches, and falls to 0, both in a straight line."""
-
-    def __init__(self, rate: float, warmup: int, steps: int):
-        self.rate, self.warmup, self.steps = rate, warmup, steps
-
-    def __call__(self, step):
-        step = keras.ops.cast(step, "float32")
-        falling = (self.steps - step) / (self.steps - self.warmup)
-        return self.rate * keras.ops.minimum(falling, (step + 1) / self.warmup if self.warmup else falling)
-
-    def get_config(self):
-        return {"rate": self.rate, "warmup": self.warmup, "steps": self.steps}
 
 
 def freeze(model: keras.Model, pattern: str) -> list[str]:

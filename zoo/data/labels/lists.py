@@ -13,7 +13,12 @@ from zoo.pictures.box_forms import ListedBox, json_rows, parse_json, short, tabl
 from zoo.pictures.tables import plain
 
 # Names of what says the class, without case, spaces, "_" and "-"; the first of them that a row has does.
-_CLASS = ("class", "classname", "label", "labelname", "category", "categoryname")
+_CLASS = (
+    *("class", "classname", "label", "labelname", "category", "categoryname"),
+    *("classification", "classid", "labelid", "categoryid"),
+)
+# What a table has for COCO's iscrowd where it is not set.
+_NOT_SET = ("", "0", "0.0", "false", "none", "no")
 
 
 def read_list(path: Path) -> dict[str, Written]:
@@ -63,7 +68,7 @@ def _by_image(rows: list[ListedBox], sizes: dict[str, tuple[int, int]], listed: 
             [class_name for _, class_name in its],
             [row.is_point for row, _ in its],
             sizes.get(name),
-            [bool(row.further.get("iscrowd")) for row, _ in its],
+            [str(row.further.get("iscrowd", "")).strip().casefold() not in _NOT_SET for row, _ in its],
         )
         for name, its in of_images.items()
     }
@@ -74,7 +79,8 @@ def _class(further: dict[str, Any], index: int) -> str:
     found = further.get("classification")
     if isinstance(found, dict):
         # Of a derived class, QuPath writes the parts.
-        found = found.get("name", ": ".join(map(str, found.get("names", []))))
+        name, parts = found.get("name"), found.get("names")
+        found = ": ".join(map(str, parts)) if name is None and isinstance(parts, list) else name or ""
     else:
         by_name = {plain(str(key)): value for key, value in further.items()}
         found = next((by_name[key] for key in _CLASS if by_name.get(key) is not None), "")

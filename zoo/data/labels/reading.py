@@ -60,7 +60,10 @@ def read_labels(path: Path, folder: Path, images: Sequence[str]) -> Labels:
     elif path.suffix.lower() in _LISTS:
         said = read_list(path)
         if "" in said and len(images) != 1:
-            refuse(f"labels {path}", "no image of any object", f"one for each, as data.dir has {len(images):,} images")
+            if not len(said[""]):
+                refuse(f"labels {path}", "no object", "at least one, with the image that it is in")
+            accepted = f"one for each, as data.dir has {len(images):,} images"
+            refuse(f"labels {path}", "no image of any object", accepted)
         written, faults = _of_images(said if "" not in said else {images[0]: said[""]}, names, path)
     else:
         refuse("data.labels", quoted(str(path)), _ACCEPTED)
@@ -102,12 +105,15 @@ def _read_folder(path: Path, folder: Path, names: Names) -> tuple[dict[str, Writ
             values |= there
     if classes is None and len(values) > 1:
         received = f"masks with the values {listing([*map(str, sorted(values))])}"
-        accepted = f"one value beside 0, or {CLASSES} beside the masks, with a row value,class for each value"
+        accepted = (
+            f"one value beside 0, or {CLASSES} beside the masks, with a row value,class for each value, or *,class "
+            "where values number the objects"
+        )
         refuse("data.labels", received, accepted)
     endings = f"are left out for an ending other than {', '.join(_LISTS)}, .xml and those of images"
     return written, [
-        *fault("left out", "files of labels", endings, ending),
-        *fault("left out", "files of labels", "are left out, being of images that are not there", unknown),
+        *fault("left out", "label files", endings, ending),
+        *fault("left out", "label files", "are left out, being of images that are not there", unknown),
     ]
 
 
@@ -164,6 +170,8 @@ def _named(path: Path, written: dict[str, Written], faults: tuple[Fault, ...]) -
     if missing and any(name for its in written.values() for name in its.names):
         refuse("data.labels", f"objects without a class ({listing(missing, 3)}), others have one", "a class for each")
     if missing:
+        verb = f"have labels without a class, whose objects are of the class {_ONLY!r}"
+        faults = (*faults, *fault("note", "images", verb, missing, len(written)))
         written = {image: replace(its, names=(_ONLY,) * len(its)) for image, its in written.items()}
     else:
         written = {

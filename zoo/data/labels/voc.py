@@ -1,11 +1,12 @@
 """Labels as Pascal VOC has them: one .xml file an image."""
 
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
 from zoo.data.labels.written import Written, reading
 from zoo.errors import InputError, refuse
-from zoo.pictures.box_forms import short
+from zoo.pictures.box_forms import short, stated_size
 from zoo.pictures.tables import cut
 
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
@@ -31,15 +32,16 @@ def read_voc(path: Path) -> Written:
         for index, each in enumerate(root.iter("object"), start=1):
             found = [each.findtext(f"bndbox/{side}") for side in _SIDES]
             try:
-                boxes.append([float(text or "") for text in found])
+                boxes.append([_number(text) for text in found])
             except ValueError:
                 refuse(f"object {index}", f"a bndbox of {short(found)}", "ymin, xmin, ymax, xmax, four numbers")
             names.append((each.findtext("name") or "").strip())
-        return Written.of(boxes, names, size=_size(root))
+        # Tools write 0 for what they do not know.
+        size = stated_size(root.findtext("size/height"), root.findtext("size/width"))
+        return Written.of(boxes, names, size=size)
 
 
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    """The image's (height, width), where the file states it; tools write 0 for what they do not know."""
-    height, width = (root.findtext(f"size/{side}", "").strip() for side in ("height", "width"))
-    stated = height.isdecimal() and width.isdecimal() and int(height) and int(width)
-    return (int(height), int(width)) if stated else None
+def _number(text: str | None) -> float:
+    if not math.isfinite(number := float(text or "")):
+        raise ValueError
+    return number
