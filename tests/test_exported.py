@@ -148,7 +148,7 @@ def test_odd_models_give_their_scores(name, format, tmp_path):
     assert about.image.dtype == dtype and [output.name for output in about.outputs] == names
     shape = [side or 23 - 2 * axis for axis, side in enumerate(model.inputs[0].shape[1:])]
     images = noise(3, *shape).astype(dtype)
-    wanted = keras.tree.flatten(model(images))
+    wanted = keras.tree.flatten(model(images, training=False))
     given = exported(images)
     low = "float16" in Network.of(model).compute_dtypes
     for name, scores in zip(names, wanted, strict=True):

@@ -74,7 +74,7 @@ def test_every_command_takes_it(capsys, written, tmp_path):
         ("predict", file, image),
         ("scan", file, image, "-o", tmp_path / "scanned"),
         ("scan", fcn, image, "-o", tmp_path / "converted"),
-        ("export", file, "-o", tmp_path / "exported"),
+        ("export", file, "-o", tmp_path / "exported.onnx", "--format", "onnx"),
     ):
         code, _, err = command(capsys, *line)
         assert code == 0, (line, err)

@@ -1,7 +1,12 @@
 """What a format of exported files is: how it is written, where it holds what it carries, and what runs it."""
 
+import contextlib
+import errno
 import importlib.util
+import sys
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,12 +14,15 @@ from zoo.errors import InputError, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import MEMBER, Carried, Precision
 from zoo.files import Output
+from zoo.progress import silent_stderr
 
 if TYPE_CHECKING:
     import keras
 
 # The name of the one input.
 IMAGE = "image"
+# Errors of TensorFlow that are about a graph; its others are about files.
+_OF_GRAPHS = ("InvalidArgumentError", "UnimplementedError", "NotFoundError", "InternalError")
 
 
 class CannotHold(Exception):
@@ -26,7 +34,8 @@ class Format(ABC):
 
     `name`: as `--format` takes it. `keras_name`: what Keras calls it. `ending`: of its files; a folder has none.
     `needs`: the modules that write it. `runtime`: the module that runs it. `extra`: the extra that brings these.
-    `precisions`: what it can be computed in. `beside`: endings of files that belong to the first.
+    `backends`: those of Keras that write it. `precisions`: what it can be computed in. `beside`: endings of files that
+    belong to the first.
     """
 
     name: ClassVar[str]
@@ -35,6 +44,7 @@ class Format(ABC):
     extra: ClassVar[str | None] = None
     needs: ClassVar[tuple[str, ...]]
     runtime: ClassVar[str]
+    backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
     precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
     beside: ClassVar[tuple[str, ...]] = ()
 
@@ -67,8 +77,6 @@ class Format(ABC):
             CannotHold: where the converter finds something that the format has not.
         """
         import keras
-
-        from zoo.exporting.converters import converting
 
         shape = (None, *model.inputs[0].shape[1:])
         signature = [keras.InputSpec(dtype=dtype, shape=shape, name=IMAGE)]
@@ -127,3 +135,28 @@ class Format(ABC):
         """
         self._check_installed(self.runtime)
         return alone.OPENERS[self.name](str(path), precision)
+
+
+@contextlib.contextmanager
+def converting(path: Path) -> Iterator[None]:
+    """Run a converter: quietly, with its errors as `CannotHold`, and TensorFlow's errors of files as OSError.
+
+    Raises:
+        OSError: naming `path`, where it cannot be written.
+        CannotHold: for any other error of the converter.
+    """
+    try:
+        with warnings.catch_warnings(), silent_stderr():
+            # tf2onnx asks NumPy 2 for names that are gone, and goes on without them; tf.lite is to be LiteRT's own.
+            warnings.simplefilter("ignore")
+            yield
+    except OSError:
+        raise
+    except Exception as error:
+        tensorflow = sys.modules.get("tensorflow")
+        is_of_tensorflow = tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+        if is_of_tensorflow and type(error).__name__ not in _OF_GRAPHS:
+            raise OSError(
+                errno.EIO, f"TensorFlow cannot write it ({getattr(error, 'message', '')})", str(path)
+            ) from error
+        raise CannotHold(str(error).strip() or type(error).__name__) from error

@@ -17,6 +17,7 @@ class SavedModel(Format):
     keras_name = "tf_saved_model"
     needs = ("tensorflow",)
     runtime = "tensorflow"
+    backends = ("tensorflow", "jax")
 
     def embed(self, path: Path, text: str) -> None:
         """Write `assets.extra/zoo.json`."""

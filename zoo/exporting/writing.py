@@ -67,8 +67,6 @@ def export(
             if os.path.lexists(each.path):
                 raise InputError(f"{each.what} {str(each.path)!r}: exists already; accepted: a new path")
             check_output(each.path, each.what, each.ending, each.folder)
-    if (backend := keras.backend.backend()) != "tensorflow":
-        refuse("export", f"{backend} as Keras's backend", "KERAS_BACKEND=tensorflow")
     source = Network.of(model)
     if len(source.graph.inputs) != 1:
         source.check_one_image((1, 2))
@@ -109,10 +107,12 @@ def outputs_of(path: Path, format: str, precision: str = "float32") -> list[Outp
     """What an export writes, the file or folder that is asked for first.
 
     Raises:
-        InputError: for an unknown format or precision, or one whose packages are not installed; for a folder of other
-            files.
+        InputError: for an unknown format or precision, or one whose packages are not installed, or that Keras's backend
+            cannot write; for a folder of other files.
     """
     kind = format_of(format)
+    if (backend := keras.backend.backend()) not in kind.backends:
+        refuse(f"export format {format!r}", f"{backend} as Keras's backend", f"KERAS_BACKEND={kind.backends[0]}")
     kind.check(chosen("precision", precision, get_args(Precision)))
     return kind.outputs(path)
 
