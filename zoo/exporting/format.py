@@ -83,6 +83,10 @@ class Format(ABC):
         with converting(path):
             model.export(str(path), format=self.keras_name, verbose=False, input_signature=signature, **self.options())
 
+    def from_onnx(self, source: Path, path: Path) -> None:
+        """Write what an .onnx file that was quantised says, in a format that has the precision int8."""
+        raise NotImplementedError(f"{self.name} is not made of ONNX")
+
     def options(self) -> dict:
         """Further arguments of Keras's export."""
         return {}
