@@ -34,7 +34,7 @@ SIDE, ROUNDS, CROPS = 1024, 7, 32
 def net(name: str) -> tuple[keras.Model, Trial]:
     """A converted net, and what it is calibrated and measured on; a random one is not refused for its winners."""
     if name != "resnet50":
-        return zoo.convolutionalize(zoo.load(name)), Trial.of_data(data.load(training_config(Path(name))), 0.005)
+        return zoo.convolutionalize(zoo.load(name)), Trial.of_data(data.load(training_config(Path(name))))
     keras.utils.set_random_seed(0)
     model = zoo.build(name)
     for weight in model.trainable_weights:
@@ -43,7 +43,7 @@ def net(name: str) -> tuple[keras.Model, Trial]:
     from sklearn.datasets import load_sample_image
 
     china, flower = (crops(load_sample_image(file)) for file in ("china.jpg", "flower.jpg"))
-    return zoo.convolutionalize(model), Trial(china, flower, None, "two photographs", tolerance=1.0)
+    return zoo.convolutionalize(model), Trial(china, flower, None, "two photographs", tolerance=1)
 
 
 def crops(photograph: np.ndarray) -> np.ndarray:

@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
+from zoo.classes import normal
 from zoo.comparison import check_images, compare
 from zoo.data import Dataset
-from zoo.errors import Differs, refuse, shortened
+from zoo.errors import Differs, listing, refuse, shortened
 from zoo.evaluation import predict
 from zoo.exporting.carried import Carried, Quantised
 from zoo.exporting.format import IMAGE, CannotHold, Format, converting
@@ -30,6 +31,8 @@ _WITH_KERNELS = ("Conv", "Gemm", "MatMul")
 _BETWEEN = ("Relu", "MaxPool", "Concat", "Pad")
 # Training images that are drawn, and how many of them, or of test images, are run at once.
 _DRAWN, _BATCH = 256, 32
+# The fall in accuracy that is accepted, where nobody says otherwise.
+TOLERANCE = 0.005
 # Bytes of test images that are handed to the runtime's process at a time.
 _BYTES = 2**28
 
@@ -40,21 +43,24 @@ class Trial:
 
     `training`: those that the ranges of its activations are found on. `test`: others, and `labels`, (n,) whole numbers,
     their classes; None where these are not known. `of`: the data set. `tolerance`: the fall in accuracy on the test
-    images that is accepted; without labels the share of them with another winner than the model's.
+    images that is accepted; without labels the share of them with another winner than the model's. `class_names`: the
+    data's; None where not known.
     """
 
     training: Any
     test: Any
     labels: np.ndarray | None
     of: str
-    tolerance: float = 0.005
+    class_names: tuple[str, ...] | None = None
+    tolerance: float = TOLERANCE
 
     @classmethod
-    def of_data(cls, dataset: Dataset, tolerance: float, seed: int = 0) -> "Trial":
+    def of_data(cls, dataset: Dataset, tolerance: float = TOLERANCE, seed: int = 0) -> "Trial":
         """A data set's training images, of which some are drawn, and all its test images."""
         count = min(len(dataset.train), _DRAWN)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(dataset.train))[:count])
-        return cls(dataset.train.images[drawn], dataset.test.images, dataset.test.labels, dataset.name, tolerance)
+        test, names = dataset.test, dataset.class_names
+        return cls(dataset.train.images[drawn], test.images, test.labels, dataset.name, names, tolerance)
 
     def check(self, network: Network, dtype: str) -> None:
         """Check that a network classifies such images.
@@ -66,6 +72,11 @@ class Trial:
         network.check_one_output()
         if network.card.target == "count" or network.units() < 2:
             refuse("precision int8", "a model without classes", "a classifier of two classes or more, of images")
+        if (names := self.class_names) is not None:
+            known = network.card.class_names or names
+            if [*map(normal, known)] != [*map(normal, names)] or network.units() != len(names):
+                accepted = f"those of the model in their order: {listing(network.class_names, 3)}"
+                refuse(f"classes of {self.of}", listing(names, 3), accepted)
         for what, images in (("training images", self.training), ("test images", self.test)):
             if not len(images):
                 refuse(f"precision int8: {what} of {self.of}", "none", "some")
@@ -135,9 +146,7 @@ def refuse_quantised(kind: Format, network: Network, error: CannotHold) -> NoRet
     """
     cause = shortened(" ".join(str(error).split()), 200)
     received = f"precision int8, in which {kind.name} cannot hold it ({cause})"
-    refuse(
-        f"model {network.name!r}", received, "float32, which names the layer where it is one that no ONNX file holds"
-    )
+    refuse(f"model {network.name!r}", received, "another precision; float32 names a layer that no ONNX file holds")
 
 
 def _batches(images: Any, dtype: str) -> Iterator[np.ndarray]:
