@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import keras
 import numpy as np
@@ -169,10 +170,19 @@ def compare_models(new: Path, old: Path, tolerance: float) -> Comparison:
 
 
 def _right(model: keras.Model, dataset: Dataset, path: Path) -> np.ndarray:
-    received, accepted = dataset.test.images.shape[1:], model.input_shape[1:]
-    if any(want not in (None, have) for have, want in zip(received, accepted, strict=True)):
-        raise InputError(f"model {str(path)!r}: takes images of {accepted}, but the test images are {received}")
+    check_images(model, dataset.test.images, "the test images", f"model {str(path)!r}")
     return predict(model, dataset.test.images).argmax(-1) == dataset.test.labels
+
+
+def check_images(model: keras.Model, images: Any, what: str, which: str | None = None) -> None:
+    """Check that a model takes images (n, H, W, C) as they are; `what` and `which` name them and it in errors.
+
+    Raises:
+        InputError: where it takes other sizes or channels.
+    """
+    received, accepted = images.shape[1:], model.input_shape[1:]
+    if any(want not in (None, have) for have, want in zip(received, accepted, strict=True)):
+        raise InputError(f"{which or f'model {model.name!r}'}: takes images of {accepted}, but {what} are {received}")
 
 
 def _check_classes(new: tuple[str, ...], old: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,8 +79,12 @@ def _side_by_side(run: Path) -> list[NamedImage]:
     except (InputError, OSError, ValueError, KeyError):
         return []  # a run that is not finished, or was moved here without its data
     side = min(int(len(images) ** 0.5), _SIDE)
-    chosen = np.random.default_rng(config.seed).choice(len(images), side**2, replace=False)
-    pixels = np.asarray(images[chosen])
+    return [(f"{side**2} test images side by side", side_by_side(images, config.seed))]
+
+
+def side_by_side(images: Any, seed: int) -> np.ndarray:
+    """Some of the images (n, H, W, C), drawn by a seed, as one image: as many along each axis, at most six."""
+    side = min(int(len(images) ** 0.5), _SIDE)
+    pixels = np.asarray(images[np.random.default_rng(seed).choice(len(images), side**2, replace=False)])
     rows = pixels.reshape(side, side, *pixels.shape[1:]).swapaxes(1, 2)
-    whole = rows.reshape(side * pixels.shape[1], side * pixels.shape[2], pixels.shape[3])
-    return [(f"{side**2} test images side by side", whole)]
+    return rows.reshape(side * pixels.shape[1], side * pixels.shape[2], pixels.shape[3])

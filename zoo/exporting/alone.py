@@ -46,7 +46,8 @@ def openvino(path: str, precision: str) -> Run:
     """An .xml file in OpenVINO, on the processor; by itself OpenVINO takes the lowest precision that there is."""
     import openvino
 
-    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    # What a file in int8 does not compute in int8, it computes in float32.
+    hint = {"float32": "f32", "int8": "f32", "bfloat16": "bf16"}[precision]
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": hint})
     names = [output.any_name for output in compiled.outputs]
     wanted = compiled.input(0).element_type.to_dtype()

@@ -28,6 +28,7 @@ class BioImageIo(Onnx):
 
     name = "bioimageio"
     ending = ".zip"
+    precisions = ("float32",)  # what an .onnx file is quantised by writes no archive
 
     def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
         """Write a package of the weights alone, which `complete` adds the others to."""

@@ -20,7 +20,7 @@ from zoo.scores import Outputs
 VERSION = 1
 # The name of the member, entry, element or file that holds it.
 MEMBER = "zoo.json"
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "int8"]
 
 
 class Tensor(Schema):
@@ -41,9 +41,9 @@ class Verified(Schema):
     """How the file's runtime, in a process of its own, answered beside Keras.
 
     `tried_on`: what the images were cut out of. `images`: their shapes, with the batch. `error`: the largest
-    max|a - b| / max|b| of an output at any of them, and `tolerance` what was accepted. `same_winner`: the share of
-    places with the same highest score; null where a place has one score alone. `error_of_files`: the same for PNG and
-    JPEG files, beside `zoo predict`; null where none are taken.
+    max|a - b| / max|b| of an output at any of them, and `tolerance` what was accepted; null in int8, where winners
+    decide. `same_winner`: the share of places with the same highest score; null where a place has one score alone.
+    `error_of_files`: the same for PNG and JPEG files, beside `zoo predict`; null where none are taken.
     """
 
     runtime: str
@@ -51,7 +51,7 @@ class Verified(Schema):
     tried_on: str
     images: tuple[tuple[int, ...], ...]
     error: float
-    tolerance: float
+    tolerance: float | None
     same_winner: float | None = None
     error_of_files: float | None = None
 
@@ -64,13 +64,39 @@ class Verified(Schema):
         return f"{scores}{winner}; tried on {self.tried_on}, {sizes}{files}"
 
 
+class Quantised(Schema):
+    """How a file in int8 answers test images, in its own runtime, beside the model in Keras.
+
+    `calibrated_on`, `measured_on`: images, in words. `n`: those it was measured on. `same_winner`: the share of them
+    with the same highest score. `accuracy`, and `accuracy_in_keras`; null where labels were not known. `tolerance`: the
+    fall in accuracy, or in their place the share of other winners, that was accepted.
+    """
+
+    by: str
+    calibrated_on: str
+    measured_on: str
+    n: int
+    same_winner: float
+    accuracy_in_keras: float | None
+    accuracy: float | None
+    tolerance: float
+
+    def line(self) -> str:
+        """The report in a line."""
+        same = f"the same winner for {self.same_winner:.2%} of {self.n:,} {self.measured_on}"
+        right = ""
+        if self.accuracy is not None and self.accuracy_in_keras is not None:
+            right = f", accuracy {self.accuracy:.2%} (Keras {self.accuracy_in_keras:.2%})"
+        return f"int8 by {self.by}, calibrated on {self.calibrated_on}: {same}{right}"
+
+
 class Carried(Schema):
     """What travels in an exported file.
 
     `precision`: what the file is to be computed in. `channels_first`: whether maps are (B, C, H, W). `program`: the
     network's moves along each axis from the image to the first output, as `Program.to_data` writes them, in which an
     unconverted head counts as the window of its conversion; null where a layer's reach is not known. `training_size`
-    and `window`: what the geometry needs beside them.
+    and `window`: what the geometry needs beside them. `quantised`: how int8 was measured; null in other precisions.
     """
 
     version: int = VERSION
@@ -85,6 +111,7 @@ class Carried(Schema):
     training_size: Sides | None = None
     window: Sides | None = None
     verified: Verified | None = None
+    quantised: Quantised | None = None
 
     def text(self) -> str:
         """All of it as JSON, of ASCII characters alone, which every format holds."""

@@ -114,6 +114,10 @@ class Format(ABC):
         """Add to a file that was verified what belongs to the format beside model and card; nothing as a rule."""
         return None
 
+    def from_onnx(self, source: Path, path: Path) -> None:
+        """Write what an .onnx file that was quantised says, in a format that has the precision int8."""
+        raise NotImplementedError(f"{self.name} is not made of ONNX")
+
     def options(self) -> dict:
         """Further arguments of Keras's export."""
         return {}

@@ -1,6 +1,7 @@
 """ONNX: one file, whose `metadata_props` hold what it carries."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ class Onnx(Format):
     extra = "onnx"
     needs = ("onnx", "tf2onnx")
     runtime = "onnxruntime"
+    precisions = ("float32", "int8")
 
     def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
         """Write it, and give the open sides of the image their names."""
@@ -39,6 +41,10 @@ class Onnx(Format):
             output.type.tensor_type.shape.dim[0].dim_param = "batch"
         assert image.name == IMAGE
         onnx.save(made, str(path))
+
+    def from_onnx(self, source: Path, path: Path) -> None:
+        """The same file."""
+        shutil.copyfile(source, path)
 
     def embed(self, path: Path, text: str) -> None:
         """Put it into `metadata_props`."""

@@ -4,7 +4,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from zoo.exporting.carried import MEMBER, Precision
-from zoo.exporting.format import Format
+from zoo.exporting.format import Format, converting
+from zoo.exporting.onnx_file import Onnx
 
 
 class OpenVino(Format):
@@ -16,18 +17,27 @@ class OpenVino(Format):
     extra = "openvino"
     needs = ("openvino",)
     runtime = "openvino"
-    precisions = ("float32", "bfloat16")
+    precisions = ("float32", "bfloat16", "int8")
     beside = (".bin",)
 
     def check(self, precision: Precision) -> None:
-        """Check that OpenVINO is there, and that this processor has bfloat16 where it is to compute in it."""
+        """Check also that this processor has bfloat16, and what quantises is there, where either is asked for."""
         super().check(precision)
+        if precision == "int8":
+            Onnx().check(precision)
         if precision == "bfloat16":
             import openvino
 
             from zoo.engines.openvino_engine import check_bfloat16
 
             check_bfloat16(openvino.Core())
+
+    def from_onnx(self, source: Path, path: Path) -> None:
+        """Convert it by OpenVINO's own reader of ONNX."""
+        import openvino
+
+        with converting(path):
+            openvino.save_model(openvino.Core().read_model(str(source)), str(path), compress_to_fp16=False)
 
     def embed(self, path: Path, text: str) -> None:
         """Put it into the model's `rt_info`; the weights are not touched."""

@@ -16,6 +16,7 @@ from zoo.exporting.carried import Carried, Precision, ScoreTensor, Tensor
 from zoo.exporting.culprit import refuse_culprit
 from zoo.exporting.format import IMAGE, About, CannotHold, Format
 from zoo.exporting.formats import format_of
+from zoo.exporting.quantised import Trial, measured, refuse_quantised, write_quantised
 from zoo.exporting.verification import verified
 from zoo.files import Output, check_output, replacing_all
 from zoo.made_by import MadeBy, key_of, sign
@@ -36,6 +37,7 @@ def export(
     images: Sequence[Any] = (),
     made_by: MadeBy | None = None,
     about: About | None = None,
+    trial: Trial | None = None,
 ) -> Path:
     """Write `model` in another runtime's format, and verify it there, in a process without the zoo.
 
@@ -49,18 +51,21 @@ def export(
         model: the model, Functional or Sequential, of one input.
         path: the folder or file.
         format: a name in `zoo.exporting.formats.FORMATS`.
-        precision: what it is to be computed in; bfloat16 by OpenVINO alone.
+        precision: what it is to be computed in; bfloat16 by OpenVINO alone, int8 by ONNX Runtime and OpenVINO.
         fold: fold normalisation into convolutions, and leave out what training alone needs (see `zoo.convert.folding`).
         images: what the file is compared with the model on, arrays (H, W, C) at the model's scale or what is read by
             slices like them; noise without. In bfloat16 the winner of noise is often as good as drawn.
         made_by: the command that makes it, which has checked what is there already (`zoo.files.writing`); without, only
             a new path is accepted.
         about: what a package for bioimage.io tells of the model beyond its card.
+        trial: in int8, what it is calibrated and measured on; the file is also compared on its test images, where no
+            `images` are given.
 
     Raises:
         InputError: for an unknown format, a missing extra, a path that exists, or another ending than the format's; and
             naming the layer that the format, or its runtime, does not have.
-        Differs: where the file gives other scores than the model. Nothing is written.
+        Differs: where the file gives other scores than the model, or in int8 is less accurate by more than the trial's
+            tolerance. Nothing is written.
         OSError: where the path cannot be written.
     """
     path, kind = Path(path), format_of(format)
@@ -69,6 +74,11 @@ def export(
             if os.path.lexists(each.path):
                 raise InputError(f"{each.what} {str(each.path)!r}: exists already; accepted: a new path")
             check_output(each.path, each.what, each.ending, each.folder)
+    if (precision == "int8") != (trial is not None):
+        received = f"{'no' if trial is None else 'a'} trial, which int8 alone is calibrated and measured on"
+        refuse(f"precision {precision}", received, "both or neither")
+    if trial is not None and not fold:
+        refuse("precision int8", "normalisation that is not folded", "with folding")
     source = Network.of(model)
     if len(source.graph.inputs) != 1:
         source.check_one_image((1, 2))
@@ -77,7 +87,7 @@ def export(
     with replacing_all(path) as working:
         made = working / path.name
         carried = _carried(source, kind, precision)
-        write(kind, reference, carried, made, fold, images, about)
+        write(kind, reference, carried, made, fold, images, about, trial)
         if made_by is not None:
             beside = {each.name: key_of(each) for each in working.iterdir() if each != made}
             sign(made, dataclasses.replace(made_by, beside=beside))
@@ -92,6 +102,7 @@ def write(
     fold: bool,
     images: Sequence[Any] = (),
     about: About | None = None,
+    trial: Trial | None = None,
 ) -> None:
     """Write a network at `path`, verify it, and put the report into it.
 
@@ -102,12 +113,20 @@ def write(
     named = dict(zip([each.name for each in carried.outputs], lighter.model.outputs, strict=True))
     served = keras.Model(lighter.model.inputs[0], named, name=network.name)
     try:
-        kind.write(served, path, carried)
+        if trial is not None:
+            trial.check(network, carried.image.dtype)
+            write_quantised(kind, served, path, carried, trial)
+            images = images or trial.pictures(network)
+        else:
+            kind.write(served, path, carried)
         kind.embed(path, carried.text())
         report = verified(network, kind, path, carried, images)
+        quantised = None if trial is None else measured(network, kind, path, carried, trial)
     except CannotHold as error:
+        if trial is not None:
+            refuse_quantised(kind, network, error)
         refuse_culprit(kind, lighter, carried, error)
-    carried = carried.model_copy(update={"verified": report})
+    carried = carried.model_copy(update={"verified": report, "quantised": quantised})
     kind.embed(path, carried.text())
     kind.complete(path, network, carried, images, about)
     if kind.carried(path) != carried:
