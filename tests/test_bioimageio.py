@@ -48,6 +48,13 @@ def several():
     return randomize(keras.Model(image, [conv(2, 1, name="Map-one")(x), conv(2, 1, name="up")(up), mean(x)]))
 
 
+def merged():
+    """Branches that have one size at sides 1 and 2 beyond a multiple of 4 alone."""
+    image = keras.Input((None, None, 3))
+    x = conv(4, 3, 2)(image)
+    return randomize(keras.Model(image, layers.Concatenate()([conv(2, 2, 2)(x), conv(2, 1, 2)(x)])))
+
+
 def mean(x):
     return layers.Dense(3, name="all", activation="softmax")(layers.GlobalAveragePooling2D()(x))
 
@@ -73,6 +80,7 @@ RULES = {
         [(6, 2, [(2, -2, 0)])],
     ),
     "several": (several, None),
+    "sizes that merge": (merged, [(5, 4, [(4, 0, 0)])] * 2),
     "no map": (lambda: digits(pooling="global"), [(8, 1, [])] * 2),
 }
 
@@ -97,7 +105,8 @@ def test_sizes_of_outputs_follow_their_rule(name):
                 assert of_map.rows(sides[axis]) == shapes[number][1 + axis], (count, number)
                 # What programs compute in floats and whole numbers, rounding down or to the nearest.
                 if of_map.stride:
-                    assert sides[axis] / float(of_map.stride) == int(sides[axis] / float(of_map.stride))
+                    parts = sides[axis] / float(of_map.stride)
+                    assert int(parts) == round(parts) and (parts == int(parts) or name == "sizes that merge")
     assert name != "several" or [len(rule.maps) for rule in rules] == [2, 2]
 
 
@@ -229,6 +238,7 @@ CHECKED = {
     "a classifier": lambda: zoo.load("nin_cifar10_bn"),
     "one answer for any size": lambda: digits(pooling="global"),
     "several outputs": several,
+    "sizes that merge": merged,
     "a window that is no multiple": lambda: chain(conv(2, 10, 4), dtype="uint16", preprocess=Preprocess()),
     "floats": lambda: chain(conv(2, 3, 2, "same"), layers.Softmax()),
     "channels first": lambda: chain(conv(2, 3, data_format="channels_first"), shape=(3, None, None)),

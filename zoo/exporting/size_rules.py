@@ -17,7 +17,7 @@ _MOST = 512
 
 @dataclass(frozen=True)
 class MapRule:
-    """Of an image of `side` pixels a map has side / `stride` + `offset` rows; where `stride` is 0, `offset` rows.
+    """Of `side` pixels a map has side / `stride`, rounded down, and `offset` rows; where `stride` is 0, `offset` rows.
 
     `halo`: how many rows at each border see what the network itself puts beyond the image's.
     """
@@ -26,9 +26,9 @@ class MapRule:
     offset: int
     halo: int = 0
 
-    def rows(self, side: int) -> Fraction:
+    def rows(self, side: int) -> int:
         """Rows of the map."""
-        return side / self.stride + self.offset if self.stride else Fraction(self.offset)
+        return (side // self.stride if self.stride else 0) + self.offset
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,24 @@ def _rule(network: Network, axis: int, maps: list[int]) -> SizeRule:
     step = next((step for step in steps if _growth(rows, begin or 0, step) is not None), None)
     if begin is None or step is None:
         refuse(f"model {network.name!r}", "an output whose size follows no rule", "one of a size for every image")
-    for least in range(begin, begin + 64 * _MOST):
-        growth = _growth(rows, least, step)
-        # Programs round side / stride in ways of their own, so every one is to be whole.
-        if growth is None or any(grown and least * grown % step for grown in growth):
-            continue
+    growths = {least: _growth(rows, least, step) for least in range(begin, begin + step)}
+
+    def remainder(least: int) -> Fraction:
+        """What is left of side / stride, of the map where it is most."""
+        return max((Fraction(least * grown, step) % 1 for grown in growths[least] or ()), default=Fraction(0))
+
+    # Programs round side / stride in ways of their own, so it is to be whole, or little more.
+    first = min((least for least in growths if growths[least] is not None), key=lambda each: (remainder(each), each))
+    growth = growths[first] or ()
+    for least in range(first, first + 64 * _MOST, step):
         made, halos = rows(least), _halos(network, axis, maps, least)
-        assert made is not None
-        if all(count > 2 * halo for count, halo in zip(made, halos, strict=True)):
-            found = {}
-            for number, count, grown, halo in zip(maps, made, growth, halos, strict=True):
-                stride = Fraction(step, grown) if grown else Fraction(0)
-                found[number] = MapRule(stride, int(count - (least / stride if grown else 0)), halo if grown else 0)
-            return SizeRule(least, step, found)
+        if made is None or any(count <= 2 * halo for count, halo in zip(made, halos, strict=True)):
+            continue
+        found = {}
+        for number, count, grown, halo in zip(maps, made, growth, halos, strict=True):
+            stride = Fraction(step, grown) if grown else Fraction(0)
+            found[number] = MapRule(stride, count - (least * grown // step), halo if grown else 0)
+        return SizeRule(least, step, found)
     refuse(f"model {network.name!r}", "a halo that no image of a fair size has room for", "a smaller receptive field")
 
 
