@@ -24,6 +24,7 @@ from zoo.network.network import Network
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("tf2onnx")
 
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 INT8 = [name for name, each in FORMATS.items() if "int8" in each.precisions]
 
 
@@ -74,6 +75,12 @@ def test_a_file_in_int8_answers_as_the_model_at_every_size(file, fcn):
 def test_openvino_takes_the_same_file(fcn, trial, tmp_path):
     check(zoo.export(fcn, tmp_path / "fcn.xml", format="openvino", precision="int8", trial=trial), fcn)
     assert {each.name for each in tmp_path.iterdir()} == {"fcn.xml", "fcn.bin"}
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(tmp_path / "fcn.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    ops = [each.rt_info for each in compiled.get_runtime_model().get_ops()]
+    kinds = [each["runtimePrecision"].value for each in ops if each["layerType"].value == "Convolution"]
+    assert {"i8", "u8"} & set(kinds) and kinds.count("f32") <= 1, kinds
 
 
 def test_kernels_are_bytes_with_a_scale_for_each_channel_but_for_the_last(file, fcn):
@@ -102,7 +109,7 @@ def test_it_is_calibrated_on_training_images_alone(trial):
     assert np.array_equal(given, trial.training)
 
 
-@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("labels", [True, pytest.param(False, marks=pytest.mark.extended)])
 def test_a_file_that_lost_its_accuracy_is_not_kept(fcn, trial, labels, tmp_path, monkeypatch):
     """Calibrated on black images, whose ranges hold nothing that a digit needs."""
     monkeypatch.setattr(quantised, "_DRAWN", 64)
@@ -115,6 +122,7 @@ def test_a_file_that_lost_its_accuracy_is_not_kept(fcn, trial, labels, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.extended
 def test_one_whose_winners_differ_on_larger_images_is_not_kept(fcn, trial, tmp_path):
     bad = dataclasses.replace(trial, training=np.zeros((64, 8, 8, 1), np.uint8))
     with pytest.raises(Differs, match=r"onnxruntime has the same winner at .* places; accepted: 95%"):
@@ -180,14 +188,31 @@ def test_what_the_quantiser_cannot_take_is_refused(fcn, trial, monkeypatch, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_takes_the_data_of_a_run(capsys, fcn, tmp_path):
-    source = zoo.save(fcn, tmp_path / "fcn.keras")
-    line = ["export", source, "-o", tmp_path / "fcn.onnx", "--format", "onnx", "--precision", "int8"]
+def command_line(fcn, folder):
+    source = zoo.save(fcn, folder / "fcn.keras")
+    return source, ["export", source, "-o", folder / "fcn.onnx", "--format", "onnx", "--precision", "int8"]
+
+
+def test_a_command_without_data_is_refused(capsys, fcn, tmp_path):
+    source, line = command_line(fcn, tmp_path)
     code, _, error = command(capsys, *line)
     assert code == 2 and "a model without data" in error and "--data RUN" in error
     code, _, error = command(capsys, *line[:-2], "--tolerance", "0.1")
     assert code == 2 and "with --precision float32" in error
-    assert list(tmp_path.iterdir()) == [source]
+    code, _, error = command(capsys, *line, "--data", tmp_path / "gone")
+    assert code == 2 and "gone" in error
+    counting = tmp_path / "counting"
+    counting.mkdir()
+    (counting / "config.yaml").write_text((CONFIGS / "scenes_bone_marrow.yaml").read_text(encoding="utf-8"))
+    zoo.save(fcn, counting / "model.keras")
+    code, _, error = command(capsys, *line, "--data", counting)
+    assert code == 2 and "the data of a run that counts" in error
+    assert {each.name for each in tmp_path.iterdir()} == {source.name, counting.name}
+
+
+@pytest.mark.extended
+def test_the_command_takes_the_data_of_a_run(capsys, fcn, tmp_path):
+    _, line = command_line(fcn, tmp_path)
     code, out, _ = command(capsys, *line, "--data", "nin_digits")
     assert code == 0 and "accuracy 99." in out and "(Keras 99.72%)" in out
     assert FORMATS["onnx"].carried(tmp_path / "fcn.onnx").quantised.tolerance == 0.005

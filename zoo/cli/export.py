@@ -12,6 +12,7 @@ from zoo.made_by import MadeBy, key_of
 from zoo.progress import say
 
 if TYPE_CHECKING:
+    from zoo.config import Config
     from zoo.exporting.carried import Precision
     from zoo.exporting.quantised import Trial
     from zoo.pictures import Choice
@@ -120,13 +121,14 @@ def export(
         refuse("--license, --author, --about", f"--format {format_}", "--format bioimageio")
     if precision == "int8":
         data = _own_data(model) if data is None else data
+        config = _classifying(data)
         tolerance = TOLERANCE if tolerance is None else tolerance
         options |= {"data": [key_of(file) for file in model_files.files_of(data)], "tolerance": tolerance}
     made_by = MadeBy("zoo export", {"model": key_of(model_files.file_of(model)), **options})
     read = [*model_files.files_of(model), *([] if data is None else model_files.files_of(data)), *images]
     with writing(outputs, made_by, read, overwrite):
         network = Network.of(model_files.load(model))
-        trial = None if data is None or tolerance is None else _trial(data, tolerance)
+        trial = None if data is None or tolerance is None else _trial(data, config, tolerance)
         run = model if trial is None else None
         with trial_images.opened(network, images, run, choice, pixel_size) as named:
             pictures = [image for _, image in named or []]
@@ -145,19 +147,24 @@ def _own_data(model: Path) -> Path:
     return model
 
 
-def _trial(run: Path, tolerance: float) -> "Trial":
+def _classifying(run: Path) -> "Config":
+    """The config of a run, or of shipped weights, that classifies."""
+    config = training_config(run)
+    if config.train.target == "count":
+        refuse("--precision int8", f"the data of a run that counts, {quoted(str(run))}", "a classifier's")
+    return config
+
+
+def _trial(run: Path, config: "Config", tolerance: float) -> "Trial":
     """What int8 is calibrated and measured on: the data of a run, or of shipped weights.
 
     Raises:
-        InputError: where it counts, or its data cannot be read, or are others now.
+        InputError: where its data cannot be read, or are others now.
     """
     from zoo import data
     from zoo.exporting.quantised import Trial
     from zoo.run_directory import test_fingerprint
 
-    config = training_config(run)
-    if config.train.target == "count":
-        refuse("--precision int8", f"the data of a run that counts, {quoted(str(run))}", "a classifier's")
     dataset = data.load(config)
     if test_fingerprint(run) not in (None, dataset.test_fingerprint):
         # Of which some may be trained on.

@@ -121,7 +121,8 @@ def quantise(plain: Path, made: Path, images: Any, dtype: str) -> None:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(({IMAGE: batch} for batch in self._batches), None)
 
-    logging.disable(logging.WARNING)  # of the whole process: it advises to fold, which was done
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it advises to fold, which was done
     try:
         quantization.quantize_static(
             plain,
@@ -135,7 +136,7 @@ def quantise(plain: Path, made: Path, images: Any, dtype: str) -> None:
             weight_type=QuantType.QInt8,
         )
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def refuse_quantised(kind: Format, network: Network, error: CannotHold) -> NoReturn:
