@@ -8,9 +8,9 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from zoo.exporting.carried import Carried
+from zoo.exporting.carried import Carried, Precision
 from zoo.exporting.format import About
 from zoo.exporting.onnx_file import Onnx
 
@@ -28,7 +28,7 @@ class BioImageIo(Onnx):
 
     name = "bioimageio"
     ending = ".zip"
-    precisions = ("float32",)  # what an .onnx file is quantised by writes no archive
+    precisions: ClassVar[tuple[Precision, ...]] = ("float32",)  # what an .onnx file is quantised by writes no archive
 
     def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
         """Write a package of the weights alone, which `complete` adds the others to."""

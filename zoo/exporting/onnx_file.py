@@ -4,9 +4,9 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from zoo.exporting.carried import MEMBER, Carried
+from zoo.exporting.carried import MEMBER, Carried, Precision
 from zoo.exporting.format import IMAGE, Format
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Onnx(Format):
     extra = "onnx"
     needs = ("onnx", "tf2onnx")
     runtime = "onnxruntime"
-    precisions = ("float32", "int8")
+    precisions: ClassVar[tuple[Precision, ...]] = ("float32", "int8")
 
     def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
         """Write it, and give the open sides of the image their names."""
