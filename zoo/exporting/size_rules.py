@@ -17,7 +17,7 @@ _MOST = 512
 
 @dataclass(frozen=True)
 class MapRule:
-    """Of `side` pixels a map has side / `stride`, rounded down, and `offset` rows; where `stride` is 0, `offset` rows.
+    """Of `side` pixels a map has side / `stride` + `offset` rows; where `stride` is 0, `offset` rows.
 
     `halo`: how many rows at each border see what the network itself puts beyond the image's.
     """
@@ -35,7 +35,8 @@ class MapRule:
 class SizeRule:
     """Along one axis an image has `least` + n * `step` pixels, n = 0, 1, ...; `maps`: what becomes of it, by output.
 
-    `step` is 0 where there is one size alone. An output that is no map has no rule.
+    `step` is 0 where there is one size alone, and where no side that fits is a whole number of strides. An output that
+    is no map has no rule.
     """
 
     least: int
@@ -61,11 +62,7 @@ def size_rules(network: Network) -> tuple[SizeRule, ...]:
 def _rule(network: Network, axis: int, maps: list[int]) -> SizeRule:
     rows, built = _rows_of(network, axis, maps), network.graph.built_sides[axis]
     if built is not None:
-        made = rows(built)
-        assert made is not None
-        return SizeRule(
-            built, 0, {number: MapRule(Fraction(0), count) for number, count in zip(maps, made, strict=True)}
-        )
+        return _one_size(rows, built, maps)
     start = network.own_size[axis] if network.own_size else 1
     begin = next((side for side in range(start, start + 8 * _MOST) if rows(side) is not None), None)
     steps = () if begin is None else range(1, _MOST)
@@ -78,8 +75,10 @@ def _rule(network: Network, axis: int, maps: list[int]) -> SizeRule:
         """What is left of side / stride, of the map where it is most."""
         return max((Fraction(least * grown, step) % 1 for grown in growths[least] or ()), default=Fraction(0))
 
-    # Programs round side / stride in ways of their own, so it is to be whole, or little more.
+    # Programs round side / stride in ways of their own, and the checker not at all, so it is to be whole.
     first = min((least for least in growths if growths[least] is not None), key=lambda each: (remainder(each), each))
+    if remainder(first):
+        return _one_size(rows, begin, maps)
     growth = growths[first] or ()
     for least in range(first, first + 64 * _MOST, step):
         made, halos = rows(least), _halos(network, axis, maps, least)
@@ -91,6 +90,13 @@ def _rule(network: Network, axis: int, maps: list[int]) -> SizeRule:
             found[number] = MapRule(stride, count - (least * grown // step), halo if grown else 0)
         return SizeRule(least, step, found)
     refuse(f"model {network.name!r}", "a halo that no image of a fair size has room for", "a smaller receptive field")
+
+
+def _one_size(rows: "Rows", side: int, maps: list[int]) -> SizeRule:
+    """The rule of images of one size."""
+    made = rows(side)
+    assert made is not None
+    return SizeRule(side, 0, {number: MapRule(Fraction(0), count) for number, count in zip(maps, made, strict=True)})
 
 
 Rows = Callable[[int], Ints | None]
