@@ -241,7 +241,7 @@ def test_architectures_keep_their_winners(name, format, tmp_path):
 
     spec, overrides = SMALL[name]
     model = zoo.convolutionalize(randomize(zoo.build(spec, image_size=(65, 65), **overrides)))
-    images = noise(40, 65, 65, 3).astype(np.uint8)
+    images = noise(40, 65, 65, model.inputs[0].shape[-1]).astype(np.uint8)
     trial = Trial(images[:20], images[20:], None, "noise", tolerance=1)
     path = zoo.export(model, tmp_path / f"net{FORMATS[format].ending}", format=format, precision="int8", trial=trial)
     about = FORMATS[format].carried(path)
