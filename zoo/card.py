@@ -79,6 +79,15 @@ class Card(Schema):
     peaks: dict[str, Peaks] = Field(default_factory=dict)
     target: Target = "class"
 
+    def of_output(self, units: int) -> "Card":
+        """The card of one output of several: without classes where it has another number of units than there are names.
+
+        The names are those of the classes of one output, and the file does not say of which.
+        """
+        if len(self.class_names) == units:
+            return self
+        return Card.model_validate(self.model_dump() | {"class_names": (), "background": None, "peaks": {}})
+
 
 def card(model: "keras.Model") -> Card:
     """What travels with `model`; an empty card where it has none."""

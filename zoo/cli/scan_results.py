@@ -58,10 +58,9 @@ class ImageScans:
 
     def prepare_file(self, model: Path) -> Callable[[Path, Path], None]:
         """`prepare` for the model in a file, or a run directory."""
-        from zoo import model_files
-        from zoo.large_images import scanner_of
+        from zoo.large_images import scanner_at
 
-        return self.prepare(scanner_of(model_files.load(model), self.options, progress=True))
+        return self.prepare(scanner_at(model, self.options, progress=True))
 
     def scan_image(self, scanner: "Scanner", image: Path, mask: Path | None, folder: Path) -> None:
         """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""

@@ -64,8 +64,8 @@ class _Group(click.Group):
 def zoo() -> None:
     """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
 
-    MODEL is a .keras or .h5 file, a run directory, or a name from `zoo list --pretrained`; CONFIG is a .yaml file or a
-    name from `zoo list`.
+    MODEL is a .keras or .h5 file, a run directory, or a name from `zoo list --pretrained`; of scan and predict also an
+    .onnx or .xml file of `zoo export`. CONFIG is a .yaml file or a name from `zoo list`.
     """
 
 
@@ -151,10 +151,33 @@ def quiet_start() -> Iterator[None]:
         there = ", ".join(name for name in _BACKENDS if importlib.util.find_spec(name))
         refuse("KERAS_BACKEND", quoted(backend), f"{there}, which are installed here")
     with _interruptible(), _hidden_log():
-        yield
+        try:
+            yield
+        except ModuleNotFoundError as error:
+            if importlib.util.find_spec("keras") is not None:
+                raise
+            name = click.get_current_context().command_path
+            accepted = "pip install bottleneck-zoo, or a model in .onnx or .xml for `zoo scan` and `zoo predict`"
+            raise InputError(f"{name}: needs Keras, which is not installed here; accepted: {accepted}") from error
         # Keras reads and writes models with TensorFlow at hand where it is installed, under any backend.
         if "keras" in sys.modules and importlib.util.find_spec("tensorflow"):
             importlib.import_module("tensorflow")
+
+
+def start_for(model: Path) -> None:
+    """Import what loads the model in a file, as `quiet_start` does; for an exported file nothing."""
+    from zoo.exporting.network import has_engine
+
+    if not has_engine(model):
+        with quiet_start():
+            importlib.import_module("zoo.model_files")
+            importlib.import_module("zoo.engines.factory")
+
+
+def backend_variables() -> dict[str, str]:
+    """The environment variables with which another process computes with the same backend; none without Keras."""
+    keras = sys.modules.get("keras")
+    return {} if keras is None else {"KERAS_BACKEND": keras.backend.backend()}
 
 
 @contextlib.contextmanager

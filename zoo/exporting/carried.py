@@ -32,9 +32,10 @@ class Tensor(Schema):
 
 
 class ScoreTensor(Tensor):
-    """An output, and what its numbers are."""
+    """An output, what its numbers are, and its key among the tensors of the program; null where there is none."""
 
     outputs: Outputs
+    key: int | None = None
 
 
 class Verified(Schema):
@@ -65,9 +66,10 @@ class Carried(Schema):
     """What travels in an exported file.
 
     `precision`: what the file is to be computed in. `channels_first`: whether maps are (B, C, H, W). `program`: the
-    network's moves along each axis from the image to the first output, as `Program.to_data` writes them, in which an
-    unconverted head counts as the window of its conversion; null where a layer's reach is not known. `training_size`
-    and `window`: what the geometry needs beside them.
+    network's moves along each axis from the image to the outputs, as `Program.to_data` writes them, in which an
+    unconverted head counts as the window of its conversion; null where a layer's reach is not known.
+    `numbers_a_position`: how many numbers every tensor of the program has at each of its positions, by its key.
+    `training_size` and `window`: what the geometry needs beside them.
     """
 
     version: int = VERSION
@@ -79,6 +81,7 @@ class Carried(Schema):
     outputs: tuple[ScoreTensor, ...] = Field(min_length=1)
     channels_first: bool = False
     program: dict[str, Any] | None = None
+    numbers_a_position: dict[int, int] = Field(default_factory=dict)
     training_size: Sides | None = None
     window: Sides | None = None
     verified: Verified | None = None

@@ -1,0 +1,48 @@
+"""OpenVINO on the processor: how it is told what to compute in, and on how many threads. No backend is needed here."""
+
+import importlib.util
+from typing import Any
+
+from zoo.engines.engine import Precision, threads
+from zoo.errors import InputError, refuse, unknown
+
+# Names of the precisions, ours and OpenVINO's.
+_PRECISIONS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def check_openvino(precision: str) -> None:
+    """Check that OpenVINO is installed, and a precision is one of its.
+
+    Raises:
+        InputError: where it is not.
+    """
+    if precision not in _PRECISIONS:
+        raise InputError(unknown("precision", precision, _PRECISIONS))
+    if importlib.util.find_spec("openvino") is None:
+        raise InputError("engine 'openvino': needs openvino; pip install 'bottleneck-zoo[openvino]'")
+
+
+def check_bfloat16(core: Any) -> None:
+    """Check that OpenVINO, an `openvino.Core`, finds bfloat16 in this processor.
+
+    Raises:
+        InputError: where it does not.
+    """
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        refuse("precision", "'bfloat16', which this processor does not have", "'float32'")
+
+
+def compiled(model: Any, precision: Precision) -> Any:
+    """An OpenVINO model, compiled for the processor.
+
+    Raises:
+        InputError: for bfloat16 on a processor that does not have it.
+    """
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bfloat16":
+        check_bfloat16(core)
+    # Always given: OpenVINO's own default is the lowest precision that the processor has.
+    options = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision], "INFERENCE_NUM_THREADS": threads()}
+    return core.compile_model(model, "CPU", options)
