@@ -17,7 +17,6 @@ from zoo.cli.start import (
     training_config,
     zoo,
 )
-from zoo.config.sources import TFDS
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
@@ -257,6 +256,8 @@ def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwr
 
 def _data_of(run: Path) -> list[Path]:
     """The file or folder of a run's data, if it has one of its own; tensorflow-datasets share theirs."""
+    from zoo.config.sources import TFDS
+
     if not (run / "config.yaml").is_file():
         return []
     data = run_config(run).data
