@@ -1,7 +1,12 @@
 """What a format of exported files is: how it is written, where it holds what it carries, and what runs it."""
 
+import contextlib
+import errno
 import importlib.util
+import sys
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,12 +15,15 @@ from zoo.errors import InputError, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import MEMBER, Carried, Precision
 from zoo.files import Output
+from zoo.progress import silent_stderr
 
 if TYPE_CHECKING:
     import keras
 
 # The name of the one input.
 IMAGE = "image"
+# Errors of TensorFlow that are about a graph; its others are about files.
+_OF_GRAPHS = ("InvalidArgumentError", "UnimplementedError", "NotFoundError", "InternalError")
 
 
 class CannotHold(Exception):
@@ -71,8 +79,6 @@ class Format(ABC):
             CannotHold: where the converter finds something that the format has not.
         """
         import keras
-
-        from zoo.exporting.converters import converting
 
         shape = (None, *model.inputs[0].shape[1:])
         signature = [keras.InputSpec(dtype=dtype, shape=shape, name=IMAGE)]
@@ -146,3 +152,28 @@ class Format(ABC):
         """
         self.check_runtime()
         return alone.OPENERS[self.name](str(path), precision)
+
+
+@contextlib.contextmanager
+def converting(path: Path) -> Iterator[None]:
+    """Run a converter: quietly, with its errors as `CannotHold`, and TensorFlow's errors of files as OSError.
+
+    Raises:
+        OSError: naming `path`, where it cannot be written.
+        CannotHold: for any other error of the converter.
+    """
+    try:
+        with warnings.catch_warnings(), silent_stderr():
+            # tf2onnx asks NumPy 2 for names that are gone, and goes on without them; tf.lite is to be LiteRT's own.
+            warnings.simplefilter("ignore")
+            yield
+    except OSError:
+        raise
+    except Exception as error:
+        tensorflow = sys.modules.get("tensorflow")
+        is_of_tensorflow = tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+        if is_of_tensorflow and type(error).__name__ not in _OF_GRAPHS:
+            raise OSError(
+                errno.EIO, f"TensorFlow cannot write it ({getattr(error, 'message', '')})", str(path)
+            ) from error
+        raise CannotHold(str(error).strip() or type(error).__name__) from error
