@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from zoo.errors import Differs, InputError, Interrupted, printable, quoted, refuse, shortened
+from zoo.installed import distribution
 from zoo.progress import say, silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
@@ -55,12 +56,27 @@ class _Group(click.Group):
         return sorted(self.commands, key=_ORDER.index)
 
 
+def _say_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Print the version of the distribution that this package came with, and exit."""
+    if not asked or context.resilient_parsing:
+        return
+    click.echo(f"{context.find_root().info_name} {distribution()[1]}")
+    context.exit()
+
+
 @click.group(
     cls=_Group,
     epilog="Example: zoo train nin_digits --workdir runs/digits",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(package_name="bottleneck-zoo", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 def zoo() -> None:
     """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
 
@@ -151,14 +167,7 @@ def quiet_start() -> Iterator[None]:
         there = ", ".join(name for name in _BACKENDS if importlib.util.find_spec(name))
         refuse("KERAS_BACKEND", quoted(backend), f"{there}, which are installed here")
     with _interruptible(), _hidden_log():
-        try:
-            yield
-        except ModuleNotFoundError as error:
-            if importlib.util.find_spec("keras") is not None:
-                raise
-            name = click.get_current_context().command_path
-            accepted = "pip install bottleneck-zoo, or a model in .onnx or .xml for `zoo scan` and `zoo predict`"
-            raise InputError(f"{name}: needs Keras, which is not installed here; accepted: {accepted}") from error
+        yield
         # Keras reads and writes models with TensorFlow at hand where it is installed, under any backend.
         if "keras" in sys.modules and importlib.util.find_spec("tensorflow"):
             importlib.import_module("tensorflow")
@@ -214,6 +223,12 @@ def _hidden_log() -> Iterator[None]:
         yield
 
 
+def _how_to_install() -> str:
+    if importlib.util.find_spec("keras") is None:
+        return "pip install bottleneck-zoo, or of `zoo scan` and `zoo predict` a model in .onnx or .xml"
+    return "an installation with it"
+
+
 def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:
     """Run `command` and exit: 0 done, 2 the user's input is wrong (one line on stderr), 130 interrupted, 1 else."""
     for stream in (sys.stdout, sys.stderr):
@@ -228,6 +243,11 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
     except click.ClickException as error:
         where = f"{error.ctx.command_path}: " if isinstance(error, click.UsageError) and error.ctx else ""
         code, text = 2, f"{where}{error.format_message()}; see --help"
+    except ModuleNotFoundError as error:
+        missing = (error.name or "zoo").partition(".")[0]
+        if missing == "zoo":
+            raise
+        code, text = 2, f"needs {missing}, which is not installed here; accepted: {_how_to_install()}"
     except Interrupted as error:
         code, text = 130, str(error)
     except Differs as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 from zoo.engines.engine import Precision, threads
 from zoo.errors import InputError, refuse, unknown
+from zoo.installed import with_extra
 
 # Names of the precisions, ours and OpenVINO's.
 _PRECISIONS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
@@ -19,7 +20,7 @@ def check_openvino(precision: str) -> None:
     if precision not in _PRECISIONS:
         raise InputError(unknown("precision", precision, _PRECISIONS))
     if importlib.util.find_spec("openvino") is None:
-        raise InputError("engine 'openvino': needs openvino; pip install 'bottleneck-zoo[openvino]'")
+        raise InputError(f"engine 'openvino': needs openvino; {with_extra('openvino')}")
 
 
 def check_bfloat16(core: Any) -> None:

@@ -15,6 +15,7 @@ from zoo.errors import InputError, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import MEMBER, Carried, Precision
 from zoo.files import Output
+from zoo.installed import with_extra
 from zoo.progress import silent_stderr
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Format(ABC):
     def _check_installed(self, *modules: str) -> None:
         for module in modules:
             if importlib.util.find_spec(module) is None:
-                how = f"pip install 'bottleneck-zoo[{self.extra}]'" if self.extra else f"pip install {module}"
+                how = with_extra(self.extra) if self.extra else f"pip install {module}"
                 raise InputError(f"format {self.name!r}: needs {module}; {how}")
 
     def outputs(self, path: Path) -> list[Output]:
