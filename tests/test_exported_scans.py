@@ -391,6 +391,34 @@ main(["scan", {str(file)!r}, {str(tmp_path / "image.npy")!r}, "-o", {str(tmp_pat
     assert min(seconds) < 2
 
 
+PEAK = """
+import sys
+from pathlib import Path
+import numpy as np
+from zoo.exporting.network import ExportedNetwork
+from zoo.large_images import scan
+from zoo.scanning.memory import resident
+image = np.lib.format.open_memmap("image.npy", "w+", np.uint8, (3000, 3000, 1))
+file = ExportedNetwork.at(sys.argv[1])
+scan(file, image[:200, :200])
+budget = resident() + 250 * 2**20
+scan(file, image, memory=budget, output="scores.npy")
+# Not ru_maxrss, which begins with what the process held that started this one.
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024, budget)
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read of /proc")
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_memory_suffices(name, plain, folder, tmp_path):
+    line = [sys.executable, "-c", PEAK, exported(plain, folder, name).path]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    peak, budget = map(int, done.stdout.split())
+    assert peak <= budget
+
+
 def test_a_field_is_found_in_protocol_buffers(plain, folder):
     import onnx
 

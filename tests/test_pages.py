@@ -15,7 +15,7 @@ from zoo.config.sources import SOURCES
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = [
     *("own_images.md", "own_scenes.md", "correcting.md", "counting.md"),
-    *("pretrained.md", "class_activation.md", "exporting.md"),
+    *("pretrained.md", "class_activation.md", "exporting.md", "scan_without_keras.md"),
 ]
 
 
