@@ -84,7 +84,7 @@ def test_it_scans_in_an_environment_without_tensorflow(tmp_path):
     asked = [*pip, "download", "-q", "--no-deps", "-d", str(tmp_path / "asked"), "click>=8.2"]
     if subprocess.run(asked, capture_output=True).returncode:
         pytest.skip("no package index is reachable")
-    subprocess.run([*pip, "install", "-q", f"{wheel}[onnx]"], check=True)
+    subprocess.run([*pip, "install", "-q", f"{wheel}[onnx]"], check=True, capture_output=True)
 
     def run(*arguments, code=0):
         """Run `zoo ...` of that environment, away from the checkout."""
@@ -105,7 +105,11 @@ def test_it_scans_in_an_environment_without_tensorflow(tmp_path):
     zoo.export(zoo.build("nin_mnist_valid", weights="pretrained"), tmp_path / "classifier.onnx", format="onnx")
     assert "image.npy: " in run("predict", "classifier.onnx", "image.npy")
     run("scan", "fcn.onnx", "image.npy", "-o", "zarr", "--format", "zarr")
-    for arguments in (("scan", "fcn.keras", "image.npy", "-o", "other"), ("train", "nin_digits"), ("evaluate", "run")):
+    for arguments in (
+        ("scan", "fcn.keras", "image.npy", "-o", "other"),
+        ("train", "nin_digits"),
+        ("describe", "nin_digits"),
+    ):
         assert "needs keras, which is not installed here; accepted: pip install bottleneck-zoo" in run(
             *arguments, code=2
         )
