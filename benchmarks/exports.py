@@ -47,7 +47,7 @@ def cell(model, kind) -> str:
             print(f"  {kind.name}: {error}", flush=True)
             return "refused" if isinstance(error, InputError) else "not kept"
     print(f"  {kind.name}: {found.error:.1e}, {time.perf_counter() - started:.0f} s", flush=True)
-    return f"{found.error:.0e}".replace("e-0", "e-")
+    return f"{found.error:.0e}".replace("e-0", "e-") if found.error else "0"
 
 
 def main() -> None:

@@ -151,7 +151,7 @@ def hardware() -> str:
 
 def versions() -> dict[str, str]:
     """The packages that compute."""
-    names = ("keras", "tensorflow", "jax", "openvino", "torch", "monai", "numpy")
+    names = ("keras", "tensorflow", "jax", "openvino", "onnxruntime", "ai-edge-litert", "torch", "monai", "numpy")
     there = {each.name.lower(): each.version for each in importlib.metadata.distributions() if each.name}
     return {name: there[name] for name in names if name in there}
 
