@@ -171,6 +171,7 @@ TABLES = {
     "bottlenecks_inception": rows_of("bottlenecks_inception"),
     "freezing": rows_of("freezing"),
     "exports": rows_of("exports"),
+    "installed_size": rows_of("installed_size"),
 }
 
 

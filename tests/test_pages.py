@@ -16,6 +16,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = [
     *("own_images.md", "own_scenes.md", "correcting.md", "counting.md"),
     *("pretrained.md", "class_activation.md", "exporting.md", "serving.md", "bioimageio.md"),
+    "scan_without_keras.md",
 ]
 # Commands that are called otherwise as modules.
 MODULES = {"saved_model_cli": "tensorflow.python.tools.saved_model_cli"}

@@ -286,7 +286,7 @@ def test_engines_that_do_not_fit_are_refused(tmp_path):
         ({"precision": "float32"}, "precision: received 'float32'"),
         (
             {"engine": "openvino", "stride": 2},
-            "engine: received 'openvino' with a stride, for a model without padding;",
+            "engine: received 'openvino' with a stride below the model's own, for a model without padding;",
         ),
     ):
         with pytest.raises(InputError, match=text):

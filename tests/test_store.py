@@ -13,7 +13,7 @@ from filelock import FileLock
 from keras import layers
 
 import zoo
-from zoo import large_images
+from zoo.engines import factory
 from zoo.errors import InputError, Interrupted
 from zoo.network.network import Network
 from zoo.scanning import scan as scanning
@@ -34,13 +34,13 @@ def model():
 def forwards(monkeypatch):
     """How many tiles have been computed."""
     counted = []
-    real = large_images.make_engine
+    real = factory.make_engine
 
     def counting(*options):
         engine = real(*options)
         return replace(engine, run=lambda pixels: (counted.append(pixels.shape), engine.run(pixels))[1])
 
-    monkeypatch.setattr(large_images, "make_engine", counting)
+    monkeypatch.setattr(factory, "make_engine", counting)
     return counted
 
 

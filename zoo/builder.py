@@ -12,6 +12,7 @@ from zoo import hdf5_models, model_files
 from zoo.card import Card, Preprocess, attach, card
 from zoo.catalogue import list_models, resolve
 from zoo.errors import InputError, refuse, unknown
+from zoo.exporting.reading import format_at
 from zoo.models.architecture import ArchitectureConfig
 from zoo.settings import keras_defaults
 from zoo.shipped import PRETRAINED, shipped_file
@@ -87,7 +88,8 @@ def find_model(spec: str | Path) -> keras.Model:
         return getattr(keras.applications, name.removeprefix(prefix))(weights=None)
     if name in list_models() or Path(name).suffix in (".yaml", ".yml"):
         return build(spec)
-    if Path(name).suffix.lower() == ".keras" or hdf5_models.is_hdf5(Path(name)) or Path(name).is_dir():
+    is_file = Path(name).suffix.lower() == ".keras" or hdf5_models.is_hdf5(Path(name)) or format_at(Path(name))
+    if is_file or Path(name).is_dir():
         return model_files.load(name)
     forms = "a path to a .yaml, .keras or .h5 file, a run directory, or keras:NAME of keras.applications"
     raise InputError(f"{unknown('model', name, list_models())}; or {forms}")

@@ -84,6 +84,15 @@ class Card(Schema):
         """What `zoo predict` puts beyond the border of an image that is too small: `fill`, or the mean, or 0."""
         return self.fill or (self.preprocess.mean if self.preprocess else (0.0,))
 
+    def of_output(self, units: int) -> "Card":
+        """The card of one output of several: without classes where it has another number of units than there are names.
+
+        The names are those of the classes of one output, and the file does not say of which.
+        """
+        if len(self.class_names) == units:
+            return self
+        return Card.model_validate(self.model_dump() | {"class_names": (), "background": None, "peaks": {}})
+
 
 def card(model: "keras.Model") -> Card:
     """What travels with `model`; an empty card where it has none."""

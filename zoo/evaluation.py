@@ -3,24 +3,22 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from zoo.card import Card
 from zoo.data import Canvas, Split
-from zoo.engines.engine import check_scores
 from zoo.errors import InputError, refuse
 from zoo.large_images import scan
 from zoo.network.network import Network
-from zoo.pictures import Choice, fit_image
-from zoo.scanning.model_scale import read_at_model_scale
-from zoo.scanning.options import check_pixel_size
+from zoo.pictures import Choice
+from zoo.predictions import Answer, answers_to
 from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
-from zoo.scores import Outputs, expected_calibration_error, to_probabilities
+from zoo.scores import expected_calibration_error, to_probabilities
 from zoo.settings import own_settings
 
 _BATCH = 256
@@ -116,84 +114,18 @@ def predict_views(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The scores (K,) of one image file, what they are, and what had to be done to the image first.
-
-    `pixels`: the image as the model took it, (H, W, C).
-    """
-
-    path: Path
-    scores: np.ndarray
-    outputs: Outputs
-    note: str
-    pixels: np.ndarray
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """The probabilities (K,), which sum to 1, unless each is a sigmoid by itself.
-
-        That of a single output is the probability of class 1. A counter has none.
-        """
-        return to_probabilities(self.scores, self.outputs)
-
-
 def predict_files(
     model: keras.Model,
     paths: Sequence[Path],
     choice: Choice = Choice(),  # noqa: B008 - frozen
     pixel_size: float | None = None,
 ) -> Iterator[Answer]:
-    """Classify image files, or count in them, one after another; those of another size are cropped or padded.
-
-    Before that they are brought to the scale at which the model was trained, as its card says. Rows and columns are cut
-    off or added about the centre, as the card's `fill` says. A model with one answer for an image of any size takes
-    every image whole. `choice`: which image of a file with several. `pixel_size`: that of the images in micrometres,
-    where it is stated.
+    """Classify image files, or count in them, by a Keras model; see `zoo.predictions.answers_to`.
 
     Raises:
-        InputError: for a file that cannot be read, or whose samples are of another type than those that the model was
-            trained on; a converted model, which gives a map instead of an answer; what is no classifier of images; or
-            scores that are not finite.
+        InputError: see `zoo.predictions.answers_to`.
     """
-    network = Network.of(model)
-    network.check_one_output()
-    outputs, known = network.outputs_are[0], network.card
-    if len(model.outputs[0].shape) != 2 and known.pooling != "global":
-        raise InputError(f"model {model.name!r}: gives a score map; `zoo scan` takes it, `predict` takes a classifier")
-    if network.units() == 1 and outputs == "logits":
-        raise InputError(f"model {model.name!r}: has a single output; accepted: one a class, or a single sigmoid")
-    size = None if known.pooling == "global" else known.image_size or network.built_size
-    if pixel_size is not None:
-        pixel_size = check_pixel_size(pixel_size)
-    for path in paths:
-        image, notes = read_at_model_scale(network, path, choice, pixel_size)
-        if size is not None and image.shape[:2] != size:
-            notes += (f"{image.shape[0]} x {image.shape[1]} pixels, cropped or padded to {size[0]} x {size[1]}",)
-            image = _fitted(image, (size[0], size[1]), known)
-        if size is None:
-            _check_fit(network, image, path)
-        scores = check_scores(predict(model, image[None]), f"image {path}", network)
-        yield Answer(Path(path), scores[0], outputs, "; ".join(notes), image)
-
-
-def _fitted(image: np.ndarray, size: tuple[int, int], known: Card) -> np.ndarray:
-    """An image cropped or padded to a size about its centre, with what training put beyond a border."""
-    fill = known.filling
-    if fill == "reflect":
-        missing = [max(side - now, 0) for side, now in zip(size, image.shape, strict=False)]
-        added = [(each // 2, each - each // 2) for each in missing]
-        image = Pixels(image).extended_by((added[0], added[1]))[:, :]
-        fill = (0.0,)  # of which nothing is left to add
-    return fit_image(image, size, fill=fill)
-
-
-def _check_fit(network: Network, image: np.ndarray, path: Path) -> None:
-    """Check that every layer of a model that leaves the size open takes the image."""
-    try:
-        network.shapes(image.shape[:2])
-    except InputError as error:
-        raise InputError(f"image {path}: {error}") from None
+    return answers_to(Network.of(model), partial(predict, model), paths, choice, pixel_size)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""Keras models on large images: scanned, asked about boxes, and about what one cell looks at.
+"""Models on large images: scanned, asked about boxes, and about what one cell looks at.
 
-What scans takes a network and an engine; here they are made of a model.
+What scans takes a network and an engine; here they are made of a model, or of an exported file. Keras is imported for
+Keras models alone.
 """
 
 import warnings
@@ -8,17 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
-from zoo.convert.conversion import channels_last, convert
 from zoo.engines.engine import EngineName, Precision
-from zoo.engines.factory import make_engine
-from zoo.engines.gradients import PixelGradients, check_backend
-from zoo.engines.regions import Regions, training_size
 from zoo.errors import InputError, quoted, refuse, unknown
-from zoo.network.network import Network
+from zoo.exporting.network import ExportedNetwork, has_engine
 from zoo.pictures import Choice
 from zoo.scanning.boxes import Boxes, BoxScores
 from zoo.scanning.density import OF_DENSITY
@@ -32,10 +29,15 @@ from zoo.scanning.scan import Scanner
 from zoo.scanning.score_map import ScoreMap
 from zoo.settings import own_settings
 
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.network.network import Network
+
 
 @own_settings()
 def scan(
-    fcn: keras.Model,
+    fcn: "keras.Model | ExportedNetwork",
     image: np.ndarray | str | Path | Pixels,
     tile: int | None = None,
     memory: int | str | None = None,
@@ -45,7 +47,7 @@ def scan(
     border: BorderRule | None = None,
     mask: np.ndarray | str | Path | None = None,
     output: str | Path | None = None,
-    engine: EngineName = "keras",
+    engine: EngineName | None = None,
     precision: Precision | None = None,
     progress: bool = False,
     choice: Choice = Choice(),  # noqa: B008 - frozen
@@ -59,7 +61,8 @@ def scan(
     the model was trained, as its card says (see `zoo.card.Card`); all places are in pixels of the given image.
 
     Args:
-        fcn: a converted model; a classifier is converted first.
+        fcn: a converted model; a classifier is converted first. Or the export of a converted model, as
+            `zoo.exporting.network.ExportedNetwork.at` reads it.
         image: an array (H, W) or (H, W, C), anything with a shape that is read by slices, or a file. Values are those
             that the model was trained on: raw pixels, of the same type or as floats.
         tile: side in pixels of the region that one tile answers for; what its cells see beyond it comes on top. The
@@ -84,7 +87,8 @@ def scan(
             scores of cells that were not scanned are NaN, and `ScoreMap.scanned` says which those are.
         output: a new `.npy` file or `.zarr` folder (chunks are tiles) for the scores, which are then read from there.
             A scan that was stopped goes on where it was when it is called again.
-        engine: "keras" or "openvino", which has an extra of its own (see `zoo.engines.factory.make_engine`).
+        engine: "keras", which is the default, or "openvino", which has an extra of its own (see
+            `zoo.engines.factory.make_engine`). An exported file has its own runtime alone.
         precision: what OpenVINO computes in: "float32", or "bfloat16" where the processor has it.
         progress: show a bar over the tiles, on a terminal.
         choice: which image of a file with several, such as `zoo.Choice(series=1, level=2)`.
@@ -117,22 +121,70 @@ def scan(
 
 @own_settings()
 def scanner_of(
-    model: keras.Model | Network,
+    model: "keras.Model | Network | ExportedNetwork",
     options: Options = Options(),  # noqa: B008 - frozen
     progress: bool = False,
 ) -> Scanner:
     """What scans images by a model, each as `scan` does.
 
     Raises:
-        InputError: for a model that cannot be converted, or whose output is not named where it has several.
+        InputError: for a model that cannot be converted, or whose output is not named where it has several; for an
+            exported file that gives no map.
     """
-    network = convert(Network.of(model).output(options.output_name)).network
-    return Scanner(network, partial(make_engine, network, options.engine, options.precision), options, progress)
+    if isinstance(model, ExportedNetwork):
+        exported = model.output(options.output_name)
+        exported.check_scannable()
+        options = replace(options, engine=exported.check_engine(options.engine, options.precision))
+        return Scanner(exported, exported.engine, options, progress)
+    from zoo.engines.factory import make_engine
+
+    network = _converted(model, options.output_name)
+    return Scanner(
+        network, partial(make_engine, network, options.engine or "keras", options.precision), options, progress
+    )
+
+
+def scanner_at(file: str | Path, options: Options, progress: bool = False) -> Scanner:
+    """What scans images by the model in a file: a Keras model's, or an exported one.
+
+    Raises:
+        InputError: where there is no model there; see `scanner_of`.
+    """
+    return scanner_of(model_at(file), options, progress)
+
+
+def model_at(file: str | Path) -> "keras.Model | ExportedNetwork":
+    """The model in a file: a Keras model, or what an exported file is to a scan.
+
+    Raises:
+        InputError: where there is none.
+    """
+    if has_engine(file):
+        return ExportedNetwork.at(file)
+    from zoo import model_files
+
+    return model_files.load(file)
+
+
+def files_at(file: Path) -> list[Path]:
+    """The files that the model in a file, or a run directory, is read from."""
+    if has_engine(file):
+        return ExportedNetwork.at(file).files
+    from zoo import model_files
+
+    return model_files.files_of(file)
+
+
+def _converted(model: "keras.Model | Network", output_name: str | None) -> "Network":
+    from zoo.convert.conversion import convert
+    from zoo.network.network import Network
+
+    return convert(Network.of(model).output(output_name)).network
 
 
 @own_settings()
 def score_boxes(
-    model: keras.Model,
+    model: "keras.Model",
     image: np.ndarray | str | Path,
     boxes: Sequence | Boxes,
     way: Way | None = None,
@@ -174,7 +226,7 @@ def score_boxes(
 
 @own_settings()
 def box_scores(
-    model: keras.Model,
+    model: "keras.Model",
     image: np.ndarray | str | Path | Pixels,
     boxes: Sequence | Boxes,
     way: Way | None = None,
@@ -187,6 +239,10 @@ def box_scores(
     Raises:
         InputError: see `score_boxes`.
     """
+    from zoo.convert.conversion import channels_last
+    from zoo.engines.regions import Regions, training_size
+    from zoo.network.network import Network
+
     if way is not None and way not in WAYS:
         raise InputError(unknown("way", way, WAYS))
     network = Network.of(model).output(output_name)
@@ -213,7 +269,9 @@ def box_scores(
     return replace(scored, notes=notes)
 
 
-def _on_crops(model: keras.Model, crops: np.ndarray) -> np.ndarray:
+def _on_crops(model: "keras.Model", crops: np.ndarray) -> np.ndarray:
+    import keras
+
     return keras.ops.convert_to_numpy(model(crops, training=False))
 
 
@@ -229,7 +287,7 @@ def _of_padding(layers: Sequence[str]) -> str:
 
 @own_settings()
 def influence(
-    fcn: keras.Model,
+    fcn: "keras.Model",
     image: np.ndarray | str | Path | Pixels,
     cell: tuple[int, int],
     class_index: int | None = None,
@@ -256,6 +314,8 @@ def influence(
         InputError: where the image does not suit the model, the grid has no such cell, the model gives no map, or the
             backend has no gradients.
     """
+    from zoo.engines.gradients import PixelGradients, check_backend
+
     check_backend()
-    network = convert(Network.of(fcn).output(options.output_name)).network
+    network = _converted(fcn, options.output_name)
     return measure(network, PixelGradients(network, options.stride), image, cell, class_index, options)

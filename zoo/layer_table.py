@@ -12,9 +12,10 @@ import keras
 
 from zoo.errors import InputError, refuse, unknown
 from zoo.layer_counts import kernels_of, sides_of, total
-from zoo.network.graph import Shape, Step, check_size
+from zoo.network.graph import Shape, Step
 from zoo.network.network import Network
 from zoo.network.positions import Span
+from zoo.network.scannable import check_size
 from zoo.settings import keras_defaults
 
 Format = Literal["table", "markdown", "csv", "json"]

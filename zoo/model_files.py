@@ -15,6 +15,7 @@ from zoo import archives, hdf5_models
 from zoo.card import Card, attach, card
 from zoo.classes import class_list
 from zoo.errors import InputError
+from zoo.exporting.reading import format_at
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
 from zoo.schema import one_line
@@ -47,9 +48,14 @@ def file_of(path: str | Path) -> Path:
     """The model file at `path`, .keras or .h5; that of the run directory there; else that shipped under this name.
 
     Raises:
-        InputError: where there is none.
+        InputError: where there is none, or an exported file.
     """
     path = Path(path)
+    if format_at(path) is not None:
+        raise InputError(
+            f"model {str(path)!r}: an exported file, which this does not take; accepted: the Keras model that it was "
+            "made of (`zoo scan` and `zoo predict` take .onnx and .xml)"
+        )
     if _means_shipped(path):
         return shipped_file(str(path))
     try:

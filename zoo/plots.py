@@ -4,9 +4,8 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import keras
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +14,6 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Rectangle
 
-from zoo.data import Canvas
 from zoo.errors import InputError, shortened
 from zoo.files import replacing
 from zoo.made_by import MadeBy
@@ -29,6 +27,11 @@ from zoo.scanning.pixels import Pixels
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
 from zoo.scanning.thumbnails import Thumbnail, grey_view, read_by
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.data import Canvas
 
 _DPI = 120
 _BEYOND = "lightsteelblue"
@@ -109,8 +112,10 @@ def confusion(counts: list[list[int]], class_names: tuple[str, ...], path: Path)
     return write_figure(figure, path)
 
 
-def first_convolution(model: keras.Model) -> tuple[str, np.ndarray] | None:
+def first_convolution(model: "keras.Model") -> tuple[str, np.ndarray] | None:
     """The name and the kernels (h, w, channels, n) of the first convolution; None where there is none."""
+    import keras
+
     first = next((layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)), None)
     return None if first is None else (first.name, keras.ops.convert_to_numpy(first.kernel))
 
@@ -123,7 +128,7 @@ def _visible(kernels: np.ndarray) -> np.ndarray:
 
 
 @own_style()
-def filters(model: keras.Model, path: Path) -> Path:
+def filters(model: "keras.Model", path: Path) -> Path:
     """The first convolution's kernels: in colour on three channels, else the mean over channels in grey.
 
     Raises:
@@ -149,7 +154,7 @@ def filters(model: keras.Model, path: Path) -> Path:
 
 
 @own_style()
-def overlay(summary: Summary, path: Path, canvas: Canvas | None = None) -> Path:
+def overlay(summary: Summary, path: Path, canvas: "Canvas | None" = None) -> Path:
     """The heat map over its image, at most 2,000 pixels a side, with a legend of the classes.
 
     Of a model that knows a background the objects are drawn as circles, and the legend has their counts. Of a counter
@@ -369,7 +374,7 @@ def _circles(axis: Axes, score_map: ScoreMap, found: FoundObjects, point: float)
     return np.bincount(found.classes, minlength=len(score_map.class_names)).tolist()
 
 
-def _frames(axis: Axes, score_map: ScoreMap, canvas: Canvas) -> None:
+def _frames(axis: Axes, score_map: ScoreMap, canvas: "Canvas") -> None:
     last = np.array(score_map.scores.shape[:2]) - 1
     for box, label in zip(canvas.boxes, canvas.labels, strict=True):
         row, column = np.clip(score_map.geometry.nearest_cell(*box), 0, last)

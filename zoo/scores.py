@@ -3,7 +3,6 @@
 from typing import Literal
 
 import numpy as np
-from scipy.special import entr
 
 from zoo.errors import refuse
 
@@ -78,8 +77,13 @@ def uncertainty(scores: np.ndarray, outputs: Outputs) -> np.ndarray:
     """
     probabilities = np.clip(to_probabilities(scores, outputs), 0, 1)
     if outputs == "sigmoid":
-        return (entr(probabilities) + entr(1 - probabilities)).mean(-1) / np.log(2)
-    return entr(probabilities).sum(-1) / np.log(max(scores.shape[-1], 2))
+        return (_surprise(probabilities) + _surprise(1 - probabilities)).mean(-1) / np.log(2)
+    return _surprise(probabilities).sum(-1) / np.log(max(scores.shape[-1], 2))
+
+
+def _surprise(probabilities: np.ndarray) -> np.ndarray:
+    """-p log p, which is 0 where p is."""
+    return -probabilities * np.log(np.where(probabilities > 0, probabilities, 1))
 
 
 def answers(scores: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ from zoo.activation_plots import activation
 from zoo.classes import normal
 from zoo.cli.start import own_names
 from zoo.errors import InputError, unknown
-from zoo.evaluation import Answer
 from zoo.files import Output, check_output, writing
 from zoo.made_by import MadeBy, key_of
 from zoo.network.network import Network
+from zoo.predictions import Answer
 from zoo.progress import say
 from zoo.scanning.keys import image_key
 

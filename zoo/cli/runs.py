@@ -1,4 +1,4 @@
-"""`zoo train`, `evaluate` and `predict`: a run, from its config to its answers."""
+"""`zoo train` and `evaluate`: a run, from its config to what it reaches."""
 
 import contextlib
 import re
@@ -11,15 +11,12 @@ import click
 from zoo.cli.start import (
     FILE,
     OVERWRITE,
-    PIXEL_SIZE,
     config_of,
     quiet_start,
     run_config,
     training_config,
-    which_picture,
     zoo,
 )
-from zoo.config.sources import TFDS
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
@@ -27,7 +24,6 @@ from zoo.progress import aligned, say
 
 if TYPE_CHECKING:
     from zoo.data import Dataset, Fault
-    from zoo.pictures import Choice
 
 
 # What may be another thing of the images of another folder than of those that a run was trained on.
@@ -260,6 +256,8 @@ def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwr
 
 def _data_of(run: Path) -> list[Path]:
     """The file or folder of a run's data, if it has one of its own; tensorflow-datasets share theirs."""
+    from zoo.config.sources import TFDS
+
     if not (run / "config.yaml").is_file():
         return []
     data = run_config(run).data
@@ -289,59 +287,3 @@ def _made_by(models: Sequence[Path], data: Sequence[Path], options: dict[str, An
     read = [model_files.files_of(model) for model in models]
     keys = {f"model {index}": [key_of(file) for file in files if file.exists()] for index, files in enumerate(read)}
     return MadeBy("zoo evaluate", {**keys, "data": [key_of(path) for path in data], **options})
-
-
-@zoo.command(short_help="Classify image files.", epilog="Example: zoo predict runs/quick digit.png")
-@click.argument("model", type=FILE)
-@click.argument("images", nargs=-1, required=True, type=FILE, metavar="IMAGE...")
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
-@click.option("--explain", type=FILE, metavar="DIR", help="Draw class activation maps of each image into this folder.")
-@click.option("--class", "class_name", help="With --explain: the class drawn beside the winner, not the runner-up.")
-@PIXEL_SIZE
-@OVERWRITE
-@which_picture
-def predict(
-    model: Path,
-    images: tuple[Path, ...],
-    top: int,
-    explain: Path | None,
-    class_name: str | None,
-    pixel_size: float | None,
-    overwrite: bool,
-    choice: "Choice",
-) -> None:
-    """Print the likeliest classes of each IMAGE with their probabilities.
-
-    A model that counts says how many objects there are of each class, those of which there are most.
-    An image is brought to the scale that the model was trained at, where it knows it. One of another size than the
-    model's is cropped or padded about its centre, with a note. A model converted with --pooling global takes every
-    image whole.
-
-    With --explain, of a model that ends in a global average pooling and linear layers, also what each cell of its last
-    feature map adds to the logits, whose mean these maps have: DIR/NAME.png, of the winner and the runner-up, and
-    DIR/NAME.npz, of all classes.
-    """
-    if explain is None and (class_name is not None or overwrite):
-        raise click.UsageError("--class and --overwrite go with --explain DIR")
-    with quiet_start():
-        from zoo import model_files
-        from zoo.evaluation import predict_files
-        from zoo.network.network import Network
-    loaded = model_files.load(model)
-    names = Network.of(loaded).class_names
-    explanations = None
-    if explain is not None:
-        from zoo.cli.explanations import Explanations
-
-        asked = {**choice.given, "pixel_size": pixel_size}
-        explanations = Explanations(model, loaded, images, explain, class_name, asked, overwrite)
-    for index, answer in enumerate(predict_files(loaded, images, choice, pixel_size)):
-        counts = answer.outputs == "counts"
-        numbers = answer.scores if counts else answer.probabilities
-        best = numbers.argsort()[::-1][:top]
-        texts = (f"about {numbers[each]:.1f}" if counts else f"{numbers[each]:.1%}" for each in best)
-        shown = ", ".join(f"{names[each]} {text}" for each, text in zip(best, texts, strict=True))
-        note = f"  ({answer.note})" if answer.note else ""
-        say(f"{answer.path}: {shown}{note}")
-        if explanations is not None:
-            explanations.write(index, answer)

@@ -12,9 +12,10 @@ from zoo.cli.start import (
     OUTPUT_NAME,
     OVERWRITE,
     PIXEL_SIZE,
+    backend_variables,
     own_names,
-    quiet_start,
     scales_of,
+    start_for,
     which_picture,
     zoo,
 )
@@ -44,7 +45,9 @@ _OPTIONS = (
         help="Pixels that no window covers: none, reflect or shift; or full: windows all around every pixel. Default: "
         "none; full for a model that counts, whose counts are right with it alone.",
     ),
-    click.option("--engine", default="keras", show_default=True, help="What computes: keras or openvino."),
+    click.option(
+        "--engine", help="What computes: keras or openvino. Default: keras; of an exported file its own runtime, alone."
+    ),
     click.option("--precision", help="What openvino computes in: float32 or bfloat16."),
     OUTPUT_NAME,
     PIXEL_SIZE,
@@ -116,31 +119,32 @@ def scan(
     most 100 grid cells, of all images together, are compared with its answers to their crops, in a tenth of the time.
     With --workers, Ray runs that many processes here, or on the cluster that RAY_ADDRESS names, and --memory is what
     each may hold.
+
+    MODEL may be a converted model that `zoo export` wrote as .onnx or .xml: ONNX Runtime or OpenVINO computes it then,
+    without Keras and TensorFlow. It is not converted, and cells nearer than the model's own need the Keras model.
     """
-    with quiet_start():
-        from zoo import model_files
-        from zoo.classes import normal
-        from zoo.cli.object_tables import FolderTables, tables_of
-        from zoo.cli.ranking import Ranking
-        from zoo.cli.scan_results import ImageScans, mask_of, say_crops
-        from zoo.large_images import scanner_of
-        from zoo.network.network import Network
-        from zoo.scanning.crop_check import shares
-        from zoo.scanning.merging import check_merge
-        from zoo.scores import check_no_counts
+    from zoo.classes import normal
+    from zoo.cli.object_tables import FolderTables, tables_of
+    from zoo.cli.ranking import Ranking
+    from zoo.cli.scan_results import ImageScans, mask_of, say_crops
+    from zoo.large_images import files_at, scanner_at
+    from zoo.scanning.crop_check import shares
+    from zoo.scanning.merging import check_merge
+    from zoo.scores import check_no_counts
+
+    start_for(model)
     check_output(output, folder=True)
     merge = None if how is None else check_merge(how)
-    loaded = model_files.load(model)
-    network = Network.of(loaded).output(options.output_name)
-    names = network.class_names
+    scanner, failed = scanner_at(model, options, progress=True), []
+    names = scanner.network.class_names
     if how is not None:
-        check_no_counts("answer", network.outputs_are[0])
+        check_no_counts("answer", scanner.network.outputs_are[0])
     class_name = None if class_name is None else normal(class_name)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
     if gpus and workers is None:
         refuse("--gpus", "without --workers", "both")
-    read = model_files.files_of(model)
+    read = files_at(model)
     if len(images) == 1 and not _is_folder(images[0]):
         if workers is not None:
             refuse("--workers", f"{workers} for one image", "several images, or a folder")
@@ -148,7 +152,7 @@ def scan(
             mask = mask_of(images[0], mask)
         checked = {} if no_check else shares([images[0].absolute()])
         scans = ImageScans(options, mask, format_, class_name, merge, read, overwrite, checked)
-        scans.scan_image(scanner_of(loaded, options, progress=True), images[0], mask, output)
+        scans.scan_image(scanner, images[0], mask, output)
         return
     if mask is not None and not _is_folder(mask):
         refuse("mask", f"the file {str(mask)!r} for several images", "a folder of masks")
@@ -157,19 +161,13 @@ def scan(
     mask = None if mask is None else mask.absolute()
     checked = {} if no_check else shares([image.absolute() for image, _ in tasks])
     scans = ImageScans(options, mask, format_, class_name, merge, others, overwrite, checked)
-    scanner, failed = scanner_of(loaded, options, progress=True), []
     kind = tables_of(scanner)
     tables = None if kind is None else FolderTables(scanner, kind, output, others, overwrite)
     ranking = Ranking(scanner, output, others, overwrite)
     if workers is not None:
-        import keras
-
         from zoo.scanning.fleet import scan_many
 
-        backend = {"KERAS_BACKEND": keras.backend.backend()}
-        for scanned in scan_many(
-            model_files.file_of(model), tasks, scans.prepare_file, workers, gpus, backend, progress=True
-        ):
+        for scanned in scan_many(read[0], tasks, scans.prepare_file, workers, gpus, backend_variables(), progress=True):
             click.echo(scanned.text, nl=False)
             if scanned.error:
                 failed.append((scanned.image, scanned.error))

@@ -58,14 +58,12 @@ class ImageScans:
 
     def prepare_file(self, model: Path) -> Callable[[Path, Path], None]:
         """`prepare` for the model in a file, or a run directory."""
-        from zoo import model_files
-        from zoo.large_images import scanner_of
+        from zoo.large_images import scanner_at
 
-        return self.prepare(scanner_of(model_files.load(model), self.options, progress=True))
+        return self.prepare(scanner_at(model, self.options, progress=True))
 
     def scan_image(self, scanner: "Scanner", image: Path, mask: Path | None, folder: Path) -> None:
         """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""
-        from zoo import density_plots, plots
         from zoo.scanning import count_files, object_files
         from zoo.scanning.crop_check import OF_SCALES, needs_check
         from zoo.scanning.pixels import open_pixels
@@ -86,6 +84,9 @@ class ImageScans:
             with writing(outputs, made_by, read, overwrite):
                 begin = time.monotonic()
                 scores = scanner(pixels, mask, streamed, overwrite, settle=False)
+                # After the scores: it takes as long to import as the rest of a scan without Keras.
+                from zoo import density_plots, plots
+
                 count = self.checked.get(image.absolute(), 0)
                 check = scanner.check_crops(scores, pixels, count, time.monotonic() - begin)
                 crops = None if check is None else check.to_dict()

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from zoo.errors import Differs, InputError, Interrupted, printable, quoted, refuse, shortened
+from zoo.installed import distribution
 from zoo.progress import say, silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
@@ -55,17 +56,32 @@ class _Group(click.Group):
         return sorted(self.commands, key=_ORDER.index)
 
 
+def _say_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Print the version of the distribution that this package came with, and exit."""
+    if not asked or context.resilient_parsing:
+        return
+    click.echo(f"{context.find_root().info_name} {distribution()[1]}")
+    context.exit()
+
+
 @click.group(
     cls=_Group,
     epilog="Example: zoo train nin_digits --workdir runs/digits",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(package_name="bottleneck-zoo", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_version,
+    help="Show the version and exit.",
+)
 def zoo() -> None:
     """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
 
-    MODEL is a .keras or .h5 file, a run directory, or a name from `zoo list --pretrained`; CONFIG is a .yaml file or a
-    name from `zoo list`.
+    MODEL is a .keras or .h5 file, a run directory, or a name from `zoo list --pretrained`; of scan and predict also an
+    .onnx or .xml file of `zoo export`. CONFIG is a .yaml file or a name from `zoo list`.
     """
 
 
@@ -157,6 +173,22 @@ def quiet_start() -> Iterator[None]:
             importlib.import_module("tensorflow")
 
 
+def start_for(model: Path) -> None:
+    """Import what loads the model in a file, as `quiet_start` does; for an exported file nothing."""
+    from zoo.exporting.network import has_engine
+
+    if not has_engine(model):
+        with quiet_start():
+            importlib.import_module("zoo.model_files")
+            importlib.import_module("zoo.engines.factory")
+
+
+def backend_variables() -> dict[str, str]:
+    """The environment variables with which another process computes with the same backend; none without Keras."""
+    keras = sys.modules.get("keras")
+    return {} if keras is None else {"KERAS_BACKEND": keras.backend.backend()}
+
+
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C and its like end the process at once, while nothing is at work that could be left half done.
@@ -191,6 +223,12 @@ def _hidden_log() -> Iterator[None]:
         yield
 
 
+def _how_to_install() -> str:
+    if importlib.util.find_spec("keras") is None:
+        return "pip install bottleneck-zoo, or of `zoo scan` and `zoo predict` a model in .onnx or .xml"
+    return "an installation with it"
+
+
 def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:
     """Run `command` and exit: 0 done, 2 the user's input is wrong (one line on stderr), 130 interrupted, 1 else."""
     for stream in (sys.stdout, sys.stderr):
@@ -205,6 +243,11 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
     except click.ClickException as error:
         where = f"{error.ctx.command_path}: " if isinstance(error, click.UsageError) and error.ctx else ""
         code, text = 2, f"{where}{error.format_message()}; see --help"
+    except ModuleNotFoundError as error:
+        missing = (error.name or "zoo").partition(".")[0]
+        if missing == "zoo":
+            raise
+        code, text = 2, f"needs {missing}, which is not installed here; accepted: {_how_to_install()}"
     except Interrupted as error:
         code, text = 130, str(error)
     except Differs as error:

@@ -1,19 +1,20 @@
 """An engine: what gives the scores of a network. No backend is needed to take one."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from zoo.errors import refuse
 from zoo.network.finer import FinerGeometry
+from zoo.network.scannable import Scannable
 
-if TYPE_CHECKING:
-    from zoo.network.network import Network
-
+# Those of Keras models. An exported file is computed by its own runtime.
 EngineName = Literal["keras", "openvino"]
-Precision = Literal["float32", "bfloat16"]
+RuntimeName = Literal["openvino", "onnxruntime"]
+Precision = Literal["float32", "bfloat16", "int8"]
 Run = Callable[[np.ndarray], np.ndarray]
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -25,12 +26,12 @@ _RANGES = ("float16", "bfloat16", "float32", "float64")
 class Engine:
     """What gives the scores of a network: called with images (B, h, w, C), it gives (B, rows, cols, K); NumPy arrays.
 
-    `precision`: what it computes in, where that is not the model's own. `fragments`: of a network without padding,
+    `precision`: what it computes in, None where that is the model's own. `fragments`: of a network without padding,
     what gives its scores on a finer grid; None where the engine cannot.
     """
 
-    network: "Network"
-    name: EngineName
+    network: Scannable
+    name: EngineName | RuntimeName
     run: Run
     precision: Precision | None = None
     fragments: Callable[[FinerGeometry], Run] | None = None
@@ -44,11 +45,17 @@ class Engine:
         return check_scores(scores, what, self.network, self.name, self.precision)
 
 
+def threads() -> int:
+    """On how many threads OpenVINO and ONNX Runtime compute: OMP_NUM_THREADS, as everybody else does; 0 is all."""
+    number = os.environ.get("OMP_NUM_THREADS", "")
+    return int(number) if number.isdecimal() else 0
+
+
 def check_scores(
     scores: np.ndarray,
     what: str,
-    network: "Network",
-    engine: EngineName = "keras",
+    network: Scannable,
+    engine: EngineName | RuntimeName = "keras",
     precision: Precision | None = None,
 ) -> np.ndarray:
     """The scores, if all of them are finite.
@@ -59,7 +66,7 @@ def check_scores(
     if np.isfinite(scores).all():
         return scores
     own = next(filter(network.compute_dtypes.__contains__, _RANGES), "float32")
-    computed = (precision or "float32") if engine == "openvino" else own
+    computed = precision or own
     refuse(
         what,
         f"scores that are not finite, computed in {computed} by the engine {engine!r}",

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from zoo.engines.engine import ENGINES, Engine, EngineName, Precision
+from zoo.engines.engine import ENGINES, Engine, EngineName, Precision, RuntimeName
 from zoo.engines.fragments import Fragments
 from zoo.engines.keras_engine import run_keras
 from zoo.engines.openvino_engine import run_openvino
@@ -10,7 +10,9 @@ from zoo.errors import InputError, quoted, refuse, unknown
 from zoo.network.network import Network
 
 
-def make_engine(network: Network, name: EngineName = "keras", precision: Precision | None = None) -> Engine:
+def make_engine(
+    network: Network, name: EngineName | RuntimeName = "keras", precision: Precision | None = None
+) -> Engine:
     """An engine for a network, which may be a classifier.
 
     The weights are read once, here: an engine does not see a later training.
@@ -30,7 +32,8 @@ def make_engine(network: Network, name: EngineName = "keras", precision: Precisi
     network.check_one_image()
     network.check_one_output()
     if name == "openvino":
-        return Engine(network, name, run_openvino(network.graph, precision or "float32"), precision)
+        precision = precision or "float32"
+        return Engine(network, name, run_openvino(network.graph, precision), precision)
     if precision is not None:
         refuse("precision", f"{quoted(precision)} with the engine 'keras'", "none, it is the model's own")
     return Engine(network, name, run_keras(network.graph), fragments=partial(Fragments, network))

@@ -5,11 +5,12 @@ It lies as JSON inside the file, at a place of each format's own, and is read wi
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError
 
 from zoo.card import Card, Sides
+from zoo.engines.engine import Precision
 from zoo.errors import InputError, refuse
 from zoo.network.geometry import Geometry, place
 from zoo.network.program import Program
@@ -20,7 +21,6 @@ from zoo.scores import Outputs
 VERSION = 1
 # The name of the member, entry, element or file that holds it.
 MEMBER = "zoo.json"
-Precision = Literal["float32", "bfloat16", "int8"]
 
 
 class Tensor(Schema):
@@ -32,9 +32,10 @@ class Tensor(Schema):
 
 
 class ScoreTensor(Tensor):
-    """An output, and what its numbers are."""
+    """An output, what its numbers are, and its key among the tensors of the program; null where there is none."""
 
     outputs: Outputs
+    key: int | None = None
 
 
 class Verified(Schema):
@@ -94,9 +95,11 @@ class Carried(Schema):
     """What travels in an exported file.
 
     `precision`: what the file is to be computed in. `channels_first`: whether maps are (B, C, H, W). `program`: the
-    network's moves along each axis from the image to the first output, as `Program.to_data` writes them, in which an
-    unconverted head counts as the window of its conversion; null where a layer's reach is not known. `training_size`
-    and `window`: what the geometry needs beside them. `quantised`: how int8 was measured; null in other precisions.
+    network's moves along each axis from the image to the outputs, as `Program.to_data` writes them, in which an
+    unconverted head counts as the window of its conversion; null where a layer's reach is not known.
+    `numbers_a_position`: how many numbers every tensor of the program has at each of its positions, by its key.
+    `training_size` and `window`: what the geometry needs beside them. `quantised`: how int8 was measured; null in other
+    precisions.
     """
 
     version: int = VERSION
@@ -108,6 +111,7 @@ class Carried(Schema):
     outputs: tuple[ScoreTensor, ...] = Field(min_length=1)
     channels_first: bool = False
     program: dict[str, Any] | None = None
+    numbers_a_position: dict[int, int] = Field(default_factory=dict)
     training_size: Sides | None = None
     window: Sides | None = None
     verified: Verified | None = None

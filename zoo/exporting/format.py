@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from zoo.engines.engine import Run, RuntimeName
 from zoo.errors import InputError, refuse
 from zoo.exporting import alone
 from zoo.exporting.carried import MEMBER, Carried, Precision
 from zoo.exporting.image_bytes import FileForm
 from zoo.files import Output
+from zoo.installed import with_extra
 from zoo.progress import silent_stderr
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Format(ABC):
     `name`: as `--format` takes it. `keras_name`: what Keras calls it. `ending`: of its files; a folder has none.
     `needs`: the modules that write it. `runtime`: the module that runs it. `extra`: the extra that brings these.
     `backends`: those of Keras that write it. `precisions`: what it can be computed in. `beside`: endings of files that
-    belong to the first.
+    belong to the first. `engine`: what its runtime is called where it is an engine of scans; `scores` gives it.
     """
 
     name: ClassVar[str]
@@ -64,6 +66,7 @@ class Format(ABC):
     backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
     precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
     beside: ClassVar[tuple[str, ...]] = ()
+    engine: ClassVar[RuntimeName | None] = None
 
     @property
     def is_folder(self) -> bool:
@@ -132,10 +135,25 @@ class Format(ABC):
             refuse(f"export format {self.name!r}", f"precision {precision}", " or ".join(self.precisions))
         self._check_installed(*self.needs, self.runtime)
 
+    def check_runtime(self) -> None:
+        """Check that what runs the format is installed.
+
+        Raises:
+            InputError: naming the extra that brings it.
+        """
+        self._check_installed(self.runtime)
+
+    def scores(self, path: Path, precision: Precision, output: str) -> Run:
+        """The file in its runtime, as an engine: images of any numbers, as float32, to one output, by its name.
+
+        What is scaled, or filled in at a border, is not rounded to the samples that the file takes, as Keras does not.
+        """
+        raise NotImplementedError(f"{self.name} is no engine")
+
     def _check_installed(self, *modules: str) -> None:
         for module in modules:
             if importlib.util.find_spec(module) is None:
-                how = f"pip install 'bottleneck-zoo[{self.extra}]'" if self.extra else f"pip install {module}"
+                how = with_extra(self.extra) if self.extra else f"pip install {module}"
                 raise InputError(f"format {self.name!r}: needs {module}; {how}")
 
     def outputs(self, path: Path) -> list[Output]:
@@ -168,7 +186,7 @@ class Format(ABC):
         Raises:
             InputError: where the runtime is not installed.
         """
-        self._check_installed(self.runtime)
+        self.check_runtime()
         return alone.OPENERS[self.name](str(path), precision)
 
 

@@ -3,6 +3,10 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
+from zoo.engines.engine import Run
+from zoo.engines.openvino_core import check_bfloat16, compiled
 from zoo.exporting.carried import MEMBER, Precision
 from zoo.exporting.format import Format, converting
 from zoo.exporting.onnx_file import Onnx
@@ -17,6 +21,7 @@ class OpenVino(Format):
     extra = "openvino"
     needs = ("openvino",)
     runtime = "openvino"
+    engine = "openvino"
     precisions = ("float32", "bfloat16", "int8")
     beside = (".bin",)
 
@@ -27,8 +32,6 @@ class OpenVino(Format):
             Onnx().check(precision)
         if precision == "bfloat16":
             import openvino
-
-            from zoo.engines.openvino_engine import check_bfloat16
 
             check_bfloat16(openvino.Core())
 
@@ -58,3 +61,14 @@ class OpenVino(Format):
         if not model.has_rt_info([MEMBER]):
             raise KeyError(MEMBER)
         return model.get_rt_info([MEMBER]).astype(str)
+
+    def scores(self, path: Path, precision: Precision, output: str) -> Run:
+        """The file in OpenVINO, on the processor."""
+        import openvino
+
+        model = openvino.Core().read_model(str(path))
+        # The conversion to float32, with which a model of other pixels begins, changes nothing then.
+        model.inputs[0].get_node().set_element_type(openvino.Type.f32)
+        model.validate_nodes_and_infer_types()
+        made = compiled(model, precision)
+        return lambda images: made(np.asarray(images, np.float32))[output]

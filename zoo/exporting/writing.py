@@ -151,15 +151,18 @@ def _carried(network: Network, kind: Format, precision: Precision) -> Carried:
     model = network.model
     image = Tensor(name=IMAGE, dtype=pixel_type(network), shape=(None, *model.inputs[0].shape[1:]))
     several = len(model.outputs) > 1
-    outputs = [
-        ScoreTensor(name=name if several else _NAMES[are], dtype="float32", shape=tuple(tensor.shape), outputs=are)
-        for name, tensor, are in zip(network.output_names, model.outputs, network.outputs_are, strict=True)
-    ]
     try:
         network.check_one_image((1, 2))
-        program = network.program.to_data()
+        program, numbers = network.program.to_data(), network.numbers_a_position
     except InputError:  # of a layer of any reach, or of images without channels
-        program = None
+        program, numbers = None, {}
+    keys = network.graph.outputs if program is not None else (None,) * len(model.outputs)
+    outputs = [
+        ScoreTensor(
+            name=name if several else _NAMES[are], dtype="float32", shape=tuple(tensor.shape), outputs=are, key=key
+        )
+        for name, tensor, are, key in zip(network.output_names, model.outputs, network.outputs_are, keys, strict=True)
+    ]
     return Carried(
         format=kind.name,
         precision=precision,
@@ -169,6 +172,7 @@ def _carried(network: Network, kind: Format, precision: Precision) -> Carried:
         outputs=tuple(outputs),
         channels_first=network.axes.channels_first,
         program=program,
+        numbers_a_position=numbers,
         training_size=network.training_size,
         window=network.window,
     )

@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from zoo.errors import InputError, quoted, refuse
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Lattice
 from zoo.network.program import Ints
-
-if TYPE_CHECKING:
-    from zoo.network.network import Network
+from zoo.network.scannable import Scannable
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class FinerGeometry(Geometry):
         return Geometry(**{each.name: getattr(self, each.name) for each in fields(Geometry)})
 
 
-def finer_geometry(network: "Network", stride: int | Ints, image_size: Ints | None = None) -> FinerGeometry:
+def finer_geometry(network: Scannable, stride: int | Ints, image_size: Ints | None = None) -> FinerGeometry:
     """The geometry of a fully-convolutional network's scores at every `stride` pixels.
 
     Args:
@@ -151,7 +148,7 @@ def _check_stride(stride: object, total: Ints) -> Ints:
     return tuple(whole)
 
 
-def _refuse_no_grid(network: "Network", plain: Geometry) -> None:
+def _refuse_no_grid(network: Scannable, plain: Geometry) -> None:
     """Check that the network does the same at every shift of its image."""
     if not plain.bounded:
         raise InputError(

@@ -3,7 +3,6 @@
 Describing, tracing geometry and converting all walk this list, so that they agree on what a model does.
 """
 
-import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -292,21 +291,6 @@ def run_steps(
         for key in done:
             del values[key]
     return {key: values[key] for key in wanted}
-
-
-def check_size(size: Any, axes: int) -> tuple[int, ...]:
-    """An `image_size` as whole numbers, one for each of `axes` axes.
-
-    Raises:
-        InputError: for anything but `axes` whole numbers above 0.
-    """
-    try:
-        sides = tuple(operator.index(side) for side in size)
-    except TypeError:
-        sides = ()
-    if len(sides) != axes or min(sides, default=0) < 1:
-        refuse("image_size", f"{size}", f"{axes} number{'s' * (axes > 1)} above 0")
-    return sides
 
 
 def known_shape(shape: Shape) -> tuple[int, ...]:

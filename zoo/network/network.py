@@ -12,8 +12,8 @@ from keras import layers
 
 from zoo.card import Card, attach, card
 from zoo.errors import InputError, listing, quoted, refuse, unknown
-from zoo.network.geometry import Geometry, place
-from zoo.network.graph import Axes, Graph, Shape, check_size, needed_steps, shapes_at, trace
+from zoo.network.geometry import Geometry
+from zoo.network.graph import Axes, Graph, Shape, needed_steps, shapes_at, trace
 from zoo.network.head import Head
 from zoo.network.keras_internals import output_names
 from zoo.network.marks import marked
@@ -22,10 +22,11 @@ from zoo.network.outputs import kinds_of_outputs
 from zoo.network.positions import Span
 from zoo.network.program import Instruction, Ints, Program
 from zoo.network.rules import Kind, global_pooling, moves_of
+from zoo.network.scannable import Scannable, check_size
 from zoo.scores import Outputs
 
 
-class Network:
+class Network(Scannable):
     """A Functional or Sequential model, traced once; made by `Network.of` and handed on.
 
     `model`: the model itself, which is not changed. `graph`: its steps. Later training changes the weights that its
@@ -147,13 +148,22 @@ class Network:
         return {step.layer.compute_dtype for step in self.graph.steps if isinstance(step.layer, layers.Layer)}
 
     @cached_property
+    def numbers_a_position(self) -> dict[int, int]:
+        """How many numbers every tensor has at each of its positions, by its key."""
+        kinds = self.head.kinds
+        return {key: _numbers_a_position(tensor, self.axes, kinds[key]) for key, tensor in self._tensors.items()}
+
+    @cached_property
     def bytes_a_position(self) -> dict[int, int]:
         """The bytes that every tensor takes for each of its positions, by its key."""
+        return {key: self.numbers_a_position[key] * _bytes(tensor) for key, tensor in self._tensors.items()}
+
+    @property
+    def _tensors(self) -> dict[int, keras.KerasTensor]:
         tensors = dict(zip(self.graph.inputs, self.model.inputs, strict=True))
         for step in self.graph.steps:
             tensors |= dict(zip(step.outputs, step.made, strict=True))
-        kinds = self.head.kinds
-        return {key: _bytes_a_position(tensor, self.axes, kinds[key]) for key, tensor in tensors.items()}
+        return tensors
 
     def key(self) -> str:
         """What the model computes, now, as text: a hash of its layers, their settings and weights, not their names."""
@@ -189,17 +199,6 @@ class Network:
                 f"an output {quoted(self.output_names[output])} without an axis of channels, {shape[1:]}",
                 "a map with them, of 1 where it has no more",
             )
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the classes, or numbers where the file has no names; a single output is class 1's.
-
-        Raises:
-            InputError: for a model with several outputs.
-        """
-        self.check_one_output()
-        units = self.units()
-        return self.card.class_names or (tuple(str(index) for index in range(units)) if units > 1 else ("1",))
 
     @cached_property
     def program(self) -> Program:
@@ -259,6 +258,19 @@ class Network:
     def _moves_of_outputs(self) -> dict[int, tuple[Move, ...]]:
         return {each.output: each.moves for each in self.program.instructions}
 
+    def check_takes(self, size: Ints) -> None:
+        """Check that every layer takes an image of a size.
+
+        Raises:
+            InputError: naming the layer that does not.
+        """
+        self.shapes(size)
+
+    @property
+    def gives_map(self) -> bool:
+        """Whether its first output has positions; a map of one position, for an image of any size, is one answer."""
+        return len(self.model.outputs[0].shape) != 2 and self.card.pooling != "global"
+
     def shapes(self, size: Shape | None = None) -> dict[int, Shape]:
         """The shape of every tensor without the batch, by its key, for an image of `size` (see `shapes_at`)."""
         return shapes_at(self.graph, size)
@@ -281,13 +293,6 @@ class Network:
     def is_flattened(self, index: int) -> bool:
         """Whether a step of the head keeps every position's numbers apart, as Flatten does, and pools none."""
         return index in self.head.collapses and global_pooling(self.graph.steps[index], self.axes) is None
-
-    def geometry(self, image_size: Sequence[int] | None = None) -> Geometry:
-        """The geometry of its grid; of a classifier, that of its conversion (see `zoo.geometry`)."""
-        self.check_one_image((1, 2))
-        size = None if image_size is None else check_size(image_size, self.axes.count)
-        is_global = self.card.pooling == "global"
-        return place(self.program, size, self.training_size, self.window, is_global)
 
     def check_one_image(self, counts: tuple[int, ...] = (2,)) -> None:
         """Check that the model takes one image with two spatial axes, or one of the other numbers in `counts`.
@@ -356,19 +361,16 @@ class Network:
         chosen = self.model.outputs[self.output_names.index(name)]
         inputs = self.model.inputs
         model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, chosen, name=self.name)
-        about = self.card.model_dump()
-        # The names are those of the classes of one output, and the file does not say of which.
-        if len(about["class_names"]) != chosen.shape[-1]:
-            about |= {"class_names": (), "background": None, "peaks": {}}
-        attach(model, Card.model_validate(about))
+        attach(model, self.card.of_output(chosen.shape[-1]))
         return Network.of(model, self._given_size)
 
 
-def _bytes_a_position(tensor: keras.KerasTensor, axes: Axes, kind: Kind) -> int:
-    size = 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
-    if kind == "plane":
-        return size
-    return tensor.shape[axes.channel if len(tensor.shape) == axes.rank else -1] * size
+def _numbers_a_position(tensor: keras.KerasTensor, axes: Axes, kind: Kind) -> int:
+    return 1 if kind == "plane" else tensor.shape[axes.channel if len(tensor.shape) == axes.rank else -1]
+
+
+def _bytes(tensor: keras.KerasTensor) -> int:
+    return 2 if "16" in tensor.dtype else np.dtype(tensor.dtype).itemsize
 
 
 def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> Geometry:

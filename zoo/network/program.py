@@ -4,7 +4,7 @@ Pure Python: it can be written as data, and read again where there is no Keras.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from zoo.errors import InputError
@@ -125,6 +125,15 @@ class Program:
     def padding(self) -> tuple[str, ...]:
         """The paths of the layers that add rows or columns of their own."""
         return self.any(lambda move: move.pads)
+
+    def up_to(self, key: int) -> "Program":
+        """The part of it that makes one tensor, given by its key, which is the grid of that program."""
+        needed, kept = {key}, []
+        for each in reversed(self.instructions):
+            if each.output in needed:
+                needed |= set(each.inputs)
+                kept.append(each)
+        return replace(self, instructions=tuple(reversed(kept)), grid=key)
 
     def unused_after(self) -> list[frozenset[int]]:
         """For each instruction, the keys of its tensors, the grid excepted, that no later one needs."""

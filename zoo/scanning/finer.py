@@ -27,10 +27,11 @@ class FinerRunner:
             InputError: see `finer_geometry`; and for an engine that does not run fragments, where they are needed.
         """
         self.geometry = finer_geometry(engine.network, stride)
-        if not self.geometry.padding_free:
+        if not self.geometry.padding_free or self.geometry.stride == self.geometry.total_stride:
             self._run, self._network = engine.run, engine.network
         elif engine.fragments is None:
-            refuse("engine", f"{engine.name!r} with a stride, for a model without padding", "'keras'")
+            received = f"{engine.name!r} with a stride below the model's own, for a model without padding"
+            refuse("engine", received, "'keras', with the Keras model")
         else:
             self._run = engine.fragments(self.geometry)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import InputError, Interrupted, quoted, refuse
+from zoo.installed import with_extra
 from zoo.progress import silent_stderr, track
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def scan_many(
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         refuse("workers", quoted(workers), "a whole number of processes, at least 1")
     if importlib.util.find_spec("ray") is None:
-        raise InputError("workers: several processes need ray; pip install 'bottleneck-zoo[ray]'")
+        raise InputError(f"workers: several processes need ray; {with_extra('ray')}")
     workers, done = min(workers, len(tasks)), {}
     try:
         # Ray prints there that a process has ended, and more.

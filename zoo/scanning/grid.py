@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +10,10 @@ from zoo.errors import quoted, refuse
 from zoo.network.finer import finer_geometry
 from zoo.network.geometry import Geometry
 from zoo.network.positions import Pair, pair
+from zoo.network.scannable import Scannable
 from zoo.scanning.options import BorderRule
 from zoo.scanning.pixels import Added, Fill
 from zoo.scanning.tiles import AxisPart, Tile, part_of, parts_of
-
-if TYPE_CHECKING:
-    from zoo.network.network import Network
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Grid:
     @classmethod
     def of(
         cls,
-        network: "Network",
+        network: Scannable,
         size: Pair,
         border: BorderRule = "none",
         stride: int | tuple[int, int] | None = None,
@@ -83,7 +80,7 @@ class Grid:
     @classmethod
     def that_fits(
         cls,
-        network: "Network",
+        network: Scannable,
         size: Pair,
         border: BorderRule = "none",
         stride: int | tuple[int, int] | None = None,
@@ -212,7 +209,7 @@ def _for_all_windows(geometry_at: Callable[[Pair], Geometry], size: Pair, axis: 
             return before, after + larger.fitting(*larger.known_size)[axis] - larger.known_size[axis]
 
 
-def border_fill(network: "Network") -> Fill:
+def border_fill(network: Scannable) -> Fill:
     """What training put beyond an image's border.
 
     Raises:
@@ -253,7 +250,7 @@ def _resized(size: Pair, axis: int, side: int) -> Pair:
     return (side, size[1]) if axis == 0 else (size[0], side)
 
 
-def check_fit(network: "Network", geometry: Geometry) -> None:
+def check_fit(network: Scannable, geometry: Geometry) -> None:
     """Check that at least one window lies in the image, and every layer takes it.
 
     Raises:

@@ -1,7 +1,6 @@
 """How much memory a tile takes, and the largest tile that a budget allows."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -9,11 +8,9 @@ import psutil
 from zoo.errors import InputError, quoted, refuse
 from zoo.network.finer import FinerGeometry
 from zoo.network.geometry import Geometry
+from zoo.network.scannable import Scannable
 from zoo.scanning.grid import Grid
 from zoo.scanning.sizes import size_text
-
-if TYPE_CHECKING:
-    from zoo.network.network import Network
 
 # What a tile may take where no budget is given.
 _DEFAULT = 2**30
@@ -30,7 +27,7 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-def tile_memory(network: "Network", geometry: Geometry | None = None) -> Callable[[int, int], int]:
+def tile_memory(network: Scannable, geometry: Geometry | None = None) -> Callable[[int, int], int]:
     """The function (height, width) -> bytes: what an engine takes for pixels of that size, at most.
 
     That is the largest sum of tensors that live at a time, and what kernels take to work on them. A layer's output
@@ -68,7 +65,7 @@ def available() -> int:
     return psutil.virtual_memory().available
 
 
-def choose_tile(network: "Network", grid: Grid, memory: int | None, scores: int = 0) -> int:
+def choose_tile(network: Scannable, grid: Grid, memory: int | None, scores: int = 0) -> int:
     """The largest tile, in pixels a side, with which the process stays within `memory` bytes.
 
     Without a budget a tile may take 1 GiB on top of what the process holds, or what a tile as large as the receptive

@@ -11,13 +11,13 @@ import numpy as np
 from zoo.errors import refuse
 from zoo.network.geometry import Geometry
 from zoo.network.positions import pair
+from zoo.network.scannable import Scannable
 from zoo.pictures import Choice, open_picture, read_whole, scaled_size
 from zoo.pictures.scale import scale_to, size_text
 from zoo.scanning.pixels import Pixels, wanted
 
 if TYPE_CHECKING:
     from zoo.card import Card
-    from zoo.network.network import Network
 
 # Pixel sizes that differ by less are the same one, written with other digits.
 _SAME = 0.01
@@ -52,7 +52,7 @@ def at_model_scale(card: "Card", image: Pixels, pixel_size: float | None = None)
 
 
 def read_at_model_scale(
-    network: "Network",
+    network: Scannable,
     path: str | Path,
     choice: Choice = Choice(),  # noqa: B008 - frozen
     pixel_size: float | None = None,

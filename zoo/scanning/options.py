@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from zoo.engines.engine import EngineName, Precision
+from zoo.engines.engine import EngineName, Precision, RuntimeName
 from zoo.errors import quoted, refuse
 from zoo.pictures import Choice
 from zoo.scanning.merging import Merge, check_merge
@@ -23,7 +23,8 @@ class Options:
     """What is asked of a scan, of all images alike; `zoo.scan` says what each option means.
 
     `scales` are floats, however they were given. `pixel_size`: that of the images in micrometres, where it is stated.
-    `border`: None is "none", and "full" for a counter, see `for_outputs`.
+    `border`: None is "none", and "full" for a counter, see `for_outputs`. `engine`: None is "keras", and of an exported
+    file its own runtime.
     """
 
     tile: int | None = None
@@ -32,7 +33,7 @@ class Options:
     scales: Sequence[float] | None = None
     merge: Merge = "average-probabilities"
     border: BorderRule | None = None
-    engine: EngineName = "keras"
+    engine: EngineName | RuntimeName | None = None
     precision: Precision | None = None
     choice: Choice = Choice()
     output_name: str | None = None
@@ -86,6 +87,7 @@ class Options:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         for name in ("choice", "output_name", "pixel_size"):  # as earlier versions wrote it, where these are not given
             del values[name]
+        values["engine"] = self.engine or "keras"
         values["memory"] = self.budget
         values["border"] = self.border_rule
         if self.stride is not None:

@@ -3,15 +3,12 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from zoo.network.scannable import Scannable
 from zoo.pictures import Choice, Wanted, at_size, check_array, open_picture, release
-
-if TYPE_CHECKING:
-    from zoo.network.network import Network
-
 
 # Rows and columns of pixels that are added to an image: ((top, bottom), (left, right)).
 Added = tuple[tuple[int, int], tuple[int, int]]
@@ -127,14 +124,14 @@ class Pixels:
         return read if read.ndim == 3 else read[..., None]
 
 
-def wanted(network: "Network") -> Wanted:
+def wanted(network: Scannable) -> Wanted:
     """What a model takes: its channels, and samples of the type that it was trained on."""
     return Wanted(network.channels, network.card.dtype)
 
 
 @contextmanager
 def open_pixels(
-    network: "Network",
+    network: Scannable,
     image: Any,
     choice: Choice = Choice(),  # noqa: B008 - frozen
 ) -> Iterator[Pixels]:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zoo.engines.engine import Engine
+from zoo.network.scannable import Scannable
 from zoo.objects.cell_classes import CellClasses
 from zoo.pictures import open_mask
 from zoo.scanning.crop_check import CropCheck, check_crops, needs_check
@@ -26,9 +27,6 @@ from zoo.scanning.scales import ScalePart, Windows, at_scale, check_room, merger
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.store import InMemory, Store
 
-if TYPE_CHECKING:
-    from zoo.network.network import Network
-
 # Numbers of scores that are merged at a time, of all scales together.
 _MERGED_AT_ONCE = 2**22
 
@@ -38,7 +36,7 @@ class Scanner:
 
     def __init__(
         self,
-        network: "Network",
+        network: Scannable,
         make_engine: Callable[[], Engine],
         options: Options = Options(),  # noqa: B008 - frozen
         progress: bool = False,
