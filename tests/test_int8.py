@@ -235,7 +235,8 @@ def _of(dataset):
 
 @pytest.mark.extended
 @pytest.mark.parametrize("format", INT8)
-@pytest.mark.parametrize("name", ["nin", "inception", "v1", "squeezenet"])
+# Not a random NIN, whose averages of noise have no clear winner (95.0 % of the places); a trained one is tested above.
+@pytest.mark.parametrize("name", ["inception", "v1", "squeezenet"])
 def test_architectures_keep_their_winners(name, format, tmp_path):
     from test_models import SMALL
 
