@@ -15,7 +15,7 @@ from record import add_option, report
 
 import zoo
 from zoo.errors import Differs, InputError
-from zoo.exporting.formats import FORMATS
+from zoo.exported.formats import FORMATS
 
 # A row of the catalogue for each kind of architecture.
 NETS = (

@@ -21,9 +21,9 @@ from record import add_option, report, spread
 import zoo
 from zoo import data
 from zoo.cli.start import training_config
-from zoo.exporting.formats import FORMATS
+from zoo.exported.formats import FORMATS
+from zoo.exported.reading import opened
 from zoo.exporting.quantised import Trial
-from zoo.exporting.reading import opened
 
 NETS = ("nin_cifar10_bn", "nin_cifar10_valid", "nin_cifar10_padded", "inception_cifar10", "nin_digits", "resnet50")
 TIMED = ("nin_cifar10_bn", "resnet50")

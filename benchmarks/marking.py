@@ -142,7 +142,7 @@ def main() -> None:
                 run = train(folder / f"{name}-{how}".replace(" ", "_"), scenes, here, further, of_marks)
                 measured.setdefault(f"and {how} of {name}", []).append({"marks": len(of_marks or ()), **f1(run)})
     rows = [
-        {"trained on": name, **{key: deviation([each[key] for each in values]) for key in values[0]}}
+        {"net, further trained on": name, **{key: deviation([each[key] for each in values]) for key in values[0]}}
         for name, values in measured.items()
     ]
     report(rows, options.record, "scenes_blood_cells", TEST, tuple(range(options.seeds)))

@@ -21,8 +21,8 @@ from PIL import Image
 import zoo
 from zoo.card import Card, Preprocess, attach
 from zoo.errors import InputError
+from zoo.exported.reading import opened
 from zoo.exporting.bioimageio_description import _exact, _identifiers
-from zoo.exporting.reading import opened
 from zoo.exporting.size_rules import size_rules
 from zoo.network.network import Network
 from zoo.scores import relative_error

@@ -5,7 +5,7 @@ from conftest import randomize
 from test_models import SMALL
 
 import zoo
-from zoo.exporting.formats import FORMATS
+from zoo.exported.formats import FORMATS
 
 pytest.importorskip("tf2onnx")
 SIDE = 65

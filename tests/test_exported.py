@@ -16,13 +16,13 @@ import zoo
 from zoo.card import Card, Preprocess, attach
 from zoo.convert.copy import Copy
 from zoo.errors import Differs, InputError
+from zoo.exported.alone import OPENERS, RUNTIMES
+from zoo.exported.carried import VERSION, Carried
+from zoo.exported.format import CannotHold
+from zoo.exported.formats import FORMATS
+from zoo.exported.reading import opened
 from zoo.exporting import verification
-from zoo.exporting.alone import OPENERS, RUNTIMES
-from zoo.exporting.carried import VERSION, Carried
 from zoo.exporting.culprit import _first_failing
-from zoo.exporting.format import CannotHold
-from zoo.exporting.formats import FORMATS
-from zoo.exporting.reading import opened
 from zoo.network.network import Network
 from zoo.scores import relative_error
 
@@ -225,7 +225,7 @@ def test_a_file_of_others_is_refused(fcn, tmp_path):
 
 def test_a_file_is_read_and_run_without_keras(file):
     code = (
-        f"{WITHOUT_TENSORFLOW}import numpy as np\nfrom zoo.exporting.reading import opened\n"
+        f"{WITHOUT_TENSORFLOW}import numpy as np\nfrom zoo.exported.reading import opened\n"
         f"exported = opened({str(file)!r})\n"
         "scores = exported(np.zeros((1, 20, 30, 1), np.uint16))['logits']\n"
         "assert scores.shape[1:3] == exported.carried.geometry().grid_shape(20, 30)\n"

@@ -18,10 +18,10 @@ import zoo
 from zoo.card import Card, attach, card
 from zoo.errors import InputError, Interrupted
 from zoo.evaluation import predict_files
-from zoo.exporting.carried import Carried
-from zoo.exporting.formats import FORMATS, format_of
-from zoo.exporting.network import ExportedNetwork
-from zoo.exporting.protobuf import inside, varint
+from zoo.exported.carried import Carried
+from zoo.exported.formats import FORMATS, format_of
+from zoo.exported.network import ExportedNetwork
+from zoo.exported.protobuf import inside, varint
 from zoo.exporting.writing import _carried
 from zoo.large_images import scanner_of
 from zoo.network.network import Network
@@ -395,7 +395,7 @@ PEAK = """
 import sys
 from pathlib import Path
 import numpy as np
-from zoo.exporting.network import ExportedNetwork
+from zoo.exported.network import ExportedNetwork
 from zoo.large_images import scan
 from zoo.scanning.memory import resident
 image = np.lib.format.open_memmap("image.npy", "w+", np.uint8, (3000, 3000, 1))

@@ -12,11 +12,11 @@ from keras import layers
 from pictures_corpus import NOT_FOR_THE_MODEL, READ, REFUSED, RGB, jpeg, png
 from PIL import Image
 
-import zoo.exporting.image_bytes as image_bytes
+import zoo.exported.image_bytes as image_bytes
 from zoo.card import Card, Preprocess, attach
 from zoo.evaluation import predict_files
-from zoo.exporting.formats import FORMATS
-from zoo.exporting.image_bytes import FileForm, endpoint
+from zoo.exported.formats import FORMATS
+from zoo.exported.image_bytes import FileForm, endpoint
 from zoo.exporting.writing import _carried
 from zoo.network.network import Network
 
@@ -67,7 +67,7 @@ def test_every_file_has_the_pixels_of_zoo_predict(tmp_path, size):
 def test_every_size_is_brought_to_the_models(size, fill, seed):
     form = form_of(model(fill=fill, preprocess=Preprocess(mean=(12.5,), std=(1.0,))))
     image = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-    from zoo.evaluation import _fitted
+    from zoo.predictions import _fitted
 
     known = Card(fill=fill, preprocess=Preprocess(mean=(12.5,), std=(1.0,)))
     fitted = image_bytes._fitted(tf.constant(image), form).numpy()

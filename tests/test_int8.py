@@ -14,11 +14,11 @@ from zoo import data
 from zoo.card import Card, attach
 from zoo.cli.start import training_config
 from zoo.errors import Differs, InputError
+from zoo.exported.format import CannotHold
+from zoo.exported.formats import FORMATS
+from zoo.exported.reading import opened
 from zoo.exporting import quantised
-from zoo.exporting.format import CannotHold
-from zoo.exporting.formats import FORMATS
 from zoo.exporting.quantised import Trial
-from zoo.exporting.reading import opened
 from zoo.network.network import Network
 
 onnx = pytest.importorskip("onnx")

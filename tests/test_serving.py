@@ -14,7 +14,7 @@ from PIL import Image
 import zoo
 from zoo.errors import Differs
 from zoo.evaluation import predict_files
-from zoo.exporting import image_bytes
+from zoo.exported import image_bytes
 from zoo.scores import relative_error
 
 pytestmark = pytest.mark.extended
@@ -171,7 +171,7 @@ def test_a_signature_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, c
 
 
 def test_the_report_has_the_files(versions):
-    from zoo.exporting.formats import FORMATS
+    from zoo.exported.formats import FORMATS
 
     report = FORMATS["saved_model"].carried(versions / "1").verified
     assert report.error_of_files <= 1e-4 and "; files of PNG and JPEG within" in report.line()

@@ -12,7 +12,7 @@ from zoo import hdf5_models, model_files
 from zoo.card import Card, Preprocess, attach, card
 from zoo.catalogue import list_models, resolve
 from zoo.errors import InputError, refuse, unknown
-from zoo.exporting.reading import format_at
+from zoo.exported.reading import format_at
 from zoo.models.architecture import ArchitectureConfig
 from zoo.settings import keras_defaults
 from zoo.shipped import PRETRAINED, shipped_file

@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.engines.engine import EngineName, Precision
 from zoo.errors import InputError, quoted, refuse, unknown
-from zoo.exporting.network import ExportedNetwork, has_engine
+from zoo.exported.network import ExportedNetwork, has_engine
 from zoo.pictures import Choice
 from zoo.scanning.boxes import Boxes, BoxScores
 from zoo.scanning.density import OF_DENSITY
@@ -62,7 +62,7 @@ def scan(
 
     Args:
         fcn: a converted model; a classifier is converted first. Or the export of a converted model, as
-            `zoo.exporting.network.ExportedNetwork.at` reads it.
+            `zoo.exported.network.ExportedNetwork.at` reads it.
         image: an array (H, W) or (H, W, C), anything with a shape that is read by slices, or a file. Values are those
             that the model was trained on: raw pixels, of the same type or as floats.
         tile: side in pixels of the region that one tile answers for; what its cells see beyond it comes on top. The

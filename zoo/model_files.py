@@ -15,7 +15,7 @@ from zoo import archives, hdf5_models
 from zoo.card import Card, attach, card
 from zoo.classes import class_list
 from zoo.errors import InputError
-from zoo.exporting.reading import format_at
+from zoo.exported.reading import format_at
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
 from zoo.schema import one_line

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.errors import quoted, refuse
-from zoo.exporting.format import About
+from zoo.exporting.bioimageio_description import About
 
 
 def about_of(model: Path, authors: Sequence[str], licence: str | None) -> About:

@@ -13,7 +13,7 @@ from zoo.progress import say
 
 if TYPE_CHECKING:
     from zoo.config import Config
-    from zoo.exporting.carried import Precision
+    from zoo.exported.carried import Precision
     from zoo.exporting.quantised import Trial
     from zoo.pictures import Choice
 
@@ -97,7 +97,7 @@ def export(
 
         from zoo import model_files, trial_images
         from zoo.cli.about import about_of
-        from zoo.exporting.formats import format_of
+        from zoo.exported.formats import format_of
         from zoo.exporting.quantised import TOLERANCE
         from zoo.exporting.writing import export as write
         from zoo.exporting.writing import outputs_of

@@ -46,7 +46,7 @@ def predict(
     """
     if explain is None and (class_name is not None or overwrite):
         raise click.UsageError("--class and --overwrite go with --explain DIR")
-    from zoo.exporting.network import ExportedNetwork
+    from zoo.exported.network import ExportedNetwork
     from zoo.large_images import model_at
     from zoo.predictions import answers_to
 

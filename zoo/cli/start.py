@@ -175,7 +175,7 @@ def quiet_start() -> Iterator[None]:
 
 def start_for(model: Path) -> None:
     """Import what loads the model in a file, as `quiet_start` does; for an exported file nothing."""
-    from zoo.exporting.network import has_engine
+    from zoo.exported.network import has_engine
 
     if not has_engine(model):
         with quiet_start():

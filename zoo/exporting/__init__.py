@@ -1,5 +1,1 @@
-"""Trained models for other runtimes: formats, what travels in their files, and the check of every file that is written.
-
-What reads and runs an exported file (`carried`, `formats`, `reading`) needs neither Keras nor TensorFlow, but for a
-SavedModel; what writes one is in `writing`.
-"""
+"""Trained models for other runtimes: how files of `zoo.exported`'s formats are written and checked."""

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 import yaml
 
 from zoo.errors import InputError, listing
-from zoo.exporting.carried import Carried, ScoreTensor
-from zoo.exporting.format import About
+from zoo.exported.bioimageio_package import WEIGHTS, repacked
+from zoo.exported.carried import Carried, ScoreTensor
 from zoo.exporting.size_rules import MapRule, SizeRule, size_rules
 from zoo.exporting.verification import cut_out, keras_scores
 from zoo.network.graph import known_shape
@@ -32,6 +33,29 @@ _MEANINGS = {
 _IMAGE = "Raw samples as a file has them; preprocessing is inside the model"
 # n of the size of the test tensors, where sizes are free.
 _TEST = 3
+
+
+@dataclass(frozen=True)
+class About:
+    """What a package tells of a model beyond what its card does.
+
+    `licence`: of the weights, by its SPDX identifier. `cite`: text and DOI. `results`: what was measured, in Markdown.
+    """
+
+    authors: tuple[str, ...] = ()
+    licence: str | None = None
+    cite: tuple[tuple[str, str], ...] = ()
+    results: str = ""
+
+
+def complete(path: Path, network: Network, carried: Carried, images: Sequence[Any], about: About) -> None:
+    """Add to a package what describes the model: YAML, test tensors of `images` or noise, and a README.
+
+    Raises:
+        InputError: see `describe`.
+    """
+    with repacked(path) as folder:
+        describe(folder, folder / WEIGHTS, network, carried, images, about)
 
 
 def describe(

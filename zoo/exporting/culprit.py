@@ -10,8 +10,8 @@ import keras
 
 from zoo.convert.copy import Copy
 from zoo.errors import InputError, refuse, shortened
-from zoo.exporting.carried import Carried
-from zoo.exporting.format import CannotHold, Format
+from zoo.exported.carried import Carried
+from zoo.exported.format import CannotHold, Format
 from zoo.exporting.verification import run_alone, trial_batches
 from zoo.network.network import Network
 

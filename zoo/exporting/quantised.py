@@ -19,9 +19,9 @@ from zoo.comparison import check_images, compare
 from zoo.data import Dataset
 from zoo.errors import Differs, listing, refuse, shortened
 from zoo.evaluation import predict
-from zoo.exporting.carried import Carried, Quantised
-from zoo.exporting.format import IMAGE, CannotHold, Format, converting
-from zoo.exporting.onnx_file import Onnx
+from zoo.exported.carried import Carried, Quantised
+from zoo.exported.format import IMAGE, CannotHold, Format, converting
+from zoo.exported.onnx_file import Onnx
 from zoo.exporting.verification import run_alone
 from zoo.network.network import Network
 from zoo.trial_images import side_by_side

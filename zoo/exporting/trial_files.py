@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.evaluation import predict_files
-from zoo.exporting.image_bytes import FileForm
+from zoo.exported.image_bytes import FileForm
 from zoo.network.network import Network
 
 # max|a - b| / max|b| that is accepted, by the format of the files: decoders of JPEG may round otherwise.

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from zoo.errors import Differs, refuse
-from zoo.exporting import alone
-from zoo.exporting.carried import Carried, Precision, Verified
-from zoo.exporting.format import CannotHold, Format
+from zoo.exported import alone
+from zoo.exported.carried import Carried, Precision, Verified
+from zoo.exported.format import CannotHold, Format
 from zoo.exporting.trial_files import FILE_TOLERANCE, scores_of_files, trial_files
 from zoo.network.graph import known_shape
 from zoo.network.network import Network

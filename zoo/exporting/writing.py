@@ -12,10 +12,12 @@ from zoo.card import PIXEL_TYPES
 from zoo.convert.copy import in_dtype
 from zoo.convert.folding import fold as fold_model
 from zoo.errors import InputError, chosen, quoted, refuse
-from zoo.exporting.carried import Carried, Precision, ScoreTensor, Tensor
+from zoo.exported.bioimageio_package import BioImageIo
+from zoo.exported.carried import Carried, Precision, ScoreTensor, Tensor
+from zoo.exported.format import IMAGE, CannotHold, Format
+from zoo.exported.formats import format_of
+from zoo.exporting.bioimageio_description import About, complete
 from zoo.exporting.culprit import refuse_culprit
-from zoo.exporting.format import IMAGE, About, CannotHold, Format
-from zoo.exporting.formats import format_of
 from zoo.exporting.quantised import Trial, measured, refuse_quantised, write_quantised
 from zoo.exporting.verification import verified
 from zoo.files import Output, check_output, replacing_all
@@ -45,12 +47,12 @@ def export(
     where the model was built by the zoo and its card names none, else that of the model's own input. The batch is free,
     and so are the sides that the model leaves open. It gives `logits` or `probabilities`, or each of several outputs by
     its own name. A SavedModel is a folder, with the signature `serving_default`; the others are files: .onnx, .xml
-    (with .bin), .tflite. All carry the model's card (see `zoo.exporting.carried`).
+    (with .bin), .tflite. All carry the model's card (see `zoo.exported.carried`).
 
     Args:
         model: the model, Functional or Sequential, of one input.
         path: the folder or file.
-        format: a name in `zoo.exporting.formats.FORMATS`.
+        format: a name in `zoo.exported.formats.FORMATS`.
         precision: what it is to be computed in; bfloat16 by OpenVINO alone, int8 by ONNX Runtime and OpenVINO.
         fold: fold normalisation into convolutions, and leave out what training alone needs (see `zoo.convert.folding`).
         images: what the file is compared with the model on, arrays (H, W, C) at the model's scale or what is read by
@@ -128,7 +130,8 @@ def write(
         refuse_culprit(kind, lighter, carried, error)
     carried = carried.model_copy(update={"verified": report, "quantised": quantised})
     kind.embed(path, carried.text())
-    kind.complete(path, network, carried, images, about)
+    if isinstance(kind, BioImageIo):
+        complete(path, network, carried, images, about or About())
     if kind.carried(path) != carried:
         raise RuntimeError(f"export {path.name!r}: what it carries cannot be read again")
 

@@ -1,12 +1,12 @@
 """The formats, by their names."""
 
 from zoo.errors import InputError, unknown
-from zoo.exporting.bioimageio_package import BioImageIo
-from zoo.exporting.format import Format
-from zoo.exporting.litert_file import LiteRT
-from zoo.exporting.onnx_file import Onnx
-from zoo.exporting.openvino_file import OpenVino
-from zoo.exporting.saved_model import SavedModel
+from zoo.exported.bioimageio_package import BioImageIo
+from zoo.exported.format import Format
+from zoo.exported.litert_file import LiteRT
+from zoo.exported.onnx_file import Onnx
+from zoo.exported.openvino_file import OpenVino
+from zoo.exported.saved_model import SavedModel
 
 FORMATS: dict[str, Format] = {each.name: each for each in (SavedModel(), Onnx(), OpenVino(), LiteRT(), BioImageIo())}
 

@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.exporting.carried import MEMBER, Carried
-from zoo.exporting.format import CannotHold, Format
+from zoo.exported.carried import MEMBER, Carried
+from zoo.exported.format import CannotHold, Format
 
 if TYPE_CHECKING:
     import keras

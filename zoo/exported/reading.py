@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from zoo.errors import InputError, refuse
-from zoo.exporting.alone import Run
-from zoo.exporting.carried import Carried
-from zoo.exporting.format import Format
-from zoo.exporting.formats import FORMATS
+from zoo.exported.alone import Run
+from zoo.exported.carried import Carried
+from zoo.exported.format import Format
+from zoo.exported.formats import FORMATS
 
 
 class Exported:

@@ -7,9 +7,9 @@ import numpy as np
 
 from zoo.engines.engine import Run
 from zoo.engines.openvino_core import check_bfloat16, compiled
-from zoo.exporting.carried import MEMBER, Precision
-from zoo.exporting.format import Format, converting
-from zoo.exporting.onnx_file import Onnx
+from zoo.exported.carried import MEMBER, Precision
+from zoo.exported.format import Format, converting
+from zoo.exported.onnx_file import Onnx
 
 
 class OpenVino(Format):

@@ -10,10 +10,10 @@ import numpy as np
 from zoo.card import Card
 from zoo.engines.engine import Engine, Run, RuntimeName
 from zoo.errors import InputError, listing, quoted, refuse, unknown
-from zoo.exporting.carried import Carried, ScoreTensor
-from zoo.exporting.format import Format
-from zoo.exporting.formats import FORMATS
-from zoo.exporting.reading import format_at
+from zoo.exported.carried import Carried, ScoreTensor
+from zoo.exported.format import Format
+from zoo.exported.formats import FORMATS
+from zoo.exported.reading import format_at
 from zoo.network.program import Ints, Program
 from zoo.network.scannable import Scannable
 from zoo.scores import Outputs

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import InputError
-from zoo.exporting.carried import MEMBER, Carried
-from zoo.exporting.format import Format
-from zoo.exporting.image_bytes import INPUT, SIGNATURE, FileForm, endpoint
+from zoo.exported.carried import MEMBER, Carried
+from zoo.exported.format import Format
+from zoo.exported.image_bytes import INPUT, SIGNATURE, FileForm, endpoint
 from zoo.files import Output
 
 if TYPE_CHECKING:

@@ -6,16 +6,15 @@ import importlib.util
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from zoo.engines.engine import Run, RuntimeName
 from zoo.errors import InputError, refuse
-from zoo.exporting import alone
-from zoo.exporting.carried import MEMBER, Carried, Precision
-from zoo.exporting.image_bytes import FileForm
+from zoo.exported import alone
+from zoo.exported.carried import MEMBER, Carried, Precision
+from zoo.exported.image_bytes import FileForm
 from zoo.files import Output
 from zoo.installed import with_extra
 from zoo.progress import silent_stderr
@@ -23,7 +22,6 @@ from zoo.progress import silent_stderr
 if TYPE_CHECKING:
     import keras
 
-    from zoo.network.network import Network
 
 # The name of the one input.
 IMAGE = "image"
@@ -33,19 +31,6 @@ _OF_GRAPHS = ("InvalidArgumentError", "UnimplementedError", "NotFoundError", "In
 
 class CannotHold(Exception):
     """A model has something that a format, or its runtime, has not; the message is the converter's or runtime's."""
-
-
-@dataclass(frozen=True)
-class About:
-    """What a package tells of a model beyond what its card does.
-
-    `licence`: of the weights, by its SPDX identifier. `cite`: text and DOI. `results`: what was measured, in Markdown.
-    """
-
-    authors: tuple[str, ...] = ()
-    licence: str | None = None
-    cite: tuple[tuple[str, str], ...] = ()
-    results: str = ""
 
 
 class Format(ABC):
@@ -109,12 +94,6 @@ class Format(ABC):
 
     def files(self, carried: Carried) -> FileForm | None:
         """What files of images are brought to by a signature of their own, where the format has one for the model."""
-        return None
-
-    def complete(
-        self, path: Path, network: "Network", carried: Carried, images: Sequence[Any], about: About | None
-    ) -> None:
-        """Add to a file that was verified what belongs to the format beside model and card; nothing as a rule."""
         return None
 
     def from_onnx(self, source: Path, path: Path) -> None:

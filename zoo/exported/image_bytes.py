@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from zoo.exporting.carried import Carried
+from zoo.exported.carried import Carried
 from zoo.pictures import as_pixel
 from zoo.pictures.decoding import MOST_PIXELS
 from zoo.pictures.whole import DENSEST, JPEG, PNG

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from zoo.engines.engine import Run, threads
-from zoo.exporting.carried import MEMBER, Carried, Precision
-from zoo.exporting.format import IMAGE, Format
-from zoo.exporting.protobuf import inside, varint
+from zoo.exported.carried import MEMBER, Carried, Precision
+from zoo.exported.format import IMAGE, Format
+from zoo.exported.protobuf import inside, varint
 
 if TYPE_CHECKING:
     import keras
