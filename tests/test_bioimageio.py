@@ -187,6 +187,7 @@ def test_the_test_output_is_keras_own(package, tmp_path):
     assert exported.carried.geometry() == zoo.geometry(digits()) and exported.carried.format == "bioimageio"
 
 
+@pytest.mark.extended
 def test_what_is_known_of_a_run_is_told(tmp_path, capsys):
     pixels = noise(40, 30).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")

@@ -248,6 +248,7 @@ def wrongly(monkeypatch, change):
     monkeypatch.setattr(type(FORMATS["onnx"]), "write", other)
 
 
+@pytest.mark.extended
 def test_a_file_that_answers_otherwise_is_not_kept(fcn, tmp_path, monkeypatch, capsys):
     wrongly(monkeypatch, lambda weight: weight * 1.001)
     with pytest.raises(Differs, match=r"onnxruntime gives scores of a relative error \d.*; accepted: 1e-04"):
@@ -259,6 +260,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(fcn, tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("share", "noise", "words"), [(0.0, 0.0, ""), (0.1, 0.0, "same winner at 9"), (0, 0.03, "error 3")]
 )
@@ -307,6 +309,7 @@ def test_a_layer_that_litert_has_not_is_named(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.extended
 def test_a_layer_that_a_runtime_has_not_is_named(fcn, tmp_path, monkeypatch):
     """A converter that has no average pooling stands for kernels that a runtime lacks: the process itself fails."""
     names = [layer.name for layer in fcn.layers]
@@ -370,6 +373,7 @@ def test_models_that_cannot_be_exported_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.extended
 def test_files_are_compared_on_the_users_images(fcn, tmp_path, capsys):
     Image = pytest.importorskip("PIL.Image")
     source = zoo.save(zoo.build("nin_digits"), tmp_path / "net.keras")

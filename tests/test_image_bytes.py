@@ -62,6 +62,7 @@ def test_every_file_has_the_pixels_of_zoo_predict(tmp_path, size):
     np.testing.assert_array_equal(theirs, ours)
 
 
+@pytest.mark.extended
 @settings(max_examples=20, deadline=None)
 @given(st.tuples(*[st.integers(1, 24)] * 2), st.sampled_from([None, "reflect", (3.4, 250.6, 999.0)]), st.integers(0, 9))
 def test_every_size_is_brought_to_the_models(size, fill, seed):

@@ -67,6 +67,7 @@ def check(path, fcn):
         assert (given.argmax(-1) == wanted.argmax(-1)).mean() >= 0.9
 
 
+@pytest.mark.extended
 def test_a_file_in_int8_answers_as_the_model_at_every_size(file, fcn):
     check(file, fcn)
 
@@ -83,6 +84,7 @@ def test_openvino_takes_the_same_file(fcn, trial, tmp_path):
     assert {"i8", "u8"} & set(kinds) and kinds.count("f32") <= 1, kinds
 
 
+@pytest.mark.extended
 def test_kernels_are_bytes_with_a_scale_for_each_channel_but_for_the_last(file, fcn):
     graph = onnx.load(str(file)).graph
     stored = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
@@ -109,7 +111,8 @@ def test_it_is_calibrated_on_training_images_alone(trial):
     assert np.array_equal(given, trial.training)
 
 
-@pytest.mark.parametrize("labels", [True, pytest.param(False, marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("labels", [True, False])
 def test_a_file_that_lost_its_accuracy_is_not_kept(fcn, trial, labels, tmp_path, monkeypatch):
     """Calibrated on black images, whose ranges hold nothing that a digit needs."""
     monkeypatch.setattr(quantised, "_DRAWN", 64)
