@@ -1,5 +1,6 @@
 """SavedModel: a folder, whose `assets.extra` holds what it carries."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ class SavedModel(Format):
 
     def holds(self, path: Path) -> bool:
         """Whether a path is a folder with a SavedModel."""
-        return (path / "saved_model.pb").is_file()
+        return os.path.isfile(path / "saved_model.pb")  # of any name, one that is too long too
 
     def outputs(self, path: Path) -> list[Output]:
         """The folder.
