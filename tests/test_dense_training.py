@@ -166,6 +166,7 @@ def test_a_training_that_is_cut_ends_in_the_same_bits(dataset, tmp_path, monkeyp
     assert (tmp_path / "whole/history.csv").read_text() == (tmp_path / "cut/history.csv").read_text()
 
 
+@pytest.mark.extended
 def test_validation_is_over_the_labelled_cells_of_whole_images_and_the_classifier_learns(dataset, tmp_path):
     head = {"kind": "flatten", "hidden": [8]}
     config = config_of({**NIN, "normalization": "none", "head": head}, epochs=6)

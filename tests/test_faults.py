@@ -276,6 +276,7 @@ def test_samples_that_preprocessing_leaves_nothing_of_are_told(samples, mean, st
     assert all(told in str(fault) and str(fault).endswith("0 ± 1: model.preprocess") for fault in faults)
 
 
+@pytest.mark.extended
 def test_training_and_evaluation_tell_of_faults_and_keep_them(capsys, tmp_path):
     root = parts(tmp_path / "set")
     shutil.copy(root / "train" / "cat" / "000.png", root / "test" / "cat" / "000.png")

@@ -177,6 +177,7 @@ stems = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.extended
 @settings(max_examples=12)
 @given(kinds, stems, stage_rows, st.sampled_from([None, 8]), st.sampled_from(["same", "valid"]), st.integers(0, 23))
 def test_both_sides_of_every_sum_have_one_size_at_every_image_size(kind, stem, stages, output_stride, padding, more):

@@ -73,6 +73,7 @@ def test_changed_data_are_refused_and_a_refused_start_leaves_nothing(tmp_path):
         zoo.run(config, folder)
 
 
+@pytest.mark.extended
 def test_fine_tuning_keeps_the_backbone_and_saves_the_logits_alone(finished, tmp_path):
     """Another head on a run's weights, the first stage frozen; the saved model is not frozen."""
     overrides = ["train.freeze=mlpconv1", "model.head={kind: pooled}", "train.epochs=1", "canvas=null"]
@@ -86,6 +87,7 @@ def test_fine_tuning_keeps_the_backbone_and_saves_the_logits_alone(finished, tmp
     assert b.trainable_weights and all(layer.trainable for layer in b.layers)
 
 
+@pytest.mark.extended
 def test_a_head_that_does_not_convert_leaves_the_canvas_out(tmp_path, capsys):
     overrides = ["model.head={kind: pyramid, levels: [1, 2]}", "train.epochs=1"]
     result = zoo.run(load_config("nin_digits", overrides), tmp_path / "run")
@@ -94,6 +96,7 @@ def test_a_head_that_does_not_convert_leaves_the_canvas_out(tmp_path, capsys):
     assert zoo.run(load_config("nin_digits", overrides), tmp_path / "run").evaluation == result.evaluation
 
 
+@pytest.mark.extended
 def test_a_run_that_is_tried_on_no_large_image_says_nothing_of_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         sys.modules["zoo.experiment"], "convolutionalize", lambda model: pytest.fail("converted for nothing")

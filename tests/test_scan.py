@@ -279,6 +279,7 @@ def test_openvino_gives_what_keras_gives(stride):
     assert not np.array_equal(given_.scores, wanted.scores)
 
 
+@pytest.mark.extended
 def test_engines_that_do_not_fit_are_refused(tmp_path):
     model, image = zoo.build("nin_mnist_valid"), noise(40, 40)
     for options, text in (

@@ -46,6 +46,7 @@ def test_a_folder_is_scanned_and_what_fails_is_told_at_the_end(capsys, model_fil
         np.testing.assert_array_equal(scores(own), wanted)
 
 
+@pytest.mark.extended
 def test_several_images_go_on_where_they_were(capsys, monkeypatch, model_file, folder, tmp_path):
     real, images = Store.write, [folder / "a.png", folder / "b.png"]
 

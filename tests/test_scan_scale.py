@@ -368,6 +368,7 @@ def test_scans_at_other_scales_are_told_apart(fcn, tmp_path):
     assert "fill" not in scanner_of(with_fill).made_from(image)
 
 
+@pytest.mark.extended
 def test_the_commands_take_a_pixel_size_and_say_what_they_did(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     image = noise(96, 90, 1).astype(np.uint8)

@@ -166,6 +166,7 @@ def test_a_killed_scan_goes_on_where_it_was(model, forwards, monkeypatch, tmp_pa
     np.testing.assert_allclose(result.scores, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.extended
 def test_an_unfinished_scan_of_something_else_is_refused(model, monkeypatch, tmp_path):
     image, output = noise(71, 60), tmp_path / "scores.npy"
     let_go = stop_after(monkeypatch, 2, KeyboardInterrupt())

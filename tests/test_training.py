@@ -197,6 +197,7 @@ def stepped(images, labels, batch, *overrides):
     return [np.asarray(weight) for weight in model.trainable_weights]
 
 
+@pytest.mark.extended
 def test_accumulated_batches_make_the_update_of_one_large_batch():
     images, labels = noise(32, 8, 8, 1), np.eye(10, dtype=np.float32)[np.arange(32) % 10]
     whole = stepped(images, labels, 16)

@@ -240,6 +240,7 @@ def test_convert_measures_on_images_else_on_those_of_the_run_else_on_noise(capsy
     assert "--pooling global" in report_of(capsys, tmp_path, run, *images, "--pooling", "global", code=2)
 
 
+@pytest.mark.extended
 def test_a_run_without_its_data_is_measured_on_its_canvas(capsys, run, tmp_path, monkeypatch):
     from zoo import trial_images
 

@@ -50,6 +50,7 @@ def test_a_weights_file_of_keras(tmp_path):
     assert relative_error(np.asarray(ours(images)), wanted) <= 1e-4
 
 
+@pytest.mark.extended
 def test_faults_in_keras_weights_are_named(tmp_path):
     with pytest.raises(InputError, match="received 'nin_cifar10'; accepted: resnet50"):
         zoo.build("nin_cifar10", weights="keras")

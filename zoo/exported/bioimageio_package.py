@@ -25,6 +25,7 @@ class BioImageIo(Onnx):
 
     name = "bioimageio"
     ending = ".zip"
+    engine = None  # scans read an .onnx file as it lies
     precisions: ClassVar[tuple[Precision, ...]] = ("float32",)  # what an .onnx file is quantised by writes no archive
 
     def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:

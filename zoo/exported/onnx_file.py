@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from zoo.engines.engine import Run, threads
+from zoo.engines.engine import Run, RuntimeName, threads
 from zoo.exported.carried import MEMBER, Carried, Precision
 from zoo.exported.format import IMAGE, Format
 from zoo.exported.protobuf import inside, varint
@@ -26,7 +26,7 @@ class Onnx(Format):
     extra = "onnx"
     needs = ("onnx", "tf2onnx")
     runtime = "onnxruntime"
-    engine = "onnxruntime"
+    engine: ClassVar[RuntimeName | None] = "onnxruntime"
     precisions: ClassVar[tuple[Precision, ...]] = ("float32", "int8")
 
     def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
