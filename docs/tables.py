@@ -170,6 +170,7 @@ TABLES = {
     "training_more": rows_of("training_more"),
     "bottlenecks_resnet": rows_of("bottlenecks_resnet"),
     "bottlenecks_inception": rows_of("bottlenecks_inception"),
+    "depth": rows_of("depth"),
     "freezing": rows_of("freezing"),
     "exports": rows_of("exports"),
     "installed_size": rows_of("installed_size"),
