@@ -19,6 +19,7 @@ from zoo.card import Card, attach, card
 from zoo.errors import InputError, Interrupted
 from zoo.evaluation import predict_files
 from zoo.exported.carried import Carried
+from zoo.exported.format import EngineFormat
 from zoo.exported.formats import FORMATS, format_of
 from zoo.exported.network import ExportedNetwork
 from zoo.exported.protobuf import inside, varint
@@ -30,7 +31,7 @@ from zoo.scanning.memory import tile_memory
 from zoo.scores import relative_error
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="without ONNX")
-ENGINES = [name for name, each in FORMATS.items() if each.engine is not None]
+ENGINES = [name for name, each in FORMATS.items() if isinstance(each, EngineFormat)]
 # A second format's converter and runtime take seconds, and show no other part of our own code.
 FILES = [pytest.param(name, marks=() if name == "onnx" else pytest.mark.extended) for name in ENGINES]
 # What a process that scans an exported file has no use for.

@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.engines.engine import EngineName, Precision
 from zoo.errors import InputError, quoted, refuse, unknown
-from zoo.exported.network import ExportedNetwork, has_engine
+from zoo.exported.network import ExportedNetwork, exported_files, has_engine
 from zoo.pictures import Choice
 from zoo.scanning.boxes import Boxes, BoxScores
 from zoo.scanning.density import OF_DENSITY
@@ -169,7 +169,7 @@ def model_at(file: str | Path) -> "keras.Model | ExportedNetwork":
 def files_at(file: Path) -> list[Path]:
     """The files that the model in a file, or a run directory, is read from."""
     if has_engine(file):
-        return ExportedNetwork.at(file).files
+        return exported_files(file)
     from zoo import model_files
 
     return model_files.files_of(file)

@@ -8,11 +8,11 @@ import keras
 from keras import layers
 
 from zoo.network.graph import Shape
+from zoo.network.layer_kinds import DEPTHWISE
 from zoo.network.rules import is_pointwise
 
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 # Layers and operations without a kernel of their own that multiply tensors with each other: not counted.
 _PRODUCTS = {
@@ -48,7 +48,7 @@ def kernels_of(layer: keras.Operation, given: Shape, made: Shape) -> list[Kernel
     if isinstance(layer, _TRANSPOSED):
         kernel = tuple(layer.kernel.shape)  # (rows, columns, filters, channels): laid down once for each position given
         return [Kernel(kernel, _positions(given, kernel[-1]), set(kernel[:-2]) == {1})]
-    if isinstance(layer, _DEPTHWISE):
+    if isinstance(layer, DEPTHWISE):
         kernel = tuple(layer.kernel.shape)
         return [Kernel(kernel, _positions(made, kernel[-2] * kernel[-1]), False)]
     if isinstance(layer, _SEPARABLE):
@@ -71,7 +71,7 @@ def _positions(shape: Shape, channels: int) -> int | None:
 
 def sides_of(kernel: Kernel, layer: keras.Operation) -> tuple[int, ...]:
     """A kernel's shape as a table shows it; a depthwise one without its multiplier of one."""
-    is_single = isinstance(layer, (*_DEPTHWISE, *_SEPARABLE)) and not kernel.pointwise and kernel.shape[-1] == 1
+    is_single = isinstance(layer, (*DEPTHWISE, *_SEPARABLE)) and not kernel.pointwise and kernel.shape[-1] == 1
     return kernel.shape[:-1] if is_single else kernel.shape
 
 

@@ -12,6 +12,7 @@ from zoo.card import attach
 from zoo.convert.affine import scale_and_shift
 from zoo.convert.copy import Copy, made_of
 from zoo.network.graph import Graph, Step
+from zoo.network.layer_kinds import DEPTHWISE, does_nothing
 from zoo.network.network import Network
 
 # The weight of each kind of layer that makes the channels of its output, its last axes being theirs.
@@ -24,15 +25,6 @@ _KERNELS = {
     layers.SeparableConv1D: "pointwise_kernel",
     layers.SeparableConv2D: "pointwise_kernel",
 }
-_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-# Layers that hand on what they get, where nobody trains; augmentations no copy has.
-_TRAINING_ONLY = (
-    layers.ActivityRegularization,
-    layers.AlphaDropout,
-    layers.Dropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-)
 
 
 def fold(model: keras.Model | Network) -> keras.Model:
@@ -61,7 +53,7 @@ class _Folding(Copy):
         """Build one step, with the normalisation after it where that folds."""
         if index in self.gone:
             self.tensors[step.outputs[0]] = self.tensors[step.inputs[0]]
-        elif isinstance(step.layer, _TRAINING_ONLY):
+        elif does_nothing(step.layer):
             self._leave_out(step)
         elif index in self.into:
             norm = self.graph.steps[self.into[index]].layer
@@ -79,7 +71,7 @@ def folds(graph: Graph) -> dict[int, int]:
     for index, step in enumerate(graph.steps):
         if type(step.layer) in _KERNELS:
             following = _only_reader(graph, index)
-            while following is not None and isinstance(graph.steps[following].layer, _TRAINING_ONLY):
+            while following is not None and does_nothing(graph.steps[following].layer):
                 following = _only_reader(graph, following)
             if following is not None and _takes_in(step, graph.steps[following]):
                 found[index] = following
@@ -113,7 +105,7 @@ def folded_weights(layer: layers.Layer, norm: layers.BatchNormalization) -> tupl
     if layer.use_bias:
         bias = bias + ops.convert_to_numpy(layer.bias).astype(np.float64) * scale
     kernel = ops.convert_to_numpy(getattr(layer, _KERNELS[type(layer)])).astype(np.float64)
-    return kernel * (scale.reshape(kernel.shape[-2:]) if isinstance(layer, _DEPTHWISE) else scale), bias
+    return kernel * (scale.reshape(kernel.shape[-2:]) if isinstance(layer, DEPTHWISE) else scale), bias
 
 
 def _weights(layer: layers.Layer, norm: layers.BatchNormalization) -> list[np.ndarray]:

@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from zoo.exported.carried import Carried, Precision
-from zoo.exported.onnx_file import Onnx
+from zoo.exported.carried import Carried
+from zoo.exported.onnx_file import OnnxFile
 
 if TYPE_CHECKING:
     import keras
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 WEIGHTS = "weights.onnx"
 
 
-class BioImageIo(Onnx):
+class BioImageIo(OnnxFile):
     """A package with ONNX weights, for programs that read bioimage.io's: deepImageJ, ilastik, BiaPy."""
 
     name = "bioimageio"
     ending = ".zip"
-    engine = None  # scans read an .onnx file as it lies
-    precisions: ClassVar[tuple[Precision, ...]] = ("float32",)  # what an .onnx file is quantised by writes no archive
 
     def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
         """Write a package of the weights alone; `zoo.exporting.bioimageio_description` adds the others."""

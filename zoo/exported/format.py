@@ -39,7 +39,7 @@ class Format(ABC):
     `name`: as `--format` takes it. `keras_name`: what Keras calls it. `ending`: of its files; a folder has none.
     `needs`: the modules that write it. `runtime`: the module that runs it. `extra`: the extra that brings these.
     `backends`: those of Keras that write it. `precisions`: what it can be computed in. `beside`: endings of files that
-    belong to the first. `engine`: what its runtime is called where it is an engine of scans; `scores` gives it.
+    belong to the first.
     """
 
     name: ClassVar[str]
@@ -51,7 +51,6 @@ class Format(ABC):
     backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
     precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
     beside: ClassVar[tuple[str, ...]] = ()
-    engine: ClassVar[RuntimeName | None] = None
 
     @property
     def is_folder(self) -> bool:
@@ -96,10 +95,6 @@ class Format(ABC):
         """What files of images are brought to by a signature of their own, where the format has one for the model."""
         return None
 
-    def from_onnx(self, source: Path, path: Path) -> None:
-        """Write what an .onnx file that was quantised says, in a format that has the precision int8."""
-        raise NotImplementedError(f"{self.name} is not made of ONNX")
-
     def options(self) -> dict:
         """Further arguments of Keras's export."""
         return {}
@@ -121,13 +116,6 @@ class Format(ABC):
             InputError: naming the extra that brings it.
         """
         self._check_installed(self.runtime)
-
-    def scores(self, path: Path, precision: Precision, output: str) -> Run:
-        """The file in its runtime, as an engine: images of any numbers, as float32, to one output, by its name.
-
-        What is scaled, or filled in at a border, is not rounded to the samples that the file takes, as Keras does not.
-        """
-        raise NotImplementedError(f"{self.name} is no engine")
 
     def _check_installed(self, *modules: str) -> None:
         for module in modules:
@@ -167,6 +155,23 @@ class Format(ABC):
         """
         self.check_runtime()
         return alone.OPENERS[self.name](str(path), precision)
+
+
+class EngineFormat(Format):
+    """A format whose runtime is an engine of scans, called `engine`, and that has int8, by way of an .onnx file."""
+
+    engine: ClassVar[RuntimeName]
+
+    @abstractmethod
+    def scores(self, path: Path, precision: Precision, output: str) -> Run:
+        """The file in its runtime, as an engine: images of any numbers, as float32, to one output, by its name.
+
+        What is scaled, or filled in at a border, is not rounded to the samples that the file takes, as Keras does not.
+        """
+
+    @abstractmethod
+    def from_onnx(self, source: Path, path: Path) -> None:
+        """Write what an .onnx file that was quantised says."""
 
 
 @contextlib.contextmanager

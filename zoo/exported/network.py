@@ -11,7 +11,7 @@ from zoo.card import Card
 from zoo.engines.engine import Engine, Run, RuntimeName
 from zoo.errors import InputError, listing, quoted, refuse, unknown
 from zoo.exported.carried import Carried, ScoreTensor
-from zoo.exported.format import Format
+from zoo.exported.format import EngineFormat
 from zoo.exported.formats import FORMATS
 from zoo.exported.reading import format_at
 from zoo.network.program import Ints, Program
@@ -30,7 +30,7 @@ class ExportedNetwork(Scannable):
     """
 
     path: Path
-    kind: Format
+    kind: EngineFormat
     carried: Carried
     given_outputs: tuple[ScoreTensor, ...]
 
@@ -42,16 +42,11 @@ class ExportedNetwork(Scannable):
             InputError: where it is no file of `zoo export`, or its format's runtime is no engine, or not installed.
         """
         path = Path(path)
-        if (kind := format_at(path)) is None or kind.engine is None:
+        if not isinstance(kind := format_at(path), EngineFormat):
             raise InputError(f"exported file {str(path)!r}: accepted: {' or '.join(engine_endings())}")
         kind.check_runtime()
         carried = kind.carried(path)
         return cls(path, kind, carried, carried.outputs)
-
-    @property
-    def files(self) -> list[Path]:
-        """What it is read from."""
-        return [each.path for each in self.kind.outputs(self.path)]
 
     @property
     def name(self) -> str:
@@ -119,7 +114,7 @@ class ExportedNetwork(Scannable):
     def key(self) -> str:
         """What the model computes, as text: a hash of its files."""
         digest = hashlib.blake2b(digest_size=8)
-        for file in self.files:
+        for file in exported_files(self.path):
             digest.update(file.read_bytes())
         return digest.hexdigest()
 
@@ -204,7 +199,6 @@ class ExportedNetwork(Scannable):
             InputError: for another engine or precision.
         """
         own = self.kind.engine
-        assert own is not None
         if name not in (None, own):
             refuse("engine", f"{quoted(name)} for {str(self.path)!r}", f"{own!r}, or the Keras model")
         if precision not in (None, self.carried.precision):
@@ -221,7 +215,7 @@ class ExportedNetwork(Scannable):
         self.check_one_output()
         run = self.kind.scores(self.path, self.carried.precision, self.given_outputs[0].name)
         run = _channels_first(run) if self.carried.channels_first else run
-        return Engine(self, self.check_engine(None, None), run, self.carried.precision)
+        return Engine(self, self.kind.engine, run, self.carried.precision)
 
 
 def _channels_first(run: Run) -> Run:
@@ -234,12 +228,17 @@ def _channels_first(run: Run) -> Run:
     return turned
 
 
+def exported_files(path: Path) -> list[Path]:
+    """What an exported file is read from: itself, and what belongs to it."""
+    kind = format_at(path)
+    return [] if kind is None else [each.path for each in kind.outputs(path)]
+
+
 def engine_endings() -> list[str]:
     """The endings of files whose runtime is an engine."""
-    return [each.ending for each in FORMATS.values() if each.engine is not None]
+    return [each.ending for each in FORMATS.values() if isinstance(each, EngineFormat)]
 
 
 def has_engine(path: str | Path) -> bool:
     """Whether a path is called as exported files are whose runtime is an engine."""
-    format = format_at(Path(path))
-    return format is not None and format.engine is not None
+    return isinstance(format_at(Path(path)), EngineFormat)

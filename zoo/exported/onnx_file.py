@@ -4,30 +4,26 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zoo.engines.engine import Run, RuntimeName, threads
+from zoo.engines.engine import Run, threads
 from zoo.exported.carried import MEMBER, Carried, Precision
-from zoo.exported.format import IMAGE, Format
+from zoo.exported.format import IMAGE, EngineFormat, Format
 from zoo.exported.protobuf import inside, varint
 
 if TYPE_CHECKING:
     import keras
 
 
-class Onnx(Format):
-    """ONNX, by tf2onnx."""
+class OnnxFile(Format):
+    """What holds an ONNX file, written by tf2onnx."""
 
-    name = "onnx"
     keras_name = "onnx"
-    ending = ".onnx"
     extra = "onnx"
     needs = ("onnx", "tf2onnx")
     runtime = "onnxruntime"
-    engine: ClassVar[RuntimeName | None] = "onnxruntime"
-    precisions: ClassVar[tuple[Precision, ...]] = ("float32", "int8")
 
     def write(self, model: "keras.Model", path: Path, carried: Carried) -> None:
         """Write it, and give the open sides of the image their names."""
@@ -47,10 +43,6 @@ class Onnx(Format):
         assert image.name == IMAGE
         onnx.save(made, str(path))
 
-    def from_onnx(self, source: Path, path: Path) -> None:
-        """The same file."""
-        shutil.copyfile(source, path)
-
     def embed(self, path: Path, text: str) -> None:
         """Put it into `metadata_props`."""
         import onnx
@@ -69,6 +61,19 @@ class Onnx(Format):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return session.get_modelmeta().custom_metadata_map[MEMBER]
+
+
+class Onnx(OnnxFile, EngineFormat):
+    """The file by itself."""
+
+    name = "onnx"
+    ending = ".onnx"
+    engine = "onnxruntime"
+    precisions = ("float32", "int8")
+
+    def from_onnx(self, source: Path, path: Path) -> None:
+        """The same file."""
+        shutil.copyfile(source, path)
 
     def scores(self, path: Path, precision: Precision, output: str) -> Run:
         """The file in ONNX Runtime, on the processor."""

@@ -8,11 +8,11 @@ import numpy as np
 from zoo.engines.engine import Run
 from zoo.engines.openvino_core import check_bfloat16, compiled
 from zoo.exported.carried import MEMBER, Precision
-from zoo.exported.format import Format, converting
+from zoo.exported.format import EngineFormat, converting
 from zoo.exported.onnx_file import Onnx
 
 
-class OpenVino(Format):
+class OpenVino(EngineFormat):
     """OpenVINO's intermediate representation."""
 
     name = "openvino"

@@ -20,7 +20,7 @@ from zoo.data import Dataset
 from zoo.errors import Differs, listing, refuse, shortened
 from zoo.evaluation import predict
 from zoo.exported.carried import Carried, Quantised
-from zoo.exported.format import IMAGE, CannotHold, Format, converting
+from zoo.exported.format import IMAGE, CannotHold, EngineFormat, Format, converting
 from zoo.exported.onnx_file import Onnx
 from zoo.exporting.verification import run_alone
 from zoo.network.network import Network
@@ -91,7 +91,7 @@ class Trial:
         return list(np.asarray(self.test[: 2 * _BATCH]))
 
 
-def write_quantised(kind: Format, served: keras.Model, path: Path, carried: Carried, trial: Trial) -> None:
+def write_quantised(kind: EngineFormat, served: keras.Model, path: Path, carried: Carried, trial: Trial) -> None:
     """Write a model in int8, as `Format.write` does in float32.
 
     Raises:

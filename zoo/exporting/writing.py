@@ -14,7 +14,7 @@ from zoo.convert.folding import fold as fold_model
 from zoo.errors import InputError, chosen, quoted, refuse
 from zoo.exported.bioimageio_package import BioImageIo
 from zoo.exported.carried import Carried, Precision, ScoreTensor, Tensor
-from zoo.exported.format import IMAGE, CannotHold, Format
+from zoo.exported.format import IMAGE, CannotHold, EngineFormat, Format
 from zoo.exported.formats import format_of
 from zoo.exporting.bioimageio_description import About, complete
 from zoo.exporting.culprit import refuse_culprit
@@ -116,6 +116,7 @@ def write(
     served = keras.Model(lighter.model.inputs[0], named, name=network.name)
     try:
         if trial is not None:
+            assert isinstance(kind, EngineFormat)  # which alone have int8
             trial.check(network, carried.image.dtype)
             write_quantised(kind, served, path, carried, trial)
             images = images or trial.pictures(network)

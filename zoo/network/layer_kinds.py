@@ -50,11 +50,11 @@ ADAPTIVE_POOLINGS: dict[type, type[layers.Layer]] = {
     layers.AdaptiveAveragePooling1D: layers.GlobalAveragePooling1D,
     layers.AdaptiveAveragePooling2D: layers.GlobalAveragePooling2D,
 }
+DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 CONVOLUTIONS = (
     layers.Conv1D,
     layers.Conv2D,
-    layers.DepthwiseConv1D,
-    layers.DepthwiseConv2D,
+    *DEPTHWISE,
     layers.SeparableConv1D,
     layers.SeparableConv2D,
 )
