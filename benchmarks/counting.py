@@ -7,8 +7,8 @@ validation together, the others are the test; or whole specimens. It is a traini
 of its own, in a run directory: a finished one is not repeated. The table gives the mean of the draws' mean absolute
 errors; the interval is of a bootstrap over images, an image in all draws at once. The part that hidden objects have in
 it: what is left when an image's error is explained, linearly, by how many more of its objects lie within the case's
-`near` of one another than is usual for so many. `--peaks` also trains the same net as a classifier on the grid, whose
-peaks are counted, with the tolerance of the case.
+`near` of one another than is usual for so many. `--peaks` trains the same net, on the same draws, as a classifier on
+the grid instead, whose peaks are counted, with the tolerance of the case.
 """
 
 import argparse
@@ -116,51 +116,68 @@ def pooled(runs: list[dict[str, float]]) -> tuple[float, tuple[float, float] | N
     return float(means[0]), interval(means[1:])
 
 
+def counter_row(name: str, draws: int, scenes: Path, runs: Path, overrides: list[str]) -> dict:
+    """The errors of a case's counters: the table's row."""
+    case, errors, usual, left, seconds = CASES[name], [], [], [], []
+    points = scenes / case.data / "points.csv"
+    near = near_pairs(points, case.near)
+    for draw in range(draws):
+        split = write_split(case, points, draw, runs / f"{name}-{draw}.csv")
+        result, took = trained(case, scenes, split, split.with_suffix(""), overrides)
+        ((kind, scores),) = result["dense"]["counts"].items()
+        images = result["dense"]["images"]
+        found, labelled = (np.array([each[key][kind] for each in images]) for key in ("found", "labelled"))
+        names = [each["image"] for each in images]
+        errors.append(dict(zip(names, np.abs(found - labelled).tolist(), strict=True)))
+        left.append(unexplained(found, labelled, np.array([near[each] for each in names])))
+        usual.append(scores["training_mean_error"])
+        seconds.append(took)
+    mean, bounds = pooled(errors)
+    return {
+        "images": name,
+        "mean absolute error": round(mean, 2),
+        "95 % interval": None if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}",
+        "of each draw": [round(float(np.mean(list(each.values()))), 2) for each in errors],
+        "without hidden objects": round(float(np.mean(left)), 2),
+        "always the training mean": round(float(np.mean(usual)), 1),
+        "published": case.published,
+        "minutes": round(max(seconds) / 60, 1),
+    }
+
+
+def peaks_row(name: str, draws: int, scenes: Path, runs: Path, overrides: list[str]) -> dict:
+    """The errors of the peaks of a case's classifiers: the table's row."""
+    case, errors, f1, seconds = CASES[name], [], [], []
+    more = [*PEAKS, f"data.tolerance={case.tolerance}", *overrides]
+    for draw in range(draws):
+        split = write_split(case, scenes / case.data / "points.csv", draw, runs / f"{name}-{draw}.csv")
+        result, took = trained(case, scenes, split, split.with_name(f"{split.stem}-peaks"), more)
+        ((kind, scores),) = result["dense"]["counts"].items()
+        errors.append(scores["mean_absolute_error"])
+        f1.append(result["dense"]["classes"][kind]["f1"])
+        seconds.append(took)
+    return {
+        "images": name,
+        "mean absolute error of a classifier's peaks": round(float(np.mean(errors)), 2),
+        "of each draw": [round(each, 2) for each in errors],
+        "F1 of each draw": [round(each, 3) for each in f1],
+        "minutes": round(max(seconds) / 60, 1),
+    }
+
+
 def main() -> None:
     """Train all draws of every case, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenes", type=Path)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--draws", type=int, default=3)
-    parser.add_argument("--peaks", action="store_true", help="count a classifier's peaks too")
+    parser.add_argument("--peaks", action="store_true", help="count a classifier's peaks")
     parser.add_argument("--runs", type=Path, default=Path("runs/counting"))
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of every config")
     add_option(parser)
     options = parser.parse_args()
-    rows = []
-    for name in options.cases:
-        case, errors, usual, left, peaks, seconds = CASES[name], [], [], [], [], []
-        near = near_pairs(options.scenes / case.data / "points.csv", case.near)
-        for draw in range(options.draws):
-            folder = options.runs / f"{name}-{draw}"
-            split = write_split(case, options.scenes / case.data / "points.csv", draw, folder.with_suffix(".csv"))
-            result, took = trained(case, options.scenes, split, folder, options.set)
-            ((kind, scores),) = result["dense"]["counts"].items()
-            images = result["dense"]["images"]
-            found, labelled = (np.array([each[key][kind] for each in images]) for key in ("found", "labelled"))
-            names = [each["image"] for each in images]
-            errors.append(dict(zip(names, np.abs(found - labelled).tolist(), strict=True)))
-            left.append(unexplained(found, labelled, np.array([near[each] for each in names])))
-            usual.append(scores["training_mean_error"])
-            seconds.append(took)
-            if options.peaks:
-                more = [*PEAKS, f"data.tolerance={case.tolerance}", *options.set]
-                result, _ = trained(case, options.scenes, split, options.runs / f"{name}-{draw}-peaks", more)
-                peaks.append(result["dense"]["counts"][kind]["mean_absolute_error"])
-        mean, bounds = pooled(errors)
-        rows.append(
-            {
-                "images": name,
-                "mean absolute error": round(mean, 2),
-                "95 % interval": None if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}",
-                "of each draw": [round(float(np.mean(list(each.values()))), 2) for each in errors],
-                "without hidden objects": round(float(np.mean(left)), 2),
-                "always the training mean": round(float(np.mean(usual)), 1),
-                "a classifier's peaks": round(float(np.mean(peaks)), 1) if peaks else None,
-                "published": case.published,
-                "minutes": round(max(seconds) / 60, 1),
-            }
-        )
+    row = peaks_row if options.peaks else counter_row
+    rows = [row(name, options.draws, options.scenes, options.runs, options.set) for name in options.cases]
     report(rows, options.record, "scenes_fluorescence, scenes_bone_marrow", options.draws, tuple(range(options.draws)))
 
 
