@@ -16,6 +16,8 @@ JAX_ALONE = f"{WITHOUT_TENSORFLOW}import numpy as np, zoo\n"
 def run(code, folder):
     """Run code in a process with the JAX backend and no TensorFlow."""
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    # What is compiled for one training serves the next ones.
+    environment |= {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     done = subprocess.run(
         [sys.executable, "-c", JAX_ALONE + code],
         cwd=folder,

@@ -60,16 +60,14 @@ PUBLISHED_FIELDS = {
     "resnet50_v1_5": 427,
     "inception_v3": 1311,
 }
-# Layers by which a net is so deep that it takes seconds to build, or minutes.
-DEPTHS = {"1001": pytest.mark.slow, "152": pytest.mark.extended, "164": pytest.mark.extended}
-DEEP = [
-    pytest.param(name, marks=[mark for depth, mark in DEPTHS.items() if f"net{depth}_" in f"{name}_"])
-    for name in list_models()
+# Nets that take long to build, being deep or wide; others have the same blocks.
+LARGE = re.compile("(101|110|152|164|1001|16x64d)(_|$)")
+NETS = [
+    pytest.param(name, marks=pytest.mark.slow if LARGE.search(name) else pytest.mark.extended) for name in list_models()
 ]
 
 
-@pytest.mark.extended
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", NETS)
 def test_the_printed_numbers_are_those_of_the_built_model(name):
     row, config = entries()[name], resolve(name)
     model = zoo.build(name)
@@ -109,8 +107,7 @@ def test_receptive_fields_are_the_published_ones(name):
     assert entries()[name].receptive_field == PUBLISHED_FIELDS[name]
 
 
-@pytest.mark.extended
-@pytest.mark.parametrize("name", KERAS_TOTALS)
+@pytest.mark.parametrize("name", [net for net in NETS if net.values[0] in KERAS_TOTALS])
 def test_totals_are_those_of_keras(name):
     assert zoo.build(name).count_params() == KERAS_TOTALS[name]
 

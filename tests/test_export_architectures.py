@@ -1,4 +1,4 @@
-"""Every kind of architecture in every format, as a classifier and converted, run by its runtime in its own process."""
+"""Every kind of architecture in the format of every runtime, converted and as a classifier, run in its own process."""
 
 import pytest
 from conftest import randomize
@@ -6,14 +6,26 @@ from test_models import SMALL
 
 import zoo
 from zoo.exported.formats import FORMATS
+from zoo.exported.onnx_file import Onnx, OnnxFile
 
 pytest.importorskip("tf2onnx")
 SIDE = 65
+# A format that packs an ONNX file runs as that does.
+OF_RUNTIMES = [name for name, kind in FORMATS.items() if isinstance(kind, Onnx) or not isinstance(kind, OnnxFile)]
+# One of each family and block; a SavedModel's process takes seconds to import TensorFlow, so the others are slow there.
+FIRST = ["nin", "v1", "groups", "squeezenet", "inception"]
 
 
-@pytest.mark.extended
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize(
+    ("kind", "format"),
+    [
+        pytest.param(
+            kind, name, marks=pytest.mark.slow if name == "saved_model" and kind not in FIRST else pytest.mark.extended
+        )
+        for kind in SMALL
+        for name in OF_RUNTIMES
+    ],
+)
 def test_every_architecture_gives_its_scores_in_every_format(kind, format, tmp_path):
     name, overrides = SMALL[kind]
     model = randomize(zoo.build(name, image_size=(SIDE, SIDE), **overrides))
@@ -24,8 +36,8 @@ def test_every_architecture_gives_its_scores_in_every_format(kind, format, tmp_p
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("format", [name for name in FORMATS if name != "saved_model"])
-@pytest.mark.parametrize("kind", ["nin", "v1", "groups", "squeezenet", "inception"])
+@pytest.mark.parametrize("format", [name for name in OF_RUNTIMES if name != "saved_model"])
+@pytest.mark.parametrize("kind", FIRST)
 def test_classifiers_keep_their_size_and_have_a_free_batch(kind, format, tmp_path):
     name, overrides = SMALL[kind]
     model = randomize(zoo.build(name, image_size=(SIDE, SIDE), **overrides))

@@ -127,18 +127,19 @@ NETS = {
     ),
 }
 # The others take as long, and show no other part of our own code.
-QUICK = [
-    ("onnx", name) for name in ("one axis", "two outputs", "a dict of outputs", "the zoo's", "vectors", "no channels")
-]
+QUICK = ("one axis", "two outputs", "a dict of outputs", "the zoo's", "vectors", "no channels")
+
+
+def mark_of(name, format):
+    """A SavedModel's process takes seconds to import TensorFlow, and a package runs as its ONNX file does."""
+    if name in QUICK:
+        return () if format == "onnx" else pytest.mark.extended
+    return pytest.mark.slow if format in ("saved_model", "bioimageio") else pytest.mark.extended
 
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [
-        pytest.param(name, format, marks=() if (format, name) in QUICK else pytest.mark.extended)
-        for name in NETS
-        for format in FORMATS
-    ],
+    [pytest.param(name, format, marks=mark_of(name, format)) for name in NETS for format in FORMATS],
 )
 def test_odd_models_give_their_scores(name, format, tmp_path):
     build, dtype, names = NETS[name]
