@@ -126,9 +126,15 @@ def complete_web(path: Path, network: Network, carried: Carried, images: Sequenc
     for file in (*sorted(_PAGE.iterdir()), LOOK):
         shutil.copyfile(file, path / file.name)
     runtime.copy(path / "runtime")
+    about = {**about_page(network, carried), "examples": _examples(path / "examples", images)}
+    about["runtime"] = {"name": "ONNX Runtime Web", "version": runtime.version, "licence": runtime.licence}
+    (path / ABOUT).write_text(json_text(about), encoding="utf-8")
+
+
+def about_page(network: Network, carried: Carried) -> dict[str, Any]:
+    """What the page has to know beyond what the model's file carries, as JSON holds it."""
     classes = _cell_classes(network)
-    about = {
-        "runtime": {"name": "ONNX Runtime Web", "version": runtime.version, "licence": runtime.licence},
+    return {
         "classNames": classes.class_names,
         "outputs": carried.outputs[0].outputs,
         "findObjects": classes.find_objects,
@@ -140,9 +146,7 @@ def complete_web(path: Path, network: Network, carried: Carried, images: Sequenc
         "mostPixels": MOST_PIXELS,
         "mostSide": MOST_SIDE,
         "verified": "" if carried.verified is None else carried.verified.line(),
-        "examples": _examples(path / "examples", images),
     }
-    (path / ABOUT).write_text(json_text(about), encoding="utf-8")
 
 
 def _cell_classes(network: Network) -> CellClasses:

@@ -92,7 +92,8 @@ worker.onmessage = ({ data }) => {
       (data.tiles > 1 ? ` in ${data.tiles} tiles` : ""));
     take({ grid: new Grid(carried, data.size, data.scanned), scores, winners, strength, objects, shares, probabilities,
       probability: (cell, index) => probabilities(cell)[index] });
-    document.body.dataset.scanned = data.number;
+    // For scripts.
+    document.dispatchEvent(new CustomEvent("scanned", { detail: { ...answer, picture, name } }));
   }
   if (waiting) scan();
 };
