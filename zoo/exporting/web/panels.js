@@ -75,7 +75,8 @@ function showBars(about, probable) {
     bar.style.width = `${100 * Math.min(Math.max(probable[index], 0), 1)}%`;
     bar.style.background = rgb(about.colours[index]);
     bar.hidden = probable[index] < 0.00005;
-    return make("tr", {}, make("td", { title: about.classNames[index] }, about.classNames[index]), make("td", {}, bar),
+    return make("tr", {}, make("td", { title: about.classNames[index] }, swatch(about.colours[index]),
+      about.classNames[index]), make("td", {}, bar),
       make("td", {}, probable[index].toFixed(4)));
   })));
 }

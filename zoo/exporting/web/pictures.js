@@ -24,8 +24,9 @@ function checkJpeg(bytes) {
     const marker = bytes[at + 1];
     if (marker === 0xff) { at += 1; continue; }
     if (marker === 0xda) {
-      const end = bytes.lastIndexOf(0xd9);
-      if (size && end > at && bytes[end - 1] === 0xff) return size;
+      let end = bytes.length - 2;
+      while (end > at && !(bytes[end] === 0xff && bytes[end + 1] === 0xd9)) end--;
+      if (size && end > at) return size;
       break;
     }
     if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {

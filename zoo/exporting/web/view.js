@@ -41,7 +41,7 @@ export class View {
     for (let cell = 0; cell < rows * columns; cell++) {
       const index = this.shown < 0 ? winners[cell] : this.shown;
       if (index === none) continue;
-      const weight = this.shown < 0 ? strength[cell] : winners[cell] === none ? 0 : probability(cell, this.shown);
+      const weight = this.shown < 0 ? strength[cell] : probability(cell, this.shown);
       frame.data.set([...this.about.colours[index].map(Math.round), Math.round(255 * weight)], 4 * cell);
     }
     pen.putImageData(frame, 0, 0);
