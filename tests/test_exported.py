@@ -26,9 +26,11 @@ from zoo.exporting.culprit import _first_failing
 from zoo.network.network import Network
 from zoo.scores import relative_error
 
+# The format web takes converted models of images alone: tests/test_web.py.
+ANY_MODEL = [name for name in FORMATS if name != "web"]
 ENDINGS = {name: each.ending for name, each in FORMATS.items()}
 # A SavedModel's process takes seconds to import TensorFlow, and the others' converters take one or two.
-SLOWER = [pytest.param(name, marks=() if name == "onnx" else pytest.mark.extended) for name in FORMATS]
+SLOWER = [pytest.param(name, marks=() if name == "onnx" else pytest.mark.extended) for name in ANY_MODEL]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="without ONNX")
 
 
@@ -139,7 +141,7 @@ def mark_of(name, format):
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [pytest.param(name, format, marks=mark_of(name, format)) for name in NETS for format in FORMATS],
+    [pytest.param(name, format, marks=mark_of(name, format)) for name in NETS for format in ANY_MODEL],
 )
 def test_odd_models_give_their_scores(name, format, tmp_path):
     build, dtype, names = NETS[name]
@@ -187,7 +189,7 @@ def test_images_of_another_type_are_refused(file):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ANY_MODEL)
 def test_no_runtime_casts_floats_to_whole_numbers(fcn, format, tmp_path):
     run = OPENERS[format](str(zoo.export(fcn, tmp_path / f"fcn{ENDINGS[format]}", format=format)), "float32")
     with pytest.raises(Exception, match="(?i)type|dtype|incompatible|uint16"):
@@ -218,7 +220,7 @@ def test_a_file_of_others_is_refused(fcn, tmp_path):
         ("plain.onnx", "carries no zoo.json; accepted: a file of `zoo export`"),
         ("text.onnx", "cannot be read"),
         ("gone.onnx", "no such file"),
-        ("fcn.pt", "a SavedModel's folder, or a file that ends in .onnx, .xml, .tflite"),
+        ("fcn.pt", "a folder of saved_model or web, or a file that ends in .onnx, .xml, .tflite"),
     ):
         with pytest.raises(InputError, match=f"{name}.*{words}"):
             opened(tmp_path / name)

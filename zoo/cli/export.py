@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     epilog="Example: zoo export fcn.keras -o exported --format saved_model",
 )
 @click.argument("model", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="A new directory (saved_model) or file.")
+@click.option("-o", "--output", type=FILE, required=True, help="A new directory (saved_model, web) or file.")
 @click.option(
     "--format",
     "format_",
     default="saved_model",
     show_default=True,
-    help="One of saved_model, onnx, openvino, litert, bioimageio.",
+    help="One of saved_model, onnx, openvino, litert, bioimageio, web.",
 )
 @click.option(
     "--precision",
@@ -44,7 +44,15 @@ if TYPE_CHECKING:
     help="Fold normalisation into convolutions, and leave out what training alone needs.",
 )
 @click.option(
-    "--image", "images", type=FILE, multiple=True, metavar="IMAGE", help="Compare on this image; may be given again."
+    "--image",
+    "images",
+    type=FILE,
+    multiple=True,
+    metavar="IMAGE",
+    help="Compare on this image, which is an example on the page of web; may be given again.",
+)
+@click.option(
+    "--runtime", type=FILE, metavar="FOLDER", help="With web: the folder of an unpacked npm package onnxruntime-web."
 )
 @click.option("--license", "licence", help="With bioimageio: the weights' licence, such as MIT. Default: none stated.")
 @click.option("--author", "authors", multiple=True, help="With bioimageio: a name; may be given again.")
@@ -70,6 +78,7 @@ def export(
     precision: "Precision",
     fold: bool,
     images: tuple[Path, ...],
+    runtime: Path | None,
     licence: str | None,
     authors: tuple[str, ...],
     about: Path | None,
@@ -91,6 +100,8 @@ def export(
     With --precision int8, weights and activations are rounded to 8 bits, whose ranges are found on training images. On
     all test images the file may be less accurate by the tolerance at most, over all and in every class, as with `zoo
     evaluate --against`; else it is not kept.
+
+    With --format web, OUTPUT is a page: `python -m http.server -d OUTPUT` shows it at http://localhost:8000.
     """
     with quiet_start():
         from rich.console import Console
@@ -99,6 +110,7 @@ def export(
         from zoo.cli.about import about_of
         from zoo.exported.formats import format_of
         from zoo.exporting.quantised import TOLERANCE
+        from zoo.exporting.web_page import WebRuntime
         from zoo.exporting.writing import export as write
         from zoo.exporting.writing import outputs_of
         from zoo.network.network import Network
@@ -113,6 +125,12 @@ def export(
         options |= {} if pixel_size is None else {"pixel_size": check_pixel_size(pixel_size)}
     elif pixel_size is not None:
         refuse("--pixel-size", "without --image", "both")
+    browser = None
+    if format_ == "web":
+        browser = WebRuntime.at(runtime)
+        options["runtime"] = [key_of(file) for file in browser.files]
+    elif runtime is not None:
+        refuse("--runtime", f"--format {format_}", "--format web")
     told = None
     if format_ == "bioimageio":
         told = about_of(about or model, authors, licence)
@@ -126,6 +144,7 @@ def export(
         options |= {"data": [key_of(file) for file in model_files.files_of(data)], "tolerance": tolerance}
     made_by = MadeBy("zoo export", {"model": key_of(model_files.file_of(model)), **options})
     read = [*model_files.files_of(model), *([] if data is None else model_files.files_of(data)), *images]
+    read += [] if browser is None else [browser.folder]
     with writing(outputs, made_by, read, overwrite):
         network = Network.of(model_files.load(model))
         trial = None if data is None or tolerance is None else _trial(data, config, tolerance)
@@ -133,7 +152,7 @@ def export(
         with trial_images.opened(network, images, run, choice, pixel_size) as named:
             pictures = [image for _, image in named or []]
             with Console(stderr=True).status("exporting, and comparing with the model"):
-                write(network.model, output, format_, precision, fold, pictures, made_by, told, trial)
+                write(network.model, output, format_, precision, fold, pictures, made_by, told, trial, browser)
         carried = format_of(format_).carried(output)
         say("; ".join([f"wrote {output}", *(each.line() for each in (carried.verified, carried.quantised) if each)]))
 

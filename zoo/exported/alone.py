@@ -76,12 +76,18 @@ def bioimageio(path: str, precision: str) -> Run:
         return onnx(package.read("weights.onnx"), precision)
 
 
+def web(path: str, precision: str) -> Run:
+    """The ONNX file in a folder for browsers, which have ONNX Runtime's WebAssembly for it."""
+    return onnx(f"{path}/model.onnx", precision)
+
+
 OPENERS: dict[str, Callable[[str, str], Run]] = {
     "saved_model": saved_model,
     "onnx": onnx,
     "openvino": openvino,
     "litert": litert,
     "bioimageio": bioimageio,
+    "web": web,
 }
 # The distribution of each format's runtime, whose version is reported.
 RUNTIMES = {
@@ -90,6 +96,7 @@ RUNTIMES = {
     "openvino": "openvino",
     "litert": "ai-edge-litert",
     "bioimageio": "onnxruntime",
+    "web": "onnxruntime",
 }
 
 

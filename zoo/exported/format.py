@@ -38,8 +38,8 @@ class Format(ABC):
 
     `name`: as `--format` takes it. `keras_name`: what Keras calls it. `ending`: of its files; a folder has none.
     `needs`: the modules that write it. `runtime`: the module that runs it. `extra`: the extra that brings these.
-    `backends`: those of Keras that write it. `precisions`: what it can be computed in. `beside`: endings of files that
-    belong to the first.
+    `backends`: those of Keras that write it. `pixels`: the type of the image that it takes, where that is not the
+    model's own. `precisions`: what it can be computed in. `beside`: endings of files that belong to the first.
     """
 
     name: ClassVar[str]
@@ -49,6 +49,7 @@ class Format(ABC):
     needs: ClassVar[tuple[str, ...]]
     runtime: ClassVar[str]
     backends: ClassVar[tuple[str, ...]] = ("tensorflow",)
+    pixels: ClassVar[str | None] = None
     precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
     beside: ClassVar[tuple[str, ...]] = ()
 
@@ -124,7 +125,13 @@ class Format(ABC):
                 raise InputError(f"format {self.name!r}: needs {module}; {how}")
 
     def outputs(self, path: Path) -> list[Output]:
-        """What an export to `path` writes, the file or folder that is asked for first."""
+        """What an export to `path` writes, the file or folder that is asked for first.
+
+        Raises:
+            InputError: where that is a folder of other files.
+        """
+        if self.is_folder and path.is_dir() and any(path.iterdir()) and not self.holds(path):
+            raise InputError(f"export path {str(path)!r}: exists already, with other files in it; accepted: a new path")
         first = Output(path, "export path", self.ending, self.is_folder)
         return [first, *(Output(path.with_suffix(each), "export path", owner=path) for each in self.beside)]
 

@@ -7,8 +7,11 @@ from zoo.exported.litert_file import LiteRT
 from zoo.exported.onnx_file import Onnx
 from zoo.exported.openvino_file import OpenVino
 from zoo.exported.saved_model import SavedModel
+from zoo.exported.web_folder import Web
 
-FORMATS: dict[str, Format] = {each.name: each for each in (SavedModel(), Onnx(), OpenVino(), LiteRT(), BioImageIo())}
+FORMATS: dict[str, Format] = {
+    each.name: each for each in (SavedModel(), Onnx(), OpenVino(), LiteRT(), BioImageIo(), Web())
+}
 
 
 def format_of(name: str) -> Format:

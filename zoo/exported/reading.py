@@ -47,7 +47,7 @@ def opened(path: str | Path) -> Exported:
     path = Path(path)
     if (format := format_at(path)) is None:
         endings = ", ".join(each.ending for each in FORMATS.values() if each.ending)
-        accepted = f"a SavedModel's folder, or a file that ends in {endings}"
+        accepted = f"a folder of saved_model or web, or a file that ends in {endings}"
         raise InputError(f"exported file {str(path)!r}: accepted: {accepted}")
     carried = format.carried(path)
     return Exported(carried, format.opened(path, carried.precision))

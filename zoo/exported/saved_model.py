@@ -4,11 +4,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import InputError
 from zoo.exported.carried import MEMBER, Carried
 from zoo.exported.format import Format
 from zoo.exported.image_bytes import INPUT, SIGNATURE, FileForm, endpoint
-from zoo.files import Output
 
 if TYPE_CHECKING:
     import keras
@@ -59,13 +57,3 @@ class SavedModel(Format):
     def holds(self, path: Path) -> bool:
         """Whether a path is a folder with a SavedModel."""
         return os.path.isfile(path / "saved_model.pb")  # of any name, one that is too long too
-
-    def outputs(self, path: Path) -> list[Output]:
-        """The folder.
-
-        Raises:
-            InputError: where it is one of other files.
-        """
-        if path.is_dir() and any(path.iterdir()) and not self.holds(path):
-            raise InputError(f"export path {str(path)!r}: exists already, with other files in it; accepted: a new path")
-        return super().outputs(path)

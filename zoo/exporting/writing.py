@@ -16,10 +16,12 @@ from zoo.exported.bioimageio_package import BioImageIo
 from zoo.exported.carried import Carried, Precision, ScoreTensor, Tensor
 from zoo.exported.format import IMAGE, CannotHold, EngineFormat, Format
 from zoo.exported.formats import format_of
+from zoo.exported.web_folder import Web
 from zoo.exporting.bioimageio_description import About, complete
 from zoo.exporting.culprit import refuse_culprit
 from zoo.exporting.quantised import Trial, measured, refuse_quantised, write_quantised
 from zoo.exporting.verification import verified
+from zoo.exporting.web_page import WebRuntime, check_web, complete_web
 from zoo.files import Output, check_output, replacing_all
 from zoo.made_by import MadeBy, key_of, sign
 from zoo.network.network import Network
@@ -40,6 +42,7 @@ def export(
     made_by: MadeBy | None = None,
     about: About | None = None,
     trial: Trial | None = None,
+    runtime: WebRuntime | None = None,
 ) -> Path:
     """Write `model` in another runtime's format, and verify it there, in a process without the zoo.
 
@@ -47,7 +50,8 @@ def export(
     where the model was built by the zoo and its card names none, else that of the model's own input. The batch is free,
     and so are the sides that the model leaves open. It gives `logits` or `probabilities`, or each of several outputs by
     its own name. A SavedModel is a folder, with the signature `serving_default`; the others are files: .onnx, .xml
-    (with .bin), .tflite. All carry the model's card (see `zoo.exported.carried`).
+    (with .bin), .tflite. For browsers there is a folder with a page, whose .onnx file takes float32. All carry the
+    model's card (see `zoo.exported.carried`).
 
     Args:
         model: the model, Functional or Sequential, of one input.
@@ -62,6 +66,7 @@ def export(
         about: what a package for bioimage.io tells of the model beyond its card.
         trial: in int8, what it is calibrated and measured on; the file is also compared on its test images, where no
             `images` are given.
+        runtime: what runs the file in browsers, of the format web, whose page has `images` as examples.
 
     Raises:
         InputError: for an unknown format, a missing extra, a path that exists, or another ending than the format's; and
@@ -82,14 +87,19 @@ def export(
     if trial is not None and not fold:
         refuse("precision int8", "normalisation that is not folded", "with folding")
     source = Network.of(model)
-    if len(source.graph.inputs) != 1:
+    if isinstance(kind, Web):
+        runtime = runtime or WebRuntime.at(None)
+        check_web(source, pixel_type(source), images)
+    elif runtime is not None:
+        refuse(f"export format {format!r}", "a runtime for browsers", "it with the format web")
+    elif len(source.graph.inputs) != 1:
         source.check_one_image((1, 2))
     reference = _in_float32(source)
     # Keras looks at the ending, so the temporary name is a folder beside the path, not another name.
     with replacing_all(path) as working:
         made = working / path.name
         carried = _carried(source, kind, precision)
-        write(kind, reference, carried, made, fold, images, about, trial)
+        write(kind, reference, carried, made, fold, images, about, trial, runtime)
         if made_by is not None:
             beside = {each.name: key_of(each) for each in working.iterdir() if each != made}
             sign(made, dataclasses.replace(made_by, beside=beside))
@@ -105,6 +115,7 @@ def write(
     images: Sequence[Any] = (),
     about: About | None = None,
     trial: Trial | None = None,
+    runtime: WebRuntime | None = None,
 ) -> None:
     """Write a network at `path`, verify it, and put the report into it.
 
@@ -133,6 +144,8 @@ def write(
     kind.embed(path, carried.text())
     if isinstance(kind, BioImageIo):
         complete(path, network, carried, images, about or About())
+    if runtime is not None:
+        complete_web(path, network, carried, images, runtime)
     if kind.carried(path) != carried:
         raise RuntimeError(f"export {path.name!r}: what it carries cannot be read again")
 
@@ -153,7 +166,7 @@ def outputs_of(path: Path, format: str, precision: str = "float32") -> list[Outp
 
 def _carried(network: Network, kind: Format, precision: Precision) -> Carried:
     model = network.model
-    image = Tensor(name=IMAGE, dtype=pixel_type(network), shape=(None, *model.inputs[0].shape[1:]))
+    image = Tensor(name=IMAGE, dtype=kind.pixels or pixel_type(network), shape=(None, *model.inputs[0].shape[1:]))
     several = len(model.outputs) > 1
     try:
         network.check_one_image((1, 2))

@@ -24,6 +24,8 @@ _PICTURE_BYTES = 5_000_000
 _SCORES_BYTES = 9_500_000
 # In place of a winner's number, where no cell was scanned, and where a cell is of no class.
 _NOT_SCANNED, _NO_CLASS = 65535, 65534
+# What pages look like.
+LOOK = Path(__file__).with_name("look.css")
 # Pixels a side of the picture.
 MOST_PIXELS = 2048
 # Classes of a cell that are kept before cells are shown together: those of the read-out.
@@ -114,6 +116,7 @@ def write_viewer(
     # A "<" in a class's name must not end the script that holds it.
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     page = Path(__file__).with_name("viewer.html").read_text(encoding="utf-8")
+    page = page.replace("{{look}}", LOOK.read_text(encoding="utf-8"))
     with replacing(path, score_map.made_by) as temporary:
         temporary.write_text(page.replace("{{content}}", text), encoding="utf-8")
     return path
