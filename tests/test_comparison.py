@@ -161,4 +161,4 @@ def test_a_run_without_a_record_of_its_test_set_and_a_tolerance_without_a_compar
     code, _, err = command(capsys, "evaluate", runs / "old", "--against", tmp_path)
     assert code == 2 and "names no test set; accepted in place of this run: its model.keras" in err
     code, _, err = command(capsys, "evaluate", runs / "old", "--tolerance", 0.1)
-    assert code == 2 and "--tolerance goes with --against" in err
+    assert code == 2 and "--tolerance has no effect without --against" in err

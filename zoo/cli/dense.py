@@ -7,7 +7,6 @@ import click
 
 from zoo.cli import options as common
 from zoo.cli.command import give, option
-from zoo.cli.options import FILE
 from zoo.cli.start import quiet_start, zoo
 from zoo.errors import InputError, refuse
 from zoo.files import Output, check_outputs, remove, write_json, writing
@@ -25,7 +24,7 @@ _COLUMNS = 16
 
 
 @zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
-@click.argument("model", type=FILE)
+@common.MODEL
 @common.output("the converted model's .keras file.")
 @common.image_size("that it was trained at, where the model leaves it open.")
 @option("--length", type=int, help="The same for a model of sequences.", apart_from=["--image-size"])

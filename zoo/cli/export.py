@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from zoo.cli import options as common
 from zoo.cli.command import give, option
 from zoo.cli.options import FILE
@@ -28,9 +26,9 @@ _OF_BIOIMAGEIO, _OF_INT8 = "--format bioimageio", "--precision int8"
     short_help="Write a model for another runtime.",
     epilog="Example: zoo export fcn.keras -o exported --format saved_model",
 )
-@click.argument("model", type=FILE)
+@common.MODEL
 @common.output("a new directory (saved_model) or file.")
-@common.format_("saved_model, onnx, openvino, litert or bioimageio.", "saved_model")
+@common.format_(("saved_model", "onnx", "openvino", "litert", "bioimageio"), "saved_model")
 @common.precision("float32, by OpenVINO bfloat16, by it and ONNX Runtime int8.", "float32")
 @option(
     "--fold/--no-fold",

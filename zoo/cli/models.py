@@ -123,14 +123,14 @@ def _comparison(patterns: Sequence[str]) -> tuple[list[dict[str, Any]], Columns]
 @zoo.command(
     short_help="Print a model layer by layer.", epilog="Example: zoo describe keras:MobileNetV2 --format markdown"
 )
-@click.argument("spec")
-@common.format_("table, markdown, csv (rows alone) or json.", "table")
+@common.SPEC
+@common.format_(("table", "markdown", "csv", "json"), "table")
 @common.image_size("default: the model's own, if it has one.")
 def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> None:
     """Print every layer of SPEC: shape, kernel, parameters, multiply-adds, receptive field and total stride.
 
     SPEC is a name from `zoo list`, a config, a .keras or .h5 file, a run directory, or keras:NAME for a model of
-    keras.applications. A receptive field is "all" after a global pooling, and "?" after a layer whose reach is unknown.
+    keras.applications. The csv has the rows alone. A receptive field is "all" after a global pooling, and "?" after a layer whose reach is unknown.
     """
     if is_json_asked() and format_ not in ("table", "json"):
         raise click.UsageError(f"--json and --format {format_}: accepted: one of the two")

@@ -2,16 +2,55 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from zoo.cli.command import option
 from zoo.errors import refuse
 
 FILE = click.Path(path_type=Path)
+# What the shell completes a word to.
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def completing(values: Callable[[], Iterable[str]], files: bool = False) -> Completer:
+    """Complete a word to one of the `values`, which are looked up then, or to the name of a file too."""
+
+    def complete(context: click.Context, parameter: click.Parameter, word: str) -> list[CompletionItem]:
+        items = [CompletionItem(each) for each in values() if each.startswith(word)]
+        return [*items, CompletionItem(word, type="file")] if files else items
+
+    return complete
+
+
+def trained() -> Iterable[str]:
+    """The names that come with weights."""
+    from zoo.shipped import index
+
+    return index().models
+
+
+def _configs() -> Iterable[str]:
+    from zoo.config import shipped_configs
+
+    return shipped_configs()
+
+
+def _catalogue() -> Iterable[str]:
+    from zoo.catalogue import entries
+
+    return entries()
+
+
+MODEL = click.argument("model", type=FILE, shell_complete=completing(trained, files=True))
+CONFIG = click.argument(
+    "arguments", nargs=-1, metavar="CONFIG [KEY=VALUE]...", shell_complete=completing(_configs, files=True)
+)
+SPEC = click.argument("spec", shell_complete=completing(_catalogue, files=True))
 
 
 def output(what: str, required: bool = True) -> Callable:
@@ -19,16 +58,38 @@ def output(what: str, required: bool = True) -> Callable:
     return option("-o", "--output", type=FILE, required=required, help=f"The output: {what}")
 
 
-def format_(formats: str, default: str | None) -> Callable:
-    """`--format`, given to the command as `format_`: one of the `formats`, told in words."""
-    text = f"The format; {formats}"
-    return option("--format", "format_", default=default, show_default=default is not None, help=text)
+def format_(formats: Sequence[str], default: str) -> Callable:
+    """`--format`, given to the command as `format_`: one of the `formats`, which the command checks."""
+    *others, last = formats
+    text = f"The format; one of {', '.join(others)} and {last}."
+    complete = completing(lambda: formats)
+    return option("--format", "format_", default=default, show_default=True, help=text, shell_complete=complete)
 
 
 def precision(precisions: str, default: str | None = None) -> Callable:
     """`--precision`: one of the `precisions`, told in words."""
-    text = f"The precision of the computation; {precisions}"
-    return option("--precision", default=default, show_default=default is not None, help=text)
+    text, complete = f"The precision of the computation; {precisions}", completing(_precisions)
+    shown = default is not None
+    return option("--precision", default=default, show_default=shown, help=text, shell_complete=complete)
+
+
+def _precisions() -> Iterable[str]:
+    from zoo.exported.carried import Precision
+
+    return get_args(Precision)
+
+
+def merges() -> Iterable[str]:
+    """The ways of merging scores, as `--merge` and `--answer` name them."""
+    from zoo.scanning.merging import Merge
+
+    return get_args(Merge)
+
+
+def _borders() -> Iterable[str]:
+    from zoo.scanning.options import BORDER_RULES
+
+    return BORDER_RULES
 
 
 def image_size(use: str) -> Callable:
@@ -86,12 +147,14 @@ def that_place_cells(goes_with: str | Sequence[str] = ()) -> Callable[[Callable]
             show_default=True,
             help="How scales are merged: average- or maximum-, of logits or probabilities.",
             goes_with="--scales",
+            shell_complete=completing(merges),
         ),
         option(
             "--border",
             help="Pixels that no window covers: none, reflect or shift; or full: windows all around every pixel. "
             "Default: none; full for a model that counts, whose counts are right with it alone.",
             goes_with=goes_with,
+            shell_complete=completing(_borders),
         ),
         output_name(goes_with),
         pixel_size(goes_with),

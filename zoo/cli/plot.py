@@ -33,7 +33,7 @@ class _Cell(click.ParamType):
     short_help="Draw a run's pictures anew, what one cell looks at, or labels.",
     epilog="Example: zoo plot runs/quick --cell 20,30 --image runs/quick/canvas_input.png",
 )
-@click.argument("model", type=FILE)
+@common.MODEL
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @option(
     "--cell-labels",

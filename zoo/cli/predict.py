@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @zoo.command(short_help="Classify image files.", epilog="Example: zoo predict runs/quick digit.png")
-@click.argument("model", type=FILE)
+@common.MODEL
 @click.argument("images", nargs=-1, required=True, type=FILE, metavar="IMAGE...")
 @option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
 @option("--explain", type=FILE, metavar="DIR", help="Draw class activation maps of each image into this folder.")

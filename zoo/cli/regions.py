@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     short_help="Score a list of boxes in an image.",
     epilog="Example: zoo regions runs/quick runs/quick/canvas_input.png boxes.csv -o scores.csv",
 )
-@click.argument("model", type=FILE)
+@common.MODEL
 @click.argument("image", type=FILE)
 @click.argument("boxes", type=FILE)
 @common.output("the .csv or .json file for box, class and score.")

@@ -29,7 +29,7 @@ _OF_OTHER_IMAGES = ("data.tolerance", "data.unlabelled", "data.unreadable")
     short_help="Train, evaluate, convert, scan a canvas, draw.",
     epilog="Example: zoo train nin_mnist_bn train.epochs=2 --workdir runs/quick",
 )
-@click.argument("arguments", nargs=-1, metavar="CONFIG [KEY=VALUE]...")
+@common.CONFIG
 @option("--workdir", type=FILE, help="The run directory. Default: runs/<config name>-<digest of the config>.")
 @option("--fresh", is_flag=True, help="Train anew in a numbered directory, where the run exists already.")
 @option("--seeds", metavar="SEEDS", help="Train once for each of 0-4, or of 0,2,5, in one directory a seed.")
@@ -77,7 +77,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     epilog="Example: zoo evaluate runs/november --against runs/october --tolerance 0.005 -o gate.json; "
     "or zoo evaluate runs/cells --dense --images slides --labels slides.csv -o dense.json",
 )
-@click.argument("run", type=FILE)
+@click.argument("run", type=FILE, shell_complete=common.completing(common.trained, files=True))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @common.output("a JSON file of the numbers.", required=False)
 @option("--against", type=FILE, metavar="OLD", help="Compare with this run directory or .keras file.")

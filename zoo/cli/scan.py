@@ -51,12 +51,17 @@ def _scan_options(command: Callable) -> Callable:
     short_help="Slide a model over large images.",
     epilog="Example: zoo scan fcn.keras runs/quick/canvas_input.png -o scanned",
 )
-@click.argument("model", type=FILE)
+@common.MODEL
 @click.argument("images", type=FILE, metavar="IMAGE...", nargs=-1, required=True)
 @common.output("the folder for scores, geometry, overlay and viewer.")
 @_scan_options
 @option("--mask", type=FILE, help="Scan where this image is not 0; for several images, a folder of masks.")
-@option("--answer", "how", help="One answer for the whole image, merged from its cells; named as for --merge.")
+@option(
+    "--answer",
+    "how",
+    help="One answer for the whole image, merged from its cells; named as for --merge.",
+    shell_complete=common.completing(common.merges),
+)
 @option(
     "--format",
     "format_",

@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
         code, text = 2, str(error)
     except click.ClickException as error:
         where = f"{error.ctx.command_path}: " if isinstance(error, click.UsageError) and error.ctx else ""
-        code, text = 2, f"{where}{error.format_message()}; see --help"
+        code, text = 2, f"{where}{error.format_message().rstrip('.')}; see --help"
     except ModuleNotFoundError as error:
         missing = (error.name or "zoo").partition(".")[0]
         if missing == "zoo":
