@@ -130,7 +130,8 @@ def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> Non
     """Print every layer of SPEC: shape, kernel, parameters, multiply-adds, receptive field and total stride.
 
     SPEC is a name from `zoo list`, a config, a .keras or .h5 file, a run directory, or keras:NAME for a model of
-    keras.applications. The csv has the rows alone. A receptive field is "all" after a global pooling, and "?" after a layer whose reach is unknown.
+    keras.applications. A receptive field is "all" after a global pooling, and "?" after a layer whose reach is unknown.
+    The csv has the rows alone.
     """
     if is_json_asked() and format_ not in ("table", "json"):
         raise click.UsageError(f"--json and --format {format_}: accepted: one of the two")

@@ -12,7 +12,7 @@ from zoo.cli import options as common
 from zoo.cli.command import give, option
 from zoo.cli.options import FILE
 from zoo.cli.start import config_of, quiet_start, run_config, training_config, zoo
-from zoo.errors import InputError, listing, quoted, refuse
+from zoo.errors import InputError, quoted, refuse
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
 from zoo.progress import aligned, note, say, working
@@ -173,12 +173,12 @@ def _faults(run: Path, dataset: "Dataset") -> "tuple[Fault, ...]":
 
 def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
     """Check that the classes of the data are those of the model."""
-    from zoo.classes import normal
+    from zoo.classes import difference
 
-    if known and [*map(normal, known)] != [*map(normal, now)]:
+    if known and (differ := difference(known, now, "its model", "its data")):
         raise InputError(
-            f"run directory {str(run)!r}: its model's classes are {listing(known, 3)}, those of the data are now "
-            f"{listing(now, 3)}; accepted: the same ones in the same order"
+            f"run directory {str(run)!r}: its data have other classes now: {differ}; "
+            "accepted: the same ones in the same order"
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from zoo.cli.command import Command, version_option
-from zoo.errors import Differs, InputError, Interrupted, printable, quoted, refuse, shortened
+from zoo.errors import Differs, InputError, Interrupted, os_text, printable, quoted, refuse, shortened
 from zoo.progress import at_work, note, silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
@@ -190,6 +190,6 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
     except OSError as error:
         if error.filename is None and not error.strerror:
             raise
-        code, text = 1, str(error)
+        code, text = 1, os_text(error)
     click.echo(f"{name}: {shortened(printable(' '.join(text.split())))}", err=True)
     sys.exit(code)
