@@ -181,10 +181,10 @@ def test_what_is_asked_of_another_folders_labels_can_be_said(finished, capsys, t
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("data.tolerance=4", "--dense"), "KEY=VALUE goes with --images FOLDER --labels LABELS"),
-        (("--dense", "--images", "there"), "--images FOLDER, --labels LABELS and --dense go together"),
-        (("--images", "there", "--labels", "here"), "--images FOLDER, --labels LABELS and --dense go together"),
-        (("--dense", "--tolerance", "0.1"), "--dense evaluates one run"),
+        (("data.tolerance=4", "--dense"), "data.tolerance=4 has no effect without --images and --labels"),
+        (("--dense", "--images", "there"), "--images has no effect without --labels"),
+        (("--images", "there", "--labels", "here"), "--images has no effect without --dense"),
+        (("--dense", "--tolerance", "0.1"), "--tolerance has no effect without --against"),
         (("--dense", "-o", "result.png"), "--output: received 'result.png'; accepted: a JSON file"),
     ],
 )

@@ -243,7 +243,7 @@ def test_what_the_command_cannot_explain_is_one_line(digits, capsys, tmp_path):
         ((model, image, "--explain", out, "--class", "cat"), "unknown class 'cat'; accepted: 0, 1, 2"),
         ((model, image, image, "--explain", out), "received 2 named '0.png'; accepted: names of their own"),
         ((model, image, "--explain", image), "is a file; accepted: a folder"),
-        ((model, image, "--class", "3"), "--class and --overwrite go with --explain DIR"),
+        ((model, image, "--class", "3"), "--class has no effect without --explain"),
     ):
         code, said, error = command(capsys, "predict", *line)
         assert (code, said, error.count("\n")) == (2, "", 1) and text in error

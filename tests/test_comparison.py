@@ -135,7 +135,7 @@ def test_a_model_file_that_answers_always_the_same_is_a_regression(capsys, runs,
         ("other", "old", "were made for different test images"),
         ("names", "old", "only the new model has fox"),
         ("old", "names", "only the new model has eel"),
-        ("order", "old", "differ in order: class 0 is 'dog' in the new model and 'cat' in the old"),
+        ("order", "old", "classes: another order: class 0 is 'dog' in the new model and 'cat' in the old one"),
         ("old/model.keras", "new/model.keras", "accepted: at least one run directory"),
         ("old", "new/model.keras", "takes images of (12, 8, 1), but the test images are (8, 8, 1)"),
         ("old", "gone", "no such file"),
@@ -161,4 +161,4 @@ def test_a_run_without_a_record_of_its_test_set_and_a_tolerance_without_a_compar
     code, _, err = command(capsys, "evaluate", runs / "old", "--against", tmp_path)
     assert code == 2 and "names no test set; accepted in place of this run: its model.keras" in err
     code, _, err = command(capsys, "evaluate", runs / "old", "--tolerance", 0.1)
-    assert code == 2 and "--tolerance goes with --against" in err
+    assert code == 2 and "--tolerance has no effect without --against" in err

@@ -388,7 +388,7 @@ def test_files_are_compared_on_the_users_images(fcn, tmp_path, capsys):
     code, _, error = command(
         capsys, "export", source, "-o", tmp_path / "a.onnx", "--format", "onnx", "--pixel-size", "1"
     )
-    assert code == 2 and "--pixel-size: received without --image" in error
+    assert code == 2 and "--pixel-size has no effect without --image" in error
     # Every batch of a type that fits is a part of an image, to the pixel.
     network, image = Network.of(fcn), images_of(60, 50)[0]
     windows = {

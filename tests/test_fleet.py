@@ -141,7 +141,7 @@ def test_one_image_is_not_shared_out(capsys, model_file, folder, tmp_path):
     code, _, err = command(capsys, "scan", model_file, folder / "a.png", "-o", tmp_path / "out", "--workers", 2)
     assert code == 2 and "--workers: received 2 for one image; accepted: several images, or a folder" in err
     code, _, err = command(capsys, "scan", model_file, folder, "-o", tmp_path / "out", "--gpus")
-    assert code == 2 and "--gpus: received without --workers" in err
+    assert code == 2 and "--gpus has no effect without --workers" in err
     assert not Path(tmp_path / "out").exists()
 
 

@@ -165,7 +165,7 @@ def counter(fcn):
 @pytest.mark.parametrize(
     ("model", "change", "words"),
     [
-        (other_classes, {}, "classes of digits: received 0, 1, 2.*; accepted: those of the model in their order: zero"),
+        (other_classes, {}, "classes: only the model has .zero.*; only digits has .0.*; accepted: the model.s own"),
         (counter, {}, "int8: received a model without classes"),
         (None, {"test": np.zeros((0, 8, 8, 1), np.uint8)}, "test images of digits: received none"),
         (None, {"test": np.zeros((4, 8, 8, 3), np.uint8)}, "takes images of .*, but test images of digits are"),

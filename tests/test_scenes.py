@@ -391,7 +391,7 @@ def test_plot_draws_labels(tmp_path, capsys):
         "  mlpconvs: [{kernel: 3, filters: [4], pool: {kind: max, size: 2, stride: 2}}]}\n"
         "train: {epochs: 1, optimizer: {name: sgd, learning_rate: 0.1}}\n"
     )
-    plot("data.scale=0.8", config_file, "--labels", "-o", tmp_path / "labels.png")
+    plot("data.scale=0.8", config_file, "--cell-labels", "-o", tmp_path / "labels.png")
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
     assert ["objects", "training", "validation", "test"] in lines and lines[-1] == [
@@ -406,8 +406,7 @@ def test_plot_draws_labels(tmp_path, capsys):
     for colour in ([31, 119, 180], [255, 127, 14]):
         assert (np.abs(seen.astype(int) - colour).max(1) <= 2).sum() > 50
     for arguments, message in (
-        (["--labels", "--cell", "1,2", config_file], "--cell: accepted without --labels"),
-        ([config_file, "data.scale=1"], "data.scale=1: accepted with --labels"),
+        ([config_file, "data.scale=1"], "data.scale=1: accepted with --cell-labels"),
         (["nin_digits", "--labels"], "data.name: received digits; accepted: scenes"),
     ):
         with pytest.raises(InputError, match=message):

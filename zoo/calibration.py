@@ -15,7 +15,7 @@ from zoo.errors import InputError, refuse
 from zoo.evaluation import predict
 from zoo.network.last_layer import fold_affine
 from zoo.network.network import Network
-from zoo.progress import say
+from zoo.progress import note, say
 from zoo.scores import expected_calibration_error, softmax
 from zoo.settings import own_settings
 
@@ -182,7 +182,7 @@ def fold_measured(model: keras.Model, calibration: Calibration) -> Calibration |
     try:
         fold_temperature(model, calibration.temperature)
     except InputError as error:
-        say(f"not calibrated: {error}")
+        note(f"not calibrated: {error}")
         return None
     say(calibration.sentence())
     return calibration

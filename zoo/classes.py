@@ -1,9 +1,9 @@
 """The rule for the names of classes, wherever they come from."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from zoo.errors import InputError, quoted, refuse
+from zoo.errors import InputError, listing, quoted, refuse
 
 LONGEST = 255
 # Control characters, halves of characters (undecodable bytes of a file name), and breaks of lines and paragraphs.
@@ -13,6 +13,27 @@ _NO_LETTERS = ("Cc", "Cs", "Zl", "Zp")
 def normal(name: str) -> str:
     """A name with composed letters, so that it is equal to itself wherever it was written (Unicode's NFC)."""
     return unicodedata.normalize("NFC", name)
+
+
+def difference(known: Sequence[str], other: Sequence[str], whose: str, others: str) -> str:
+    """How two lists of class names differ, in words; "" where they are equal.
+
+    Args:
+        known: one list.
+        other: the other.
+        whose: what has the first list, such as "the model".
+        others: what has the other.
+    """
+    known, other = [*map(normal, known)], [*map(normal, other)]
+    parts = []
+    for ours, theirs, has in ((known, other, whose), (other, known, others)):
+        if only := [name for name in ours if name not in theirs]:
+            parts.append(f"only {has} has {listing([*map(quoted, only)], 3)}")
+    if not parts:
+        for index, (name, beside) in enumerate(zip(known, other, strict=False)):
+            if name != beside:
+                return f"another order: class {index} is {quoted(name)} in {whose} and {quoted(beside)} in {others}"
+    return "; ".join(parts)
 
 
 def class_list(names: Iterable[str], source: str, count: int | None = None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 
 from zoo import data, model_files
 from zoo.card import card
-from zoo.classes import normal
+from zoo.classes import difference, normal
 from zoo.config import load_config
 from zoo.data import Dataset, Fault, ImageForm
 from zoo.errors import InputError, refuse
@@ -186,15 +186,8 @@ def check_images(model: keras.Model, images: Any, what: str, which: str | None =
 
 
 def _check_classes(new: tuple[str, ...], old: tuple[str, ...]) -> None:
-    for ours, others, which in ((new, old, "new"), (old, new, "old")):
-        if only := [name for name in ours if name not in others]:
-            raise InputError(f"classes differ: only the {which} model has {', '.join(only)}; accepted: equal lists")
-    for index, (name, before) in enumerate(zip(new, old, strict=True)):
-        if name != before:
-            raise InputError(
-                f"classes differ in order: class {index} is {name!r} in the new model and {before!r} in the old; "
-                "accepted: equal lists"
-            )
+    if differ := difference(new, old, "the new model", "the old one"):
+        raise InputError(f"classes: {differ}; accepted: the same ones in the same order")
 
 
 def _test_fingerprint(run: Path) -> str:

@@ -13,7 +13,7 @@ from zoo.network.positions import pair
 from zoo.objects.count_scores import CountScores, labelled_counts, score_counts
 from zoo.objects.marked import Scene, Scenes
 from zoo.objects.window_counts import is_even
-from zoo.progress import say, track
+from zoo.progress import note, say, track
 from zoo.scene_scanner import SceneScanner
 from zoo.settings import own_settings
 
@@ -67,7 +67,7 @@ def calibrate_counts(model: keras.Model, scenes: Scenes) -> CountCalibration | N
         The calibration; None, with the reason said, where fewer than two images are held out for it.
     """
     if len(scenes.validation) < _FEWEST:
-        say(f"not calibrated: {len(scenes.validation)} images are held out for validation, and {_FEWEST} are needed")
+        note(f"not calibrated: {len(scenes.validation)} images are held out for validation, and {_FEWEST} are needed")
         return None
     linear_layer(Network.of(model))
     scanner, classes = SceneScanner(model, scenes), len(scenes.class_names)

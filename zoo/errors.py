@@ -44,6 +44,13 @@ def refuse(what: str, received: object, accepted: str) -> NoReturn:
     ) from None
 
 
+def os_text(error: OSError) -> str:
+    """What the operating system refused, and of which file: "file 'x': No such file or directory"."""
+    if not error.strerror:
+        return str(error)
+    return error.strerror if error.filename is None else f"file {str(error.filename)!r}: {error.strerror}"
+
+
 class Diverged(InputError):
     """A training's numbers ran away, so that its model's scores are none, or rounding alone."""
 

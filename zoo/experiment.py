@@ -35,7 +35,7 @@ from zoo.network.network import Network
 from zoo.network.positions import pair
 from zoo.objects.marked import Scenes
 from zoo.pictures import as_pixel
-from zoo.progress import aligned, say
+from zoo.progress import aligned, note, say
 from zoo.run_directory import check_finished, held, numbered, read_evaluation, read_json
 from zoo.scanning.summary import Summary
 from zoo.settings import own_settings
@@ -120,7 +120,8 @@ def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) 
             if (folder / "evaluation.json").is_file():
                 job.any(True)
                 result = Result(folder, read_evaluation(folder))
-                say(f"this run is finished (--fresh trains anew)\n{result.summary()}")
+                note("this run is finished (--fresh trains anew)")
+                say(result.summary())
                 return result
             job.any(False)
             model, dataset, history = _train(config, folder, job)
@@ -147,7 +148,7 @@ def _train(config: Config, folder: Path, job: Job) -> tuple[keras.Model, Dataset
     _describe_data(model, dataset, config)
     if job.first:
         for fault in dataset.faults:
-            say(fault)
+            note(fault)
         held_out = f", {len(dataset.validation):,} for validation" if dataset.validation else ""
         say(
             f"{config.name}: {model.count_params():,} parameters, {len(dataset.train):,} training images{held_out}, "
@@ -176,7 +177,7 @@ def _finish(model: keras.Model, dataset: Dataset, history: list, config: Config,
     parts = [part.images for part in (dataset.train, dataset.validation, dataset.test) if part]
     late = noted_since(*parts)
     for fault in late:
-        say(fault)
+        note(fault)
     report = {
         "config": config.name,
         "seed": config.seed,
@@ -222,7 +223,7 @@ def _calibrated(model: keras.Model, dataset: Dataset, folder: Path) -> Calibrati
     if known.background is None and known.target == "class":
         return None
     if dataset.validation is None:
-        say("not calibrated: no images are held out for validation")
+        note("not calibrated: no images are held out for validation")
         return None
     scenes = dataset.scenes
     with _left_out("not calibrated"):
@@ -250,7 +251,7 @@ def _left_out(what: str) -> Iterator[None]:
     except Diverged:
         raise
     except InputError as error:
-        say(f"{what}: {error}")
+        note(f"{what}: {error}")
 
 
 def _converted(model: keras.Model) -> keras.Model | None:
@@ -306,7 +307,7 @@ def draw_labels(config: Config, path: Path, made_by: MadeBy | None = None) -> No
     if scenes is None:
         raise RuntimeError("scenes were read without their images")
     for fault in dataset.faults:
-        say(fault)
+        note(fault)
     parts = {"training": scenes.train, "validation": scenes.validation, "test": scenes.test}
     rows = [["objects", *parts], ["images", *(f"{len(each):,}" for each in parts.values())]]
     for index, name in enumerate(scenes.class_names):

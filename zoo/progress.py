@@ -1,18 +1,38 @@
-"""What is shown: lines, a progress bar where the standard error stream is a terminal, and no noise of libraries."""
+"""What is shown: results as lines of the standard output, progress on the standard error, and no noise of libraries.
+
+Progress is a bar that vanishes, on a terminal. Elsewhere nothing is shown but a line each few seconds of a command's
+work (`never_silent`), so that a log is short, and nobody waits without a word.
+"""
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any, TextIO, TypeVar
 
 from zoo.errors import printable
 
 T = TypeVar("T")
 
+# Whether `results_alone` is at work.
+_RESULTS_ALONE = False
+# Seconds between two lines of `never_silent`.
+PERIOD = 8.0
+
 
 def say(text: object) -> None:
-    """Print lines on the standard output, with escapes for what has no picture or no place in its encoding."""
+    """Print results as lines on the standard output, or nowhere where `results_alone` has them in another form.
+
+    What has no picture, or no place in the encoding, is escaped.
+    """
+    if not _RESULTS_ALONE:
+        note(text)
+
+
+def note(text: object) -> None:
+    """Print what is to be known of results, as `say` does; where `results_alone`, on the standard error stream."""
     shown = "\n".join(map(printable, str(text).split("\n")))
     encoding = sys.stdout.encoding or "utf-8"
     print(shown.encode(encoding, "backslashreplace").decode(encoding), flush=True)
@@ -31,13 +51,129 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(row).rstrip() for row in zip(*columns, strict=True))
 
 
-def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
-    """Hand on `items` under a bar on the standard error stream that vanishes at the end."""
+class _Work:
+    """Work that is being done, as a line tells it: `where` says how far it has come, in words; it may be empty."""
+
+    def __init__(self, what: str, where: Callable[[], str]):
+        self.what, self.where, self.is_drawn = what, where, False
+
+    def line(self) -> str:
+        """What is done, and how far it has come."""
+        return ", ".join(each for each in (self.what, self.where()) if each)
+
+
+# What is being done, the innermost last.
+_AT_WORK: list[_Work] = []
+
+
+@contextlib.contextmanager
+def at_work(what: str, where: Callable[[], str] = str, draws: bool = False) -> Iterator[_Work]:
+    """Have `never_silent` tell that `what` is done meanwhile, and by `where` how far it has come.
+
+    `draws`: the work draws on a terminal itself.
+    """
+    work = _Work(what, where)
+    work.is_drawn = draws and _terminal() is not None
+    _AT_WORK.append(work)
+    try:
+        yield work
+    finally:
+        _AT_WORK.remove(work)
+
+
+def _terminal() -> Any:
+    """The console to draw on: that of a terminal, where nothing is drawn yet; else None."""
     from rich.console import Console
-    from rich.progress import track
 
     console = Console(stderr=True)
-    return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)
+    return console if console.is_terminal and not any(each.is_drawn for each in _AT_WORK) else None
+
+
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Hand on `items`, and show how many are done: under a bar on a terminal, see `never_silent` elsewhere."""
+    from rich.progress import track
+
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    done = 0
+    with at_work(what, lambda: f"{done:,}" if total is None else f"{done:,} of {total:,}") as work:
+        if console := _terminal():
+            items, work.is_drawn = track(items, what, total, console=console, transient=True), True
+        for item in items:
+            yield item
+            done += 1
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show `what` is done meanwhile: beside a turning sign on a terminal, see `never_silent` elsewhere."""
+    with contextlib.ExitStack() as shown:
+        work = shown.enter_context(at_work(what))
+        if console := _terminal():
+            shown.enter_context(console.status(what))
+            work.is_drawn = True
+        yield
+
+
+@contextlib.contextmanager
+def never_silent(name: str, period: float = PERIOD) -> Iterator[None]:
+    """Print a line to the standard error stream every `period` seconds of the work inside, where nothing is drawn.
+
+    It says what is done, how far it has come, and how long the work takes so far: "zoo scan: scanning, 12 of 40, 16 s".
+    It comes from a thread of its own, and so also while code of other libraries runs that reports nothing.
+    """
+    begin, ended = time.monotonic(), threading.Event()
+    with _shown() as stream:
+
+        def tell() -> None:
+            while not ended.wait(period):
+                if any(each.is_drawn for each in _AT_WORK):
+                    continue
+                doing = _AT_WORK[-1:]
+                what = printable(doing[0].line()) if doing else "at work"
+                with contextlib.suppress(OSError, ValueError):  # a stream that is closed
+                    print(f"{name}: {what}, {time.monotonic() - begin:.0f} s", file=stream, flush=True)
+
+        teller = threading.Thread(target=tell, name="progress", daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            teller.join()
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[TextIO]:
+    """The standard error stream, which `silent_stderr` does not silence."""
+    try:
+        number = sys.stderr.fileno()
+    except (OSError, ValueError):
+        yield sys.stderr
+        return
+    stream = open(os.dup(number), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+    with contextlib.closing(stream):
+        yield stream
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """Keep the standard output for results in another form than `say` prints.
+
+    What else is printed meanwhile, from C++ too, goes to the standard error stream.
+    """
+    global _RESULTS_ALONE
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    _RESULTS_ALONE = True
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _RESULTS_ALONE = False
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextlib.contextmanager

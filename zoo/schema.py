@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -104,7 +104,8 @@ class Schema(BaseModel):
         data = cls.written_out(cls.todays(data))
         for key in data:
             if key not in cls.model_fields:
-                raise problem(unknown("key", key, [*cls.model_fields, *cls.shorthands]))
+                text = unknown("key", key, [*cls.model_fields, *cls.shorthands])
+                raise PydanticCustomError("unknown_key", "{text}", {"text": text, "key": "", "unknown": str(key)})
             # Pydantic would take them for 1 and 0.
             if isinstance(data[key], bool) and cls.model_fields[key].annotation is not bool:
                 raise problem(f"received {data[key]}; accepted: no yes or no, but a value", key)
@@ -162,10 +163,30 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[tuple[Positive, Positive], BeforeValidator(_whole), BeforeValidator(_as_pair)]
 
 
-def one_line(error: ValidationError, data: Any) -> str:
-    """The first problem of a failed validation: key, what is wrong, value received."""
+def one_line(error: ValidationError, data: Any, whole: type[Schema] | None = None) -> str:
+    """The first problem of a failed validation: key, what is wrong, value received.
+
+    `whole`: the schema of `data`, in whose other sections a key may belong that is not known where it stands.
+    """
     key, text = key_and_text(error, data)
+    context = error.errors(include_url=False)[0].get("ctx", {})
+    if whole is not None and (places := places_of(str(context.get("unknown", "")), whole)):
+        text = f"unknown key {quoted(context['unknown'])} here; accepted: {' or '.join(places)}"
     return f"{key}: {text}" if key else text
+
+
+def places_of(key: str, schema: Any, above: tuple[type[Schema], ...] = ()) -> list[str]:
+    """Where a key of this name is known, in dots from `schema` down, without those inside of lists."""
+    if get_origin(schema) in (list, tuple, dict):
+        return []
+    if not (isinstance(schema, type) and issubclass(schema, Schema)):
+        return [*dict.fromkeys(place for each in get_args(schema) for place in places_of(key, each, above))]
+    if schema in above:
+        return []
+    places = [key] if key in schema.model_fields or key in schema.shorthands else []
+    for name, field in schema.model_fields.items():
+        places += [f"{name}.{place}" for place in places_of(key, field.annotation, (*above, schema))]
+    return places
 
 
 def key_and_text(error: ValidationError, data: Any) -> tuple[str, str]:
@@ -190,7 +211,7 @@ def key_and_text(error: ValidationError, data: Any) -> tuple[str, str]:
         received = node.get(tag) if isinstance(node, Mapping) else node
         accepted = first["ctx"].get("expected_tags", "see the shipped configs")
         text = f"received {quoted(received)}; accepted: {accepted}"
-    elif first["type"] == "problem":
+    elif first["type"] in ("problem", "unknown_key"):
         keys += [first["ctx"]["key"]] if first["ctx"]["key"] else []
     else:
         text = f"{text[0].lower()}{text[1:]}, received {quoted(first['input'])}"

@@ -12,7 +12,7 @@ from zoo.config import Config, load_config
 from zoo.errors import InputError
 from zoo.experiment import run
 from zoo.files import is_trace, write_json
-from zoo.progress import say
+from zoo.progress import note, say
 from zoo.run_directory import first_difference, numbered
 from zoo.settings import own_settings
 from zoo.training.distribution import environment
@@ -43,16 +43,13 @@ def run_seeds(
     """
     if config.train.distribute and environment()[1] > 1:
         raise InputError("--seeds: trains in one process; accepted with several: one command a seed, seed=0 and so on")
-    config = config.model_copy(update={"seed": 0})
-    folder = Path(workdir) if workdir is not None else Path("runs") / f"{config.name}-{config.digest}-seeds"
-    if fresh:
-        folder = numbered(folder)
+    folder, config = folder_of(config, workdir, fresh), config.model_copy(update={"seed": 0})
     _check(folder, config)
     # Each run traces its own functions, which TensorFlow takes for a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     reports = {}
     for seed in seeds:
-        say(f"seed {seed} of {', '.join(map(str, seeds))}")
+        note(f"seed {seed} of {', '.join(map(str, seeds))}")
         finished = run(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}")
         if finished is None:
             raise RuntimeError("a training of one process gave no result")
@@ -68,6 +65,13 @@ def run_seeds(
     write_json(folder / "seeds.json", result)
     say("\n".join([*lines, f"wrote {folder / 'seeds.json'}"]))
     return result
+
+
+def folder_of(config: Config, workdir: str | Path | None = None, fresh: bool = False) -> Path:
+    """The folder of several seeds' runs; see `run_seeds`."""
+    config = config.model_copy(update={"seed": 0})
+    folder = Path(workdir) if workdir is not None else Path("runs") / f"{config.name}-{config.digest}-seeds"
+    return numbered(folder) if fresh else folder
 
 
 def _summary(result: dict[str, Any], key: str) -> str:

@@ -14,7 +14,7 @@ from zoo.convert.cells import MOST_IMAGES, NamedImage, fits
 from zoo.errors import InputError, refuse
 from zoo.network.network import Network
 from zoo.pictures import Choice
-from zoo.progress import say
+from zoo.progress import note
 from zoo.scanning.model_scale import at_model_scale
 from zoo.scanning.pixels import open_pixels
 
@@ -55,8 +55,8 @@ def opened(
             images = [open_files.enter_context(at_model_scale(network.card, each, pixel_size)) for each in given]
             yield [(file.name, image) for file, image in zip(files, images, strict=True)]
             for file, image in zip(files, images, strict=True):
-                for note in image.notes:
-                    say(f"note: {file} {note}")
+                for each in image.notes:
+                    note(f"note: {file} {each}")
             return
         of_run: list[NamedImage] = []
         if run is not None and run.is_dir() and network.axes.count == 2:

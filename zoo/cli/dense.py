@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, quiet_start, which_picture, zoo
+from zoo.cli import options as common
+from zoo.cli.command import give, option
+from zoo.cli.start import quiet_start, zoo
 from zoo.errors import InputError, refuse
 from zoo.files import Output, check_outputs, remove, write_json, writing
 from zoo.made_by import MadeBy, key_of, maker_of
-from zoo.progress import say
+from zoo.progress import note, say, working
 
 if TYPE_CHECKING:
     from zoo.convert.conversion import Padding
@@ -22,29 +24,28 @@ _COLUMNS = 16
 
 
 @zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
-@click.argument("model", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="The converted model's .keras file.")
-@click.option(
-    "--image-size",
-    type=(int, int),
-    metavar="H W",
-    help="The training size, where the model leaves it open.",
+@common.MODEL
+@common.output("the converted model's .keras file.")
+@common.image_size("that it was trained at, where the model leaves it open.")
+@option("--length", type=int, help="The same for a model of sequences.", apart_from=["--image-size"])
+@option(
+    "--pooling",
+    type=click.Choice(["window", "global"]),
+    default="window",
+    show_default=True,
+    help="What becomes of a global pooling: window slides one of the training size; global pools each image whole.",
 )
-@click.option("--length", type=int, help="The same for a model of sequences.")
-@click.option("--pooling", type=click.Choice(["window", "global"]), default="window", show_default=True)
-@click.option(
+@option(
     "--padding",
     type=click.Choice(["keep", "valid"]),
     default="keep",
     show_default=True,
     help="valid: the padding-free twin, another classifier with the same weights; its report says how alike.",
 )
-@click.option(
-    "--image", "images", type=FILE, multiple=True, metavar="IMAGE", help="Compare on this image; may be given again."
-)
-@PIXEL_SIZE
-@OVERWRITE
-@which_picture
+@common.images_to_try()
+@common.pixel_size(goes_with="--image")
+@common.overwrite()
+@common.which_picture(goes_with="--image")
 def convert(
     model: Path,
     output: Path,
@@ -64,16 +65,12 @@ def convert(
     Without, those of a run are its canvas and test images, else noise.
     """
     with quiet_start():
-        from rich.console import Console
-
         from zoo import model_files, trial_images
         from zoo.convert.conversion import convert as convert_network
         from zoo.convert.verification import verified
         from zoo.network.network import Network
         from zoo.scanning.options import check_pixel_size
     if length is not None:
-        if image_size is not None:
-            refuse("length", f"{length} and image_size {image_size}", "one of the two")
         image_size = (length,)
     report_file = output.with_suffix(".verification.json")
     outputs = [Output(output, "model file", ".keras"), Output(report_file, "report")]
@@ -84,16 +81,14 @@ def convert(
             refuse("--image", "an image with --pooling global", "images where there are windows to compare")
         options["images"] = [key_of(image) if image.exists() else None for image in images]
         options |= {} if pixel_size is None else {"pixel_size": check_pixel_size(pixel_size)}
-    elif pixel_size is not None:
-        refuse("--pixel-size", "without --image", "both")
     made_by = MadeBy("zoo convert", {"model": key_of(model_files.file_of(model)), **options})
     with writing(outputs, made_by, [*model_files.files_of(model), *images], overwrite):
         source = Network.of(model_files.load(model), image_size)
         source.check_one_image((1, 2))
         if source.axes.count == 1 and source.channels >= _COLUMNS:
             sides = tuple(source.model.inputs[0].shape[1:])
-            say(f"note: {model} takes sequences, {sides}; of images without channels it would take {(*sides, 1)}")
-        with Console(stderr=True).status("converting, and comparing with the source"):
+            note(f"note: {model} takes sequences, {sides}; of images without channels it would take {(*sides, 1)}")
+        with working("converting, and comparing with the source"):
             conversion = convert_network(source, pooling, padding)
         converted = conversion.network
         if padding == "keep" and (converted is source or converted.card.pooling is None):
@@ -104,10 +99,12 @@ def convert(
                 remove(report_file)
             model_files.save(converted.model, output, made_by)
             equality = f"relative error {conversion.error_at_training_size:.1e} at training size"
+            give({"error_at_training_size": conversion.error_at_training_size, "files": [str(output)]})
             say(f"wrote {output}: one answer for an image of any size; {equality}")
             return
         with trial_images.opened(converted, images, model, choice, pixel_size) as trial:
             report = verified(source, conversion, trial, progress=True)
+        give({**report.to_dict(), "files": [str(output), str(report_file)]})
         say(report.table())
         model_files.save(converted.model, output, made_by)
         write_json(report_file, report.to_dict(), made_by)

@@ -10,13 +10,12 @@ from zoo import model_files
 from zoo.activation_maps import UnpooledHead
 from zoo.activation_plots import activation
 from zoo.classes import normal
-from zoo.cli.start import own_names
+from zoo.cli.options import own_names
 from zoo.errors import InputError, unknown
 from zoo.files import Output, check_output, writing
 from zoo.made_by import MadeBy, key_of
 from zoo.network.network import Network
 from zoo.predictions import Answer
-from zoo.progress import say
 from zoo.scanning.keys import image_key
 
 
@@ -58,8 +57,8 @@ class Explanations:
         self._inputs = {"model": key_of(model_files.file_of(file)), "class": class_name, **asked}
         self._read, self._overwrite = [*model_files.files_of(file), *images], overwrite
 
-    def write(self, index: int, answer: Answer) -> None:
-        """Write the maps of the image of this number, of which the model gave an answer."""
+    def write(self, index: int, answer: Answer) -> tuple[Path, Path]:
+        """Write the maps of the image of this number, of which the model gave an answer: picture and numbers."""
         picture, arrays = (self._paths[index].with_name(f"{self._paths[index].name}{end}") for end in (".png", ".npz"))
         made_by = MadeBy("zoo predict", {**self._inputs, "image": image_key(answer.path)})
         with writing([Output(picture, "picture"), Output(arrays)], made_by, self._read, self._overwrite):
@@ -68,4 +67,4 @@ class Explanations:
             beside = others[:1] if self._chosen is None else [self._chosen]
             activation(found, answer.pixels, list(dict.fromkeys([winner, *beside])), picture, made_by)
             found.save(arrays, made_by)
-        say(f"wrote {picture} and {arrays}")
+        return picture, arrays

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, quiet_start, training_config, which_picture, zoo
+from zoo.cli import options as common
+from zoo.cli.command import give, option
+from zoo.cli.options import FILE
+from zoo.cli.start import quiet_start, training_config, zoo
 from zoo.errors import quoted, refuse
 from zoo.files import check_outputs, writing
 from zoo.made_by import MadeBy, key_of
-from zoo.progress import say
+from zoo.progress import say, working
 
 if TYPE_CHECKING:
     from zoo.config import Config
@@ -18,59 +19,51 @@ if TYPE_CHECKING:
     from zoo.pictures import Choice
 
 
+_OF_BIOIMAGEIO, _OF_WEB, _OF_INT8 = "--format bioimageio", "--format web", "--precision int8"
+
+
 @zoo.command(
     short_help="Write a model for another runtime.",
     epilog="Example: zoo export fcn.keras -o exported --format saved_model",
 )
-@click.argument("model", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="A new directory (saved_model, web) or file.")
-@click.option(
-    "--format",
-    "format_",
-    default="saved_model",
-    show_default=True,
-    help="One of saved_model, onnx, openvino, litert, bioimageio, web.",
-)
-@click.option(
-    "--precision",
-    default="float32",
-    show_default=True,
-    help="What it is to be computed in: float32, by OpenVINO bfloat16, by it and ONNX Runtime int8.",
-)
-@click.option(
+@common.MODEL
+@common.output("a new directory (saved_model, web) or file.")
+@common.format_(("saved_model", "onnx", "openvino", "litert", "bioimageio", "web"), "saved_model")
+@common.precision("float32, by OpenVINO bfloat16, by it and ONNX Runtime int8.", "float32")
+@option(
     "--fold/--no-fold",
     default=True,
     show_default=True,
     help="Fold normalisation into convolutions, and leave out what training alone needs.",
 )
-@click.option(
-    "--image",
-    "images",
+@common.images_to_try()
+@option(
+    "--runtime",
     type=FILE,
-    multiple=True,
-    metavar="IMAGE",
-    help="Compare on this image, which is an example on the page of web; may be given again.",
+    metavar="FOLDER",
+    help="The folder of an unpacked npm package onnxruntime-web.",
+    goes_with=_OF_WEB,
 )
-@click.option(
-    "--runtime", type=FILE, metavar="FOLDER", help="With web: the folder of an unpacked npm package onnxruntime-web."
+@common.licence(goes_with=_OF_BIOIMAGEIO)
+@option("--author", "authors", multiple=True, help="A name; may be given again.", goes_with=_OF_BIOIMAGEIO)
+@option(
+    "--about",
+    type=FILE,
+    metavar="RUN",
+    help="The run whose results are told. Default: MODEL.",
+    goes_with=_OF_BIOIMAGEIO,
 )
-@click.option("--license", "licence", help="With bioimageio: the weights' licence, such as MIT. Default: none stated.")
-@click.option("--author", "authors", multiple=True, help="With bioimageio: a name; may be given again.")
-@click.option(
-    "--about", type=FILE, metavar="RUN", help="With bioimageio: the run whose results are told. Default: MODEL."
-)
-@click.option(
+@option(
     "--data",
     type=FILE,
     metavar="RUN",
-    help="With int8: calibrate and measure on the data of this run, or shipped weights. Default: MODEL's own.",
+    help="Calibrate and measure on the data of this run, or shipped weights. Default: MODEL's own.",
+    goes_with=_OF_INT8,
 )
-@click.option(
-    "--tolerance", type=click.FloatRange(0, 1), help="With int8: the fall in accuracy accepted. Default: 0.005"
-)
-@PIXEL_SIZE
-@OVERWRITE
-@which_picture
+@common.tolerance(0.005, goes_with=_OF_INT8)
+@common.pixel_size(goes_with="--image")
+@common.overwrite()
+@common.which_picture(goes_with="--image")
 def export(
     model: Path,
     output: Path,
@@ -101,11 +94,10 @@ def export(
     all test images the file may be less accurate by the tolerance at most, over all and in every class, as with `zoo
     evaluate --against`; else it is not kept.
 
-    With --format web, OUTPUT is a page: `python -m http.server -d OUTPUT` shows it at http://localhost:8000.
+    With --format web, OUTPUT is a page, and the images are its examples: `python -m http.server -d OUTPUT` shows it at
+    http://localhost:8000.
     """
     with quiet_start():
-        from rich.console import Console
-
         from zoo import model_files, trial_images
         from zoo.cli.about import about_of
         from zoo.exported.formats import format_of
@@ -117,26 +109,18 @@ def export(
         from zoo.scanning.options import check_pixel_size
     outputs = outputs_of(output, format_, precision)
     check_outputs(outputs)
-    if precision != "int8" and (data is not None or tolerance is not None):
-        refuse("--data and --tolerance", f"with --precision {precision}", "them with --precision int8")
     options: dict[str, Any] = {"format": format_, "precision": precision, "fold": fold}
     if images:
         options["images"] = [key_of(image) if image.exists() else None for image in images]
         options |= {} if pixel_size is None else {"pixel_size": check_pixel_size(pixel_size)}
-    elif pixel_size is not None:
-        refuse("--pixel-size", "without --image", "both")
     browser = None
     if format_ == "web":
         browser = WebRuntime.at(runtime)
         options["runtime"] = [key_of(file) for file in browser.files]
-    elif runtime is not None:
-        refuse("--runtime", f"--format {format_}", "--format web")
     told = None
     if format_ == "bioimageio":
         told = about_of(about or model, authors, licence)
         options["about"] = [list(told.authors), told.licence, told.results]
-    elif licence is not None or authors or about is not None:
-        refuse("--license, --author, --about", f"--format {format_}", "--format bioimageio")
     if precision == "int8":
         data = _own_data(model) if data is None else data
         config = _classifying(data)
@@ -151,9 +135,10 @@ def export(
         run = model if trial is None else None
         with trial_images.opened(network, images, run, choice, pixel_size) as named:
             pictures = [image for _, image in named or []]
-            with Console(stderr=True).status("exporting, and comparing with the model"):
+            with working("exporting, and comparing with the model"):
                 write(network.model, output, format_, precision, fold, pictures, made_by, told, trial, browser)
         carried = format_of(format_).carried(output)
+        give({**carried.model_dump(mode="json"), "files": [str(each.path) for each in outputs]})
         say("; ".join([f"wrote {output}", *(each.line() for each in (carried.verified, carried.quantised) if each)]))
 
 

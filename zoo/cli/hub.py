@@ -4,8 +4,11 @@ from pathlib import Path
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, quiet_start, run_config, zoo
-from zoo.progress import say
+from zoo.cli import options as common
+from zoo.cli.command import give
+from zoo.cli.options import FILE
+from zoo.cli.start import quiet_start, run_config, zoo
+from zoo.progress import say, working
 
 
 @zoo.command(
@@ -13,9 +16,9 @@ from zoo.progress import say
     epilog="Example: zoo card runs/mnist -o mnist_model --license apache-2.0",
 )
 @click.argument("run", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="The folder: new, empty, or of the same command.")
-@click.option("--license", "licence", help="The weights' licence, such as apache-2.0. Default: none is stated.")
-@OVERWRITE
+@common.output("the folder, new, empty, or of the same command.")
+@common.licence()
+@common.overwrite()
 def card(run: Path, output: Path, licence: str | None, overwrite: bool) -> None:
     """Write a finished RUN as a folder that can be uploaded to a model hub: README.md, model, config and checksums.
 
@@ -25,5 +28,8 @@ def card(run: Path, output: Path, licence: str | None, overwrite: bool) -> None:
     run_config(run)
     with quiet_start():
         from zoo.hub_folder import write_hub_folder
-    for path in write_hub_folder(run, output, licence, overwrite):
+    with working("measuring, and writing the folder"):
+        files = write_hub_folder(run, output, licence, overwrite)
+    give({"files": [*map(str, files)]})
+    for path in files:
         say(f"wrote {path}")

@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, say_notes, which_picture, zoo
+from zoo.cli import options as common
+from zoo.cli.command import give
+from zoo.cli.options import FILE
+from zoo.cli.start import say_notes, zoo
 from zoo.progress import say
 
 if TYPE_CHECKING:
@@ -17,9 +20,9 @@ if TYPE_CHECKING:
     epilog="Example: zoo tile mosaic.png -o mosaic.tif",
 )
 @click.argument("image", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="The tiled BigTIFF, a .tif file.")
-@OVERWRITE
-@which_picture
+@common.output("the tiled BigTIFF, a .tif file.")
+@common.overwrite()
+@common.which_picture()
 def tile(image: Path, output: Path, overwrite: bool, choice: "Choice") -> None:
     """Write IMAGE as a tiled TIFF, which is read region by region: upright, and else no pixel changes.
 
@@ -36,4 +39,5 @@ def tile(image: Path, output: Path, overwrite: bool, choice: "Choice") -> None:
     made_by = MadeBy("zoo tile", {"image": key_of(image), **choice.given})
     with writing([Output(output, ending=".tif")], made_by, [image], overwrite):
         write_tiled(image, output, choice, progress=True, say=lambda note: say_notes(image, [note]), made_by=made_by)
+    give({"files": [str(output)]})
     say(f"wrote {output}")

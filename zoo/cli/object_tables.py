@@ -55,8 +55,11 @@ class FolderTables:
     def _writing(self) -> Any:
         return writing(self._tables.outputs(self._folder, True), self._made_by, self._inputs, self._overwrite)
 
-    def write(self, failed: Collection[Path]) -> None:
-        """Write them, without the folders of images that `failed` now, and tell the user about all together."""
+    def write(self, failed: Collection[Path]) -> dict[str, float]:
+        """Write them, without the folders of images that `failed` now, and tell the user about all together.
+
+        Returns how many objects of each class all have together; nothing where no image has results.
+        """
         from zoo.scanning.count_files import COUNTS, ImageCounts
         from zoo.scanning.object_files import ImageObjects
 
@@ -64,12 +67,13 @@ class FolderTables:
         there = folders_of(self._folder, self._tables.record, self._made_by)
         folders = [folder for folder in there if folder not in failed]
         if not folders:
-            return
+            return {}
         with self._writing():
             total = self._tables.write_all(self._folder, map(read, folders), self._made_by)
         say(f"{len(folders)} images:")
         say(aligned([("class", "objects"), *((name, _number(count)) for name, count in total.items())]))
         say(f"wrote {' and '.join(str(self._folder / name) for name in self._tables.names)}")
+        return total
 
 
 def folders_of(folder: Path, record: str, made_by: MadeBy) -> Iterator[Path]:

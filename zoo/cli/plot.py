@@ -1,29 +1,21 @@
 """`zoo plot`: the pictures of a run, and what one cell of a score map looks at."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import (
-    FILE,
-    OUTPUT_NAME,
-    OVERWRITE,
-    PIXEL_SIZE,
-    config_of,
-    quiet_start,
-    run_config,
-    say_notes,
-    scales_of,
-    which_picture,
-    zoo,
-)
+from zoo.cli import options as common
+from zoo.cli.command import give, option
+from zoo.cli.options import FILE, scales_of
+from zoo.cli.start import config_of, quiet_start, run_config, say_notes, zoo
 from zoo.errors import InputError
-from zoo.progress import say
+from zoo.progress import say, working
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
-    from zoo.scanning.options import Options
+    from zoo.scanning.merging import Merge
+    from zoo.scanning.options import BorderRule, Options
 
 
 class _Cell(click.ParamType):
@@ -41,40 +33,42 @@ class _Cell(click.ParamType):
     short_help="Draw a run's pictures anew, what one cell looks at, or labels.",
     epilog="Example: zoo plot runs/quick --cell 20,30 --image runs/quick/canvas_input.png",
 )
-@click.argument("model", type=FILE)
+@common.MODEL
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--labels", is_flag=True, help="Draw the labels of grid cells over training images; MODEL is a CONFIG.")
-@click.option("--cell", type=_Cell(), help="Row and column, from 0, in the grid that `zoo scan` makes of IMAGE.")
-@click.option("--image", type=FILE, help="The image that the cell belongs to.")
-@click.option("--class", "class_name", help="The class whose score it is about, instead of the cell's winner.")
-@click.option(
-    "-o",
-    "--output",
-    type=FILE,
-    help="The picture's .png file. Default: cell_ROW_COL.png or labels.png in the current directory.",
+@option(
+    "--cell-labels",
+    is_flag=True,
+    help="Draw the labels of grid cells over training images; MODEL is a CONFIG.",
+    apart_from=["--cell", "--labels"],
 )
-@click.option("--stride", type=int, help="Pixels between cells, as the scan had it.")
-@click.option(
-    "--border", type=click.Choice(["none", "reflect", "shift", "full"]), help="The border, as the scan had it."
+@option("--labels", "labels_too", is_flag=True, hidden=True, apart_from=["--cell"])
+@option(
+    "--cell",
+    type=_Cell(),
+    help="Row and column, from 0, in the grid that `zoo scan` makes of IMAGE.",
+    goes_with="--image",
 )
-@click.option("--scales", help="The scales, as the scan had them, such as 0.7,1,1.4.")
-@click.option("--merge", help="How the scan merged the scales; default: average-probabilities.")
-@OUTPUT_NAME
-@PIXEL_SIZE
-@OVERWRITE
-@which_picture
+@option(
+    "--image", type=FILE, metavar="IMAGE", help="An image to work on; the one that it is a cell of.", goes_with="--cell"
+)
+@common.class_name("default: the cell's winner.", goes_with="--cell")
+@common.output("the .png file. Default: cell_ROW_COL.png or labels.png in the current directory.", required=False)
+@common.that_place_cells(goes_with="--cell")
+@common.overwrite()
+@common.which_picture(goes_with="--cell")
 def plot(
     model: Path,
     overrides: tuple[str, ...],
-    labels: bool,
+    cell_labels: bool,
+    labels_too: bool,
     cell: tuple[int, int] | None,
     image: Path | None,
     class_name: str | None,
     output: Path | None,
     stride: int | None,
-    border: str | None,
+    border: "BorderRule | None",
     scales: str | None,
-    merge: str | None,
+    merge: "Merge",
     output_name: str | None,
     pixel_size: float | None,
     overwrite: bool,
@@ -86,37 +80,39 @@ def plot(
     receptive field, the pixels that can influence it, and how much each of them does. MODEL may then be any model; a
     classifier is converted first. Of a scan with --stride, --border, --scales or --pixel-size, give the same ones here.
 
-    With --labels, draw what the grid cells of a CONFIG with data.name = scenes are trained to answer, over up to six
-    training images, so that scale and tolerance show. It takes overrides as `zoo train` does.
+    With --cell-labels, draw what the grid cells of a CONFIG with data.name = scenes are trained to answer, over up to
+    six training images, so that scale and tolerance show. It takes overrides as `zoo train` does.
     """
-    options: dict[str, Any] = {"stride": stride, "border": border, "scales": scales, "merge": merge}
-    options |= {"output_name": output_name, "pixel_size": pixel_size}
-    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    own = {"--cell": cell, "--image": image, "--class": class_name}
-    given = [name for name, value in own.items() if value is not None]
-    given += [f"--{name.replace('_', '-')}" for name in {**asked, **choice.given}]
-    if labels:
-        if given:
-            raise InputError(f"{', '.join(given)}: accepted without --labels")
+    if cell_labels or labels_too:
         _plot_labels([str(model), *overrides], output or Path("labels.png"), overwrite)
         return
     if overrides:
-        raise InputError(f"{overrides[0]}: accepted with --labels")
+        raise InputError(f"{overrides[0]}: accepted with --cell-labels")
     if cell is not None and image is not None:
         from zoo.scanning.options import Options
 
-        if scales is not None:
-            asked["scales"] = scales_of(scales)
+        options = Options(
+            stride=stride,
+            border=border,
+            scales=scales_of(scales),
+            merge=merge,
+            choice=choice,
+            output_name=output_name,
+            pixel_size=pixel_size,
+        )
         file = output or Path(f"cell_{cell[0]}_{cell[1]}.png")
-        _plot_cell(model, image, cell, class_name, file, overwrite, Options(choice=choice, **asked))
+        _plot_cell(model, image, cell, class_name, file, overwrite, options)
         return
-    given += [] if output is None else ["--output"]
-    if given:
-        raise InputError(f"{', '.join(given)}: accepted with both --cell ROW,COL and --image IMAGE")
+    for name, given in (("--output", output is not None), ("--overwrite", overwrite)):
+        if given:
+            raise click.UsageError(f"{name} has no effect without --cell or --cell-labels: a run has its own pictures")
     run_config(model)
     with quiet_start():
         from zoo.experiment import redraw
-    for path in redraw(model):
+    with working("drawing"):
+        paths = redraw(model)
+    give({"files": [*map(str, paths)]})
+    for path in paths:
         say(f"wrote {path}")
 
 
@@ -131,6 +127,7 @@ def _plot_labels(arguments: list[str], output: Path, overwrite: bool) -> None:
     made_by = MadeBy("zoo plot", {"labels": config.digest})
     with writing([Output(output, "picture", ".png")], made_by, [], overwrite):
         draw_labels(config, output, made_by)
+    give({"files": [str(output)]})
     say(f"wrote {output}")
 
 
@@ -169,8 +166,10 @@ def _plot_cell(
             raise InputError(unknown("class", class_name, names))
         index = None if class_name is None else names.index(class_name)
         with open_pixels(network, image, options.choice) as pixels:
-            measured = influence(loaded, pixels, cell, index, options)
+            with working("measuring what the cell looks at"):
+                measured = influence(loaded, pixels, cell, index, options)
             plots.cell(measured, pixels, output, made_by)
     say_notes(image, (*pixels.notes, *measured.notes))
+    give({**measured.to_dict(), "files": [str(output)]})
     say(measured.table())
     say(f"wrote {output}")

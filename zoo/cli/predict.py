@@ -1,11 +1,14 @@
 """`zoo predict`: one answer for each image file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import FILE, OVERWRITE, PIXEL_SIZE, quiet_start, start_for, which_picture, zoo
+from zoo.cli import options as common
+from zoo.cli.command import give, option
+from zoo.cli.options import FILE
+from zoo.cli.start import quiet_start, start_for, zoo
 from zoo.errors import refuse
 from zoo.progress import say
 
@@ -15,14 +18,14 @@ if TYPE_CHECKING:
 
 
 @zoo.command(short_help="Classify image files.", epilog="Example: zoo predict runs/quick digit.png")
-@click.argument("model", type=FILE)
+@common.MODEL
 @click.argument("images", nargs=-1, required=True, type=FILE, metavar="IMAGE...")
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
-@click.option("--explain", type=FILE, metavar="DIR", help="Draw class activation maps of each image into this folder.")
-@click.option("--class", "class_name", help="With --explain: the class drawn beside the winner, not the runner-up.")
-@PIXEL_SIZE
-@OVERWRITE
-@which_picture
+@option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes to print.")
+@option("--explain", type=FILE, metavar="DIR", help="Draw class activation maps of each image into this folder.")
+@common.class_name("it is drawn beside the winner, not the runner-up.", goes_with="--explain")
+@common.pixel_size()
+@common.overwrite(goes_with="--explain")
+@common.which_picture()
 def predict(
     model: Path,
     images: tuple[Path, ...],
@@ -44,8 +47,6 @@ def predict(
     feature map adds to the logits, whose mean these maps have: DIR/NAME.png, of the winner and the runner-up, and
     DIR/NAME.npz, of all classes.
     """
-    if explain is None and (class_name is not None or overwrite):
-        raise click.UsageError("--class and --overwrite go with --explain DIR")
     from zoo.exported.network import ExportedNetwork
     from zoo.large_images import model_at
     from zoo.predictions import answers_to
@@ -68,7 +69,7 @@ def predict(
 
             asked = {**choice.given, "pixel_size": pixel_size}
             explanations = Explanations(model, loaded, images, explain, class_name, asked, overwrite)
-    names = network.class_names
+    names, given = network.class_names, []
     for index, answer in enumerate(answers):
         counts = answer.outputs == "counts"
         numbers = answer.scores if counts else answer.probabilities
@@ -77,5 +78,11 @@ def predict(
         shown = ", ".join(f"{names[each]} {text}" for each, text in zip(best, texts, strict=True))
         note = f"  ({answer.note})" if answer.note else ""
         say(f"{answer.path}: {shown}{note}")
+        row: dict[str, Any] = {"image": str(answer.path)}
+        row["counts" if counts else "probabilities"] = {names[each]: float(numbers[each]) for each in best}
+        given.append(row | {"note": answer.note or None})
         if explanations is not None:
-            explanations.write(index, answer)
+            files = explanations.write(index, answer)
+            given[-1]["files"] = [*map(str, files)]
+            say(f"wrote {' and '.join(map(str, files))}")
+    give({"images": given})

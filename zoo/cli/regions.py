@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo.cli.start import FILE, OUTPUT_NAME, OVERWRITE, PIXEL_SIZE, quiet_start, say_notes, which_picture, zoo
-from zoo.progress import say
+from zoo.cli import options as common
+from zoo.cli.command import give, option
+from zoo.cli.options import FILE
+from zoo.cli.start import quiet_start, say_notes, zoo
+from zoo.progress import note, say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
@@ -16,19 +19,19 @@ if TYPE_CHECKING:
     short_help="Score a list of boxes in an image.",
     epilog="Example: zoo regions runs/quick runs/quick/canvas_input.png boxes.csv -o scores.csv",
 )
-@click.argument("model", type=FILE)
+@common.MODEL
 @click.argument("image", type=FILE)
 @click.argument("boxes", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="The .csv or .json file for box, class and score.")
-@click.option(
+@common.output("the .csv or .json file for box, class and score.")
+@option(
     "--way",
     help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box. "
     "Default: roi; cells for a model that counts, which sums its density over each box.",
 )
-@OUTPUT_NAME
-@PIXEL_SIZE
-@OVERWRITE
-@which_picture
+@common.output_name()
+@common.pixel_size()
+@common.overwrite()
+@common.which_picture()
 def regions(
     model: Path,
     image: Path,
@@ -70,6 +73,10 @@ def regions(
         say_notes(image, pixels.notes)
         check_equal(output, result.text(output), overwrite)
         result.save(output)
+    notes = [*result.notes]
+    if result.beyond:
+        notes.insert(0, f"{result.beyond} boxes reach beyond the image; their parts inside were scored")
+    give({"boxes": result.rows(), "notes": notes, "files": [str(output)]})
     if result.outputs == "counts":
         counts = [(f"{count:.1f}", name) for count, name in zip(result.scores.sum(0), result.class_names, strict=True)]
     else:
@@ -77,8 +84,6 @@ def regions(
         numbers = sorted(((winners.count(index), result.class_names[index]) for index in set(winners)), reverse=True)
         counts = [(str(number), name) for number, name in numbers]
     say(f"{len(wanted)} boxes: " + ", ".join(f"{name} {count}" for count, name in counts[:10]))
-    if result.beyond:
-        say(f"note: {result.beyond} boxes reach beyond the image; their parts inside were scored")
-    for note in result.notes:
-        say(f"note: {note}")
+    for each in notes:
+        note(f"note: {each}")
     say(f"wrote {output}")

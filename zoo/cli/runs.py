@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import (
-    FILE,
-    OVERWRITE,
-    config_of,
-    quiet_start,
-    run_config,
-    training_config,
-    zoo,
-)
-from zoo.errors import InputError, listing, quoted, refuse
+from zoo.cli import options as common
+from zoo.cli.command import give, option
+from zoo.cli.options import FILE
+from zoo.cli.start import config_of, quiet_start, run_config, training_config, zoo
+from zoo.errors import InputError, quoted, refuse
 from zoo.files import Output, write_json, writing
 from zoo.made_by import MadeBy, key_of
-from zoo.progress import aligned, say
+from zoo.progress import aligned, note, say, working
 
 if TYPE_CHECKING:
     from zoo.data import Dataset, Fault
@@ -34,10 +29,10 @@ _OF_OTHER_IMAGES = ("data.tolerance", "data.unlabelled", "data.unreadable")
     short_help="Train, evaluate, convert, scan a canvas, draw.",
     epilog="Example: zoo train nin_mnist_bn train.epochs=2 --workdir runs/quick",
 )
-@click.argument("arguments", nargs=-1, metavar="CONFIG [KEY=VALUE]...")
-@click.option("--workdir", type=FILE, help="The run directory. Default: runs/<config name>-<digest of the config>.")
-@click.option("--fresh", is_flag=True, help="Train anew in a numbered directory, where the run exists already.")
-@click.option("--seeds", metavar="SEEDS", help="Train once for each of 0-4, or of 0,2,5, in one directory a seed.")
+@common.CONFIG
+@option("--workdir", type=FILE, help="The run directory. Default: runs/<config name>-<digest of the config>.")
+@option("--fresh", is_flag=True, help="Train anew in a numbered directory, where the run exists already.")
+@option("--seeds", metavar="SEEDS", help="Train once for each of 0-4, or of 0,2,5, in one directory a seed.")
 def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: str | None) -> None:
     """Train CONFIG, evaluate it, convert its head, scan a canvas, draw pictures.
 
@@ -52,14 +47,17 @@ def train(arguments: tuple[str, ...], workdir: Path | None, fresh: bool, seeds: 
     if seeds is None:
         with quiet_start():
             from zoo.experiment import run
-        run(resolved, workdir, fresh)
+        result = run(resolved, workdir, fresh)
+        # None in all processes of several but the first one.
+        give({} if result is None else {"run": str(result.folder), **result.evaluation})
         return
     if any(each.startswith("seed=") for each in overrides):
         raise InputError("seed: is given twice, by --seeds and as an override")
     chosen = _parse_seeds(seeds)
     with quiet_start():
-        from zoo.seeds import run_seeds
-    run_seeds(resolved, chosen, workdir, fresh)
+        from zoo.seeds import folder_of, run_seeds
+    folder = folder_of(resolved, workdir, fresh)
+    give({"runs": str(folder), **run_seeds(resolved, chosen, folder)})
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:
@@ -79,18 +77,32 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     epilog="Example: zoo evaluate runs/november --against runs/october --tolerance 0.005 -o gate.json; "
     "or zoo evaluate runs/cells --dense --images slides --labels slides.csv -o dense.json",
 )
-@click.argument("run", type=FILE)
+@click.argument("run", type=FILE, shell_complete=common.completing(common.trained, files=True))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("-o", "--output", type=FILE, help="Write the numbers to this JSON file too.")
-@click.option("--against", type=FILE, metavar="OLD", help="Compare with this run directory or .keras file.")
-@click.option(
-    "--tolerance", type=click.FloatRange(0, 1), help="With --against: the fall in accuracy accepted. Default: 0.01"
+@common.output("a JSON file of the numbers.", required=False)
+@option("--against", type=FILE, metavar="OLD", help="Compare with this run directory or .keras file.")
+@common.tolerance(0.01, goes_with="--against")
+@option(
+    "--views",
+    is_flag=True,
+    help="Answer by the mean over flips and shifts of each image: six views.",
+    apart_from=["--dense", "--against"],
 )
-@click.option("--views", is_flag=True, help="Answer by the mean over flips and shifts of each image: six views.")
-@click.option("--dense", is_flag=True, help="Find objects in whole images, beside those that are labelled.")
-@click.option("--images", type=FILE, metavar="FOLDER", help="With --dense: the images. Default: the test split's.")
-@click.option("--labels", type=FILE, metavar="LABELS", help="With --images: their labels, as data.labels.")
-@OVERWRITE
+@option(
+    "--dense",
+    is_flag=True,
+    help="Find objects in whole images, beside those that are labelled.",
+    apart_from=["--against"],
+)
+@option(
+    "--images",
+    type=FILE,
+    metavar="FOLDER",
+    help="The images. Default: the test split's.",
+    goes_with=["--dense", "--labels"],
+)
+@option("--labels", type=FILE, metavar="LABELS", help="The labels of objects, as data.labels.", goes_with="--images")
+@common.overwrite(goes_with="--output")
 def evaluate(
     run: Path,
     overrides: tuple[str, ...],
@@ -117,22 +129,14 @@ def evaluate(
     confidence intervals; test images or class lists that differ are refused. The exit code is 1 on a regression: where
     the accuracy over all images fell by more than the tolerance, or a class's did with its interval below 0.
     """
-    if (images is None) != (labels is None) or (images is not None and not dense):
-        raise click.UsageError("--images FOLDER, --labels LABELS and --dense go together")
-    if dense and (against is not None or tolerance is not None):
-        raise click.UsageError("--dense evaluates one run; --against and --tolerance go without it")
-    if views and (dense or against is not None):
-        raise click.UsageError("--views evaluates one run on its test split; --dense and --against go without it")
     if overrides and images is None:
-        raise click.UsageError("KEY=VALUE goes with --images FOLDER --labels LABELS")
+        raise click.UsageError(f"{overrides[0]} has no effect without --images and --labels")
     if dense:
         _evaluate_dense(run, overrides, images, labels, output, overwrite)
         return
     if against is not None:
         _compare(run, against, 0.01 if tolerance is None else tolerance, output, overwrite)
         return
-    if tolerance is not None:
-        raise click.UsageError("--tolerance goes with --against OLD")
     config = training_config(run)
     if config.train.target == "count":
         refuse("zoo evaluate", f"a run that counts, {quoted(str(run))}", "--dense, which counts in whole images")
@@ -147,8 +151,9 @@ def evaluate(
         _check_classes(run, card(model).class_names, dataset.class_names)
         faults = _faults(run, dataset)
         for fault in faults:
-            say(str(fault))
-        result = measure(model, dataset.test, dataset.class_names, views)
+            note(fault)
+        with working("evaluating"):
+            result = measure(model, dataset.test, dataset.class_names, views)
         say(f"accuracy {result.accuracy:.2%}, loss {result.loss:.4f}, n = {result.n:,}")
         classes = result.per_class_accuracy.items()
         say(aligned([(f"  {name}", "no images" if share is None else f"{share:.2%}") for name, share in classes]))
@@ -168,12 +173,12 @@ def _faults(run: Path, dataset: "Dataset") -> "tuple[Fault, ...]":
 
 def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
     """Check that the classes of the data are those of the model."""
-    from zoo.classes import normal
+    from zoo.classes import difference
 
-    if known and [*map(normal, known)] != [*map(normal, now)]:
+    if known and (differ := difference(known, now, "its model", "its data")):
         raise InputError(
-            f"run directory {str(run)!r}: its model's classes are {listing(known, 3)}, those of the data are now "
-            f"{listing(now, 3)}; accepted: the same ones in the same order"
+            f"run directory {str(run)!r}: its data have other classes now: {differ}; "
+            "accepted: the same ones in the same order"
         )
 
 
@@ -223,7 +228,7 @@ def _evaluate_dense(
                 raise RuntimeError("the reader of scenes gave none")
             scenes, faults = dataset.scenes, _faults(run, dataset)
         for fault in faults:
-            say(str(fault))
+            note(fault)
         result: CountEvaluation | DenseEvaluation
         if known.target == "count":
             result = evaluate_counts(model, scenes, training_means=means)
@@ -232,22 +237,26 @@ def _evaluate_dense(
             result = evaluate_dense(model, scenes, training_means=means)
             say(f"{result.n_images:,} images\n{aligned(result.rows())}\n{result.sentences()}")
             say(f"counts by peaks\n{aligned(count_rows(result.counts))}")
+        numbers = {**result.to_dict(), "faults": [fault.to_dict() for fault in faults]}
+        give(numbers)
         if output is not None:
             picture = output.with_suffix(".png")
             if isinstance(result, CountEvaluation):
                 dense_plots.counts(result, picture, made_by)
             else:
                 dense_plots.dense(result, picture, made_by)
-            write_json(output, {**result.to_dict(), "faults": [fault.to_dict() for fault in faults]}, made_by)
+            write_json(output, numbers, made_by)
+            give({**numbers, "files": [str(output), str(picture)]})
 
 
 def _compare(new: Path, old: Path, tolerance: float, output: Path | None, overwrite: bool) -> None:
     with quiet_start():
         from zoo.comparison import compare_models
     with _report(output, (new, old), [*_data_of(new), *_data_of(old)], {"tolerance": tolerance}, overwrite) as write:
-        comparison = compare_models(new, old, tolerance)
+        with working("comparing"):
+            comparison = compare_models(new, old, tolerance)
         for fault in comparison.faults:
-            say(str(fault))
+            note(fault)
         say(comparison.table())
         write({"new": str(new), "old": str(old), **comparison.to_dict()})
     if comparison.regressions:
@@ -268,16 +277,21 @@ def _data_of(run: Path) -> list[Path]:
 def _report(
     output: Path | None, models: Sequence[Path], data: Sequence[Path], options: dict[str, Any], overwrite: bool
 ) -> Iterator[Callable[[dict[str, Any]], object]]:
-    """What writes the numbers of an evaluation to `output`, which is checked before; nothing where there is none."""
+    """What gives the numbers of an evaluation, and writes them to `output`, if there is one; it is checked before."""
     from zoo import model_files
 
     if output is None:
-        yield lambda content: None
+        yield give
         return
     made_by = _made_by(models, data, options)
     read = [file for model in models for file in model_files.files_of(model)]
     with writing([Output(output)], made_by, [*data, *read], overwrite):
-        yield lambda content: write_json(output, content, made_by)
+
+        def write(content: dict[str, Any]) -> None:
+            write_json(output, content, made_by)
+            give({**content, "files": [str(output)]})
+
+        yield write
 
 
 def _made_by(models: Sequence[Path], data: Sequence[Path], options: dict[str, Any]) -> MadeBy:

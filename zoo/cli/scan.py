@@ -7,50 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.start import (
-    FILE,
-    OUTPUT_NAME,
-    OVERWRITE,
-    PIXEL_SIZE,
-    backend_variables,
-    own_names,
-    scales_of,
-    start_for,
-    which_picture,
-    zoo,
-)
+from zoo.cli import options as common
+from zoo.cli.command import give, option
+from zoo.cli.options import FILE, own_names, scales_of
+from zoo.cli.start import backend_variables, start_for, zoo
 from zoo.errors import InputError, refuse, unknown
 from zoo.files import check_output
-from zoo.progress import say
+from zoo.progress import note
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
     from zoo.scanning.options import Options
 
 _OPTIONS = (
-    click.option("--tile", type=int, help="Side in pixels of the region that one pass answers for."),
-    click.option("--memory", help="What the process may hold, such as 2GiB: the tile is chosen to fit."),
-    click.option(
-        "--stride", type=int, help="Pixels between cells: any divisor of the model's stride, 1 for every pixel."
-    ),
-    click.option("--scales", help="Scan at each of these scales, such as 0.7,1,1.4, and merge the maps."),
-    click.option(
-        "--merge",
-        default="average-probabilities",
-        show_default=True,
-        help="How scales are merged: average- or maximum-, of logits or probabilities.",
-    ),
-    click.option(
-        "--border",
-        help="Pixels that no window covers: none, reflect or shift; or full: windows all around every pixel. Default: "
-        "none; full for a model that counts, whose counts are right with it alone.",
-    ),
-    click.option(
+    option("--tile", type=int, help="Side in pixels of the region that one pass answers for.", apart_from=["--memory"]),
+    option("--memory", help="What the process may hold, such as 2GiB: the tile is chosen to fit."),
+    common.that_place_cells(),
+    option(
         "--engine", help="What computes: keras or openvino. Default: keras; of an exported file its own runtime, alone."
     ),
-    click.option("--precision", help="What openvino computes in: float32 or bfloat16."),
-    OUTPUT_NAME,
-    PIXEL_SIZE,
+    common.precision("float32 or bfloat16, with the engine openvino."),
 )
 
 
@@ -66,32 +42,37 @@ def _scan_options(command: Callable) -> Callable:
         asked["scales"] = scales_of(asked["scales"])
         return command(options=Options(choice=choice, **asked), **given)
 
-    for option in reversed(_OPTIONS):
-        with_options = option(with_options)
-    return which_picture(with_options)
+    for each in reversed(_OPTIONS):
+        with_options = each(with_options)
+    return common.which_picture()(with_options)
 
 
 @zoo.command(
     short_help="Slide a model over large images.",
     epilog="Example: zoo scan fcn.keras runs/quick/canvas_input.png -o scanned",
 )
-@click.argument("model", type=FILE)
+@common.MODEL
 @click.argument("images", type=FILE, metavar="IMAGE...", nargs=-1, required=True)
-@click.option("-o", "--output", type=FILE, required=True, help="The folder for scores, geometry, overlay and viewer.")
+@common.output("the folder for scores, geometry, overlay and viewer.")
 @_scan_options
-@click.option("--mask", type=FILE, help="Scan where this image is not 0; for several images, a folder of masks.")
-@click.option("--answer", "how", help="One answer for the whole image, merged from its cells; named as for --merge.")
-@click.option(
+@option("--mask", type=FILE, help="Scan where this image is not 0; for several images, a folder of masks.")
+@option(
+    "--answer",
+    "how",
+    help="One answer for the whole image, merged from its cells; named as for --merge.",
+    shell_complete=common.completing(common.merges),
+)
+@option(
     "--format",
     "format_",
     type=click.Choice(["npz", "npy", "zarr"]),
-    help="The scores' file; default: npz up to 64 MiB of scores, npy beyond.",
+    help="The format; that of the scores' file. Default: npz up to 64 MiB of scores, npy beyond.",
 )
-@click.option("--class", "class_name", help="Draw this class's probability instead of the winner, or its density.")
-@click.option("--no-check", is_flag=True, help="Do not compare cells of a padded net with their crops.")
-@click.option("--workers", type=int, help="Share several images out among this many processes.")
-@click.option("--gpus", is_flag=True, help="With --workers: a GPU for each.")
-@OVERWRITE
+@common.class_name("its probability is drawn instead of the winner, or its density.")
+@option("--no-check", is_flag=True, help="Do not compare cells of a padded net with their crops.")
+@option("--workers", type=int, help="Share several images out among this many processes.")
+@option("--gpus", is_flag=True, help="A GPU for each.", goes_with="--workers")
+@common.overwrite()
 def scan(
     model: Path,
     images: tuple[Path, ...],
@@ -125,8 +106,9 @@ def scan(
     """
     from zoo.classes import normal
     from zoo.cli.object_tables import FolderTables, tables_of
+    from zoo.cli.ranking import TABLE as RANKED
     from zoo.cli.ranking import Ranking
-    from zoo.cli.scan_results import ImageScans, mask_of, say_crops
+    from zoo.cli.scan_results import ImageScans, mask_of, results_of, say_crops
     from zoo.large_images import files_at, scanner_at
     from zoo.scanning.crop_check import shares
     from zoo.scanning.merging import check_merge
@@ -142,8 +124,6 @@ def scan(
     class_name = None if class_name is None else normal(class_name)
     if class_name is not None and class_name not in names:
         raise InputError(unknown("class", class_name, names))
-    if gpus and workers is None:
-        refuse("--gpus", "without --workers", "both")
     read = files_at(model)
     if len(images) == 1 and not _is_folder(images[0]):
         if workers is not None:
@@ -153,6 +133,7 @@ def scan(
         checked = {} if no_check else shares([images[0].absolute()])
         scans = ImageScans(options, mask, format_, class_name, merge, read, overwrite, checked)
         scans.scan_image(scanner, images[0], mask, output)
+        give({"images": [results_of(images[0], output)], "failed": [], "counts": None, "files": []})
         return
     if mask is not None and not _is_folder(mask):
         refuse("mask", f"the file {str(mask)!r} for several images", "a folder of masks")
@@ -180,9 +161,18 @@ def scan(
                 failed.append((image, error))
     say_crops(folder for _, folder in tasks)
     given_up = {image for image, _ in failed}
-    for each in (tables, ranking):
-        if each is not None:
-            each.write({folder for image, folder in tasks if image in given_up})
+    without = {folder for image, folder in tasks if image in given_up}
+    counts = None if tables is None else tables.write(without)
+    ranking.write(without)
+    names = (*(() if kind is None else kind.names), RANKED)
+    give(
+        {
+            "images": [results_of(image, folder) for image, folder in tasks if image not in given_up],
+            "failed": [{"image": str(image), "reason": str(reason)} for image, reason in failed],
+            "counts": counts,
+            "files": [str(output / name) for name in names if (output / name).is_file()],
+        }
+    )
     for image, reason in failed:
         click.echo(str(reason) if str(image) in str(reason) else f"{image}: {reason}", err=True)
     if failed:
@@ -212,6 +202,6 @@ def _folders(images: tuple[Path, ...], output: Path) -> list[tuple[Path, Path]]:
                 f"image folder {str(image)!r}: has no image{more}; accepted: PNG, JPEG, BMP, TIFF, .npy and Zarr"
             )
         if inside.note:
-            say(f"{image}: {inside.note}")
+            note(f"{image}: {inside.note}")
         files += inside.pictures
     return [(image, output / name) for image, name in zip(files, own_names(files), strict=True)]

@@ -12,7 +12,7 @@ from zoo.cli.start import say_notes
 from zoo.errors import refuse
 from zoo.files import Output, remove, write_json, writing
 from zoo.made_by import MadeBy, maker_of
-from zoo.progress import say
+from zoo.progress import note, say
 
 if TYPE_CHECKING:
     from zoo.scanning.merging import Merge
@@ -49,7 +49,7 @@ class ImageScans:
         def scan_image(image: Path, folder: Path) -> None:
             mask = None if self.mask is None else mask_of(image, self.mask)
             if _is_there(folder, lambda: {**scanner.made_from(image, mask), **self._asked(scanner)}):
-                say(f"{image}: is there already, {folder}")
+                note(f"{image}: is there already, {folder}")
                 return
             say(f"{image}:")
             self.scan_image(scanner, image, mask, folder)
@@ -105,7 +105,10 @@ class ImageScans:
                     counts = count_files.ImageCounts.of(image.name, scores, summary.density)
                     count_files.write(folder, counts, made_by)
                 answer = self._write_answer(summary, folder / "answer.json")
-                scores = replace(scores, further={"image": image.name, "uncertainty": summary.uncertainty})
+                further: dict[str, Any] = {"image": image.name, "uncertainty": summary.uncertainty}
+                if summary.density is None:
+                    further["cells_won"] = dict(zip(scores.class_names, summary.wins.tolist(), strict=True))
+                scores = replace(scores, further=further)
                 kept = _keep(scores, streamed, self.format)
                 _remove_others(folder, {kept, *(each.path for each in outputs[1:])})
                 Store(streamed).settle()
@@ -121,7 +124,7 @@ class ImageScans:
         if check is not None and len(self.checked) == 1:
             say(check.sentence())
         if count and scores.scales and needs_check(scores.geometry):
-            say(OF_SCALES)
+            note(OF_SCALES)
         if answer:
             say(answer)
         own = [] if tables is None else tables.of_image
@@ -152,13 +155,33 @@ class ImageScans:
         return f"answer, {self.answer}: {names[best]} {probabilities[best]:.1%}"
 
 
+def results_of(image: Path, folder: Path) -> dict[str, Any]:
+    """What the folder of an image says of its scan, for `--json`: grid, answers, counts of objects, and the files."""
+    from zoo.scanning.count_files import COUNTS
+    from zoo.scanning.object_files import OBJECTS
+
+    record = _record(folder)
+    files = ["geometry.json", record.get("scores"), record.get("scanned"), "overlay.png", "viewer.html", "answer.json"]
+    left_out = ("image", "scores", "scanned", "made_from", "made_by")
+    result: dict[str, Any] = {"image": str(image), "folder": str(folder)}
+    result |= {name: value for name, value in record.items() if name not in left_out}
+    for tables in (OBJECTS, COUNTS):
+        if (folder / tables.record).is_file():
+            result["counts"] = json.loads((folder / tables.record).read_text(encoding="utf-8"))["counts"]
+            files += tables.of_image
+    if (folder / "answer.json").is_file():
+        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+        result["answer"] = {name: value for name, value in answer.items() if name != "made_by"}
+    return {**result, "files": [str(folder / name) for name in files if name and (folder / name).exists()]}
+
+
 def _say_cells(summary: "Summary", masked: bool) -> None:
     """Tell the user about the grid."""
     scores, missing = summary.score_map, summary.score_map.not_scanned
     rows, columns = scores.scores.shape[:2]
     say(f"{rows} x {columns} cells, {scores.sentence()}")
     if scores.other_function:
-        say(f"note: {scores.other_function}")
+        note(f"note: {scores.other_function}")
     if any(scores.uncovered) and not masked:
         top, left, bottom, right = scores.uncovered
         say(f"pixels that no window covers: {top} top, {left} left, {bottom} bottom, {right} right")
@@ -183,7 +206,7 @@ def _say_outer(scores: "ScoreMap") -> None:
         for far in (middles[0], side - middles[-1])
     )
     if scores.border != "full" and outer > max(scores.stride):
-        say(f"no window has its middle in the outer {outer:g} pixels, where no object is found: --border full")
+        note(f"no window has its middle in the outer {outer:g} pixels, where no object is found: --border full")
 
 
 def say_crops(folders: Iterable[Path]) -> None:

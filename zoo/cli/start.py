@@ -1,81 +1,53 @@
 """What every command shares: the group, a quiet start-up, run directories, exit codes."""
 
 import contextlib
-import functools
 import importlib.util
 import io
 import os
 import signal
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from zoo.errors import Differs, InputError, Interrupted, printable, quoted, refuse, shortened
-from zoo.installed import distribution
-from zoo.progress import say, silent_stderr
+from zoo.cli.command import Command, version_option
+from zoo.errors import Differs, InputError, Interrupted, os_text, printable, quoted, refuse, shortened
+from zoo.progress import at_work, note, silent_stderr
 from zoo.signals import all_like_ctrl_c, stop_signals
 
-FILE = click.Path(path_type=Path)
-OVERWRITE = click.option(
-    "--overwrite", is_flag=True, help="Replace other files at the output; never one that this command reads."
-)
-OUTPUT_NAME = click.option("--output-name", help="Which output of a model with several gives the scores.")
-PIXEL_SIZE = click.option(
-    "--pixel-size",
-    type=float,
-    help="A pixel's size in micrometres, where files state none, or a wrong one; for models that know theirs.",
-)
 _BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
 # The order of the work, which is the one of the help.
 _ORDER = (
-    *(
-        "list",
-        "describe",
-        "train",
-        "evaluate",
-        "predict",
-        "convert",
-        "tile",
-        "scan",
-        "regions",
-        "export",
-        "card",
-        "plot",
-    ),
+    "list",
+    "describe",
+    "train",
+    "evaluate",
+    "predict",
+    "convert",
+    "tile",
+    "scan",
+    "regions",
+    "export",
+    "card",
+    "plot",
 )
 
 
 class _Group(click.Group):
     """Commands in the order of the work, not of the alphabet."""
 
+    command_class = Command
+
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted(self.commands, key=_ORDER.index)
 
 
-def _say_version(context: click.Context, option: click.Parameter, asked: bool) -> None:
-    """Print the version of the distribution that this package came with, and exit."""
-    if not asked or context.resilient_parsing:
-        return
-    click.echo(f"{context.find_root().info_name} {distribution()[1]}")
-    context.exit()
-
-
 @click.group(
     cls=_Group,
+    params=[version_option()],
     epilog="Example: zoo train nin_digits --workdir runs/digits",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_say_version,
-    help="Show the version and exit.",
 )
 def zoo() -> None:
     """Bottleneck architectures: build from a config, train, convert the head, slide it over large images.
@@ -114,49 +86,10 @@ def training_config(model: Path, overrides: Sequence[str] = ()):
     return load_config(row.config, [*row.overrides, f"seed={row.seed}", *overrides])
 
 
-def which_picture(command: Callable) -> Callable:
-    """Options that say which image of a file is meant, given to `command` as its argument `choice`."""
-
-    @functools.wraps(command)
-    def chosen(page: int | None, series: int | None, level: int, **others: Any) -> Any:
-        from zoo.pictures import Choice
-
-        return command(choice=Choice(page, series, level), **others)
-
-    for option, default, text in (
-        ("--level", 0, "Which level of a pyramid; 0 is the full image."),
-        ("--series", None, "Which image of a file with several, such as OME-TIFF."),
-        ("--page", None, "Which page of a TIFF, or plane of its series."),
-    ):
-        chosen = click.option(option, type=int, default=default, help=text)(chosen)
-    return chosen
-
-
-def own_names(images: Sequence[Path]) -> list[str]:
-    """What the results of each image are called: as its file without the ending, with it where several need that.
-
-    Raises:
-        InputError: where two would have one name.
-    """
-    stems = Counter(image.stem for image in images)
-    names = [image.name if stems[image.stem] > 1 else image.stem for image in images]
-    for name, uses in Counter(names).most_common(1):
-        if uses > 1:
-            refuse("images", f"{uses} named {name!r}", "names of their own, for the results of each")
-    return names
-
-
-def scales_of(text: str | None) -> tuple[float, ...] | None:
-    """The value of `--scales`, separated by commas."""
-    from zoo.scanning.options import check_scales
-
-    return None if text is None else check_scales(text.split(","))
-
-
 def say_notes(image: Path, notes: Sequence[str]) -> None:
     """Print what was noted while a picture was read."""
-    for note in notes:
-        say(f"note: {image} {note}")
+    for each in notes:
+        note(f"note: {image} {each}")
 
 
 @contextlib.contextmanager
@@ -166,7 +99,7 @@ def quiet_start() -> Iterator[None]:
     if backend and (backend not in _BACKENDS or importlib.util.find_spec(backend) is None):
         there = ", ".join(name for name in _BACKENDS if importlib.util.find_spec(name))
         refuse("KERAS_BACKEND", quoted(backend), f"{there}, which are installed here")
-    with _interruptible(), _hidden_log():
+    with at_work("starting"), _interruptible(), _hidden_log():
         yield
         # Keras reads and writes models with TensorFlow at hand where it is installed, under any backend.
         if "keras" in sys.modules and importlib.util.find_spec("tensorflow"):
@@ -214,10 +147,10 @@ def _interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hidden_log() -> Iterator[None]:
-    """Hide what TensorFlow's C++ start-up writes about this machine, unless the user has set its log level."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        yield
-        return
+    """Hide what TensorFlow's C++ code writes about this machine, from its start-up on, whatever log level is set.
+
+    What it writes while it is imported heeds no level; a process that ends for a fault of TensorFlow still says so.
+    """
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with silent_stderr():
         yield
@@ -242,7 +175,7 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
         code, text = 2, str(error)
     except click.ClickException as error:
         where = f"{error.ctx.command_path}: " if isinstance(error, click.UsageError) and error.ctx else ""
-        code, text = 2, f"{where}{error.format_message()}; see --help"
+        code, text = 2, f"{where}{error.format_message().rstrip('.')}; see --help"
     except ModuleNotFoundError as error:
         missing = (error.name or "zoo").partition(".")[0]
         if missing == "zoo":
@@ -257,6 +190,6 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
     except OSError as error:
         if error.filename is None and not error.strerror:
             raise
-        code, text = 1, str(error)
+        code, text = 1, os_text(error)
     click.echo(f"{name}: {shortened(printable(' '.join(text.split())))}", err=True)
     sys.exit(code)

@@ -45,7 +45,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {one_line(error, data)}") from None
+        raise InputError(f"{path}: {one_line(error, data, Config)}") from None
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -95,14 +95,15 @@ def _tensorflow_gradient(score: Callable[[Any], Any], images: np.ndarray) -> np.
 
     # As a graph, which leaves out the kernels' gradients that nobody asks for: TensorFlow 2.21 crashes over those of a
     # strided 1x1 convolution on one image of even sides.
-    @tf.function
     def gradient(images: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)
             value = score(images)
         return tape.gradient(value, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    return gradient(tf.constant(images)).numpy()
+    images = tf.constant(images)
+    # Traced for this call alone, of which TensorFlow warns where it is left to trace.
+    return tf.function(gradient).get_concrete_function(images)(images).numpy()
 
 
 def _jax_gradient(score: Callable[[Any], Any], images: np.ndarray) -> np.ndarray:

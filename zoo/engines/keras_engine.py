@@ -31,11 +31,12 @@ def run_keras(graph: Graph) -> Run:
         fixed = _constants(run.variables)
         values = [ops.convert_to_numpy(variable) for variable in fixed]
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, dtype)])
-        def compiled(images: Any) -> Any:
+        def compute(images: Any) -> Any:
             return _with_values(run, fixed, [tf.constant(value) for value in values], images)
 
-        return lambda images: compiled(np.asarray(images, dtype)).numpy()
+        # Traced here, once: a function that were traced at its first call would be warned of in a loop of scans.
+        compiled = tf.function(compute).get_concrete_function(tf.TensorSpec(shape, dtype))
+        return lambda images: compiled(tf.constant(np.asarray(images, dtype))).numpy()
     if backend == "jax":
         import jax
 

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
-from zoo.classes import normal
+from zoo.classes import difference
 from zoo.comparison import check_images, compare
 from zoo.data import Dataset
-from zoo.errors import Differs, listing, refuse, shortened
+from zoo.errors import Differs, InputError, refuse, shortened
 from zoo.evaluation import predict
 from zoo.exported.carried import Carried, Quantised
 from zoo.exported.format import IMAGE, CannotHold, EngineFormat, Format, converting
@@ -73,10 +73,9 @@ class Trial:
         if network.card.target == "count" or network.units() < 2:
             refuse("precision int8", "a model without classes", "a classifier of two classes or more, of images")
         if (names := self.class_names) is not None:
-            known = network.card.class_names or names
-            if [*map(normal, known)] != [*map(normal, names)] or network.units() != len(names):
-                accepted = f"those of the model in their order: {listing(network.class_names, 3)}"
-                refuse(f"classes of {self.of}", listing(names, 3), accepted)
+            known = network.class_names if network.units() != len(names) else network.card.class_names or names
+            if differ := difference(known, names, "the model", self.of):
+                raise InputError(f"classes: {differ}; accepted: the model's own, in their order")
         for what, images in (("training images", self.training), ("test images", self.test)):
             if not len(images):
                 refuse(f"precision int8: {what} of {self.of}", "none", "some")

@@ -62,12 +62,12 @@ def table_rows(text: str, points: bool = False) -> list[ListedBox]:
         return []
     header, *lines = lines
     names = [name.strip() for name in header]
+    if not any(plain(name) in COORDINATES for name in names):
+        refuse("first line", short(header), f"a header there, with {_accepted(points)}")
     lines = [row[: len(names)] + [each for each in row[len(names) :] if each.strip()] for row in lines]
     # Columns without a name and without content are a spreadsheet's.
     kept = [at for at, name in enumerate(names) if name or any(row[at : at + 1] not in ([], [""]) for row in lines)]
     _once([names[at] for at in kept], "column")
-    if not lines and not any(plain(name) in COORDINATES for name in names):
-        refuse("header", short(header), _accepted(points))
     rows = []
     for index, row in enumerate(lines, start=1):
         if len(row) != len(names):

@@ -52,8 +52,8 @@ def read_table(path: Path, name: str, columns: Sequence[str]) -> Iterator[TableR
         raise InputError(f"{name}: broken ({cut(str(error))})") from None
     header = [plain(each) for each in lines[0]] if lines else []
     if any(header.count(column) != 1 for column in columns):
-        received = f"a header {quoted(','.join(lines[0]) if lines else '')}"
-        refuse(name, received, f"the columns {','.join(columns)}, each once")
+        received = f"a first line {quoted(','.join(lines[0]) if lines else '')}"
+        refuse(name, received, f"a header there, with the columns {','.join(columns)}, each once")
     for number, line in enumerate(lines[1:], start=1):
         row, text = [each.strip() for each in line], ",".join(line)
         # A separator at the end of each row is a spreadsheet's.

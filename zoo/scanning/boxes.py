@@ -69,17 +69,23 @@ class BoxScores:
 
     def text(self, path: Path) -> str:
         """What `save` writes to a file of that name."""
+        if path.suffix == ".json":
+            return "[\n" + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in self.rows()) + "\n]\n"
         answers = self._answers()
         further, boxes = self._further(), [_plain(box) for box in self.boxes]
-        if path.suffix == ".json":
-            content = [{"box": box, **new, **old} for box, new, old in zip(boxes, answers, further, strict=True)]
-            return "[\n" + ",\n".join(f"  {json.dumps(row, allow_nan=False)}" for row in content) + "\n]\n"
         file, names = io.StringIO(), list(dict.fromkeys(name for row in further for name in row))
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow((*SIDES, *answers[0], *names))
         for box, new, old in zip(boxes, answers, further, strict=True):
             writer.writerow((*box, *new.values(), *(_cell(old.get(name)) for name in names)))
         return file.getvalue()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is written of each box: box, class and score, of a counter `count NAME`, and what is further known."""
+        boxes = [_plain(box) for box in self.boxes]
+        return [
+            {"box": box, **new, **old} for box, new, old in zip(boxes, self._answers(), self._further(), strict=True)
+        ]
 
     def _answers(self) -> list[dict[str, Any]]:
         """What is written of each box."""

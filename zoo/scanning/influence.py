@@ -7,6 +7,7 @@ random inputs and weights; here it is that of one trained model on one image.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +104,19 @@ class Influence:
             f"cell {self.cell[0]},{self.cell[1]} of {rows} x {columns}, class {self.class_names[self.class_index]}: "
             f"{answer}; stride {' x '.join(f'{side:g}' for side in self.stride)}"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Cell, class, scores by class, stride, and every box with its share of the influence, as JSON holds it."""
+        return {
+            "cell": list(self.cell),
+            "grid": list(self.grid_shape),
+            "class": self.class_names[self.class_index],
+            self.outputs: dict(zip(self.class_names, map(float, self.scores), strict=True)),
+            "stride": [*map(float, self.stride)],
+            "boxes": {
+                name: {"box": [*map(int, box)], "influence_inside": self.share(box)} for name, box in self.boxes.items()
+            },
+        }
 
     def table(self) -> str:
         """The sentence, and a line for every box: its sides, and the share of the influence inside it."""

@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import keras
@@ -16,6 +16,7 @@ from zoo.config.recipe import TrainConfig
 from zoo.data import Dataset
 from zoo.errors import ADVICE, Diverged, InputError, Interrupted, refuse
 from zoo.files import replacing
+from zoo.progress import at_work
 from zoo.signals import stop_signals
 from zoo.training import checkpoint
 from zoo.training.checkpoint import Progress
@@ -70,23 +71,24 @@ def train(
         print(f"resuming from step {progress.step}", flush=True)
 
     metrics = metrics if progress.step % steps else []
-    keeper = _Keeper(folder, learner, progress, metrics, recipe, job)
+    keeper = _Keeper(folder, learner, progress, metrics, recipe, job, steps)
     averaging = [keras.callbacks.SwapEMAWeights()] if recipe.ema else []
     with _deferred_signals(keeper), _given_back(learner, model), _back_where_it_was(folder, trainer, job):
         while progress.step < recipe.epochs * steps and not job.any(keeper.has_stalled()):
             epoch, done = divmod(progress.step, steps)
-            trainer.fit(
-                course.batches(progress.step),
-                # An epoch that was cut is finished on its own, since all of one `fit`'s epochs have equal length.
-                initial_epoch=epoch,
-                epochs=epoch + 1 if done else recipe.epochs,
-                steps_per_epoch=steps - done,
-                shuffle=False,
-                validation_data=course.validation,
-                # The keeper sees validated weights before they are swapped back.
-                callbacks=[*(_tensorboard(folder) if job.first else ()), keeper, *averaging],
-                verbose=(1 if sys.stdout.isatty() else 2) if job.first else 0,
-            )
+            with redirect_stdout(sys.stderr), at_work("training", keeper.place, draws=True):
+                trainer.fit(
+                    course.batches(progress.step),
+                    # An epoch that was cut is finished on its own, since all of one `fit`'s epochs have equal length.
+                    initial_epoch=epoch,
+                    epochs=epoch + 1 if done else recipe.epochs,
+                    steps_per_epoch=steps - done,
+                    shuffle=False,
+                    validation_data=course.validation,
+                    # The keeper sees validated weights before they are swapped back.
+                    callbacks=[*(_tensorboard(folder) if job.first else ()), keeper, *averaging],
+                    verbose=(1 if sys.stderr.isatty() else 2) if job.first else 0,
+                )
             if averaging:
                 # `fit` ended by writing the average over the weights that training goes on with.
                 checkpoint.restore(folder / "checkpoints", trainer, job)
@@ -118,12 +120,25 @@ class _Keeper(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, folder: Path, learner: keras.Model, progress: Progress, metrics: list, recipe: TrainConfig, job: Job
+        self,
+        folder: Path,
+        learner: keras.Model,
+        progress: Progress,
+        metrics: list,
+        recipe: TrainConfig,
+        job: Job,
+        steps: int,
     ):
         super().__init__()
         self.folder, self.learner, self.progress, self.metrics, self.job = folder, learner, progress, metrics, job
         self.every, self.patience, self.epochs = recipe.checkpoint_every_steps, recipe.patience, recipe.epochs
+        self.steps = steps
         self.stop_asked = False
+
+    def place(self) -> str:
+        """How far the training has come, in words."""
+        epoch, step = divmod(self.progress.step, self.steps)
+        return f"epoch {epoch + 1} of {self.epochs}, step {step} of {self.steps}"
 
     def has_stalled(self) -> bool:
         """Whether as many epochs as the recipe's patience have passed since the lowest validation loss."""
