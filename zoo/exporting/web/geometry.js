@@ -217,6 +217,12 @@ export class Grid {
     return Array.from(this.centres[axis], (middle) => middle >= 0 && middle < this.size[axis]);
   }
 
+  // How many pixels from the border on no window has its middle, where that is more than a stride; else 0.
+  get outer() {
+    const far = Math.max(...this.centres.flatMap((middles, axis) => [middles[0], this.size[axis] - middles.at(-1)]));
+    return far > Math.max(...this.stride.map((side, axis) => side * this.ratios[axis])) ? far : 0;
+  }
+
   // Bytes that the runtime takes for pixels of this size, at most.
   #need(height, width) {
     const { program } = this, [rows, columns] = [sizesOf(program, 0, height), sizesOf(program, 1, width)];

@@ -152,6 +152,9 @@ function showNotes() {
   if (answer) {
     words.push(`${answer.grid.shape.join(" x ")} cells (rows x columns), ${answer.grid.sentence()}.`, ...notes,
       about.findObjects ? ramp : standing);
+    if (about.findObjects && answer.grid.outer) {
+      words.push(`No window has its middle in the outer ${answer.grid.outer} pixels, where no object is found.`);
+    }
   }
   words.push(`${runtime} ${version} (${licence}), ${threads === 1 ? "one thread" : `${threads} threads`}; nothing leaves this ` +
     "browser. JPEG files may be decoded a little differently than by other programs.");
