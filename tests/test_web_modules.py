@@ -85,7 +85,6 @@ NETS = {
     "padded": (lambda: zoo.convolutionalize(zoo.build("nin_digits")), (41, 8)),
     "a shortcut": (lambda: residual("same"), (64, 91)),
     "a shortcut, odd": (lambda: residual("valid"), (65, 90)),
-    "branches": (lambda: zoo.convolutionalize(zoo.build("inception_cifar10")), (80, 75)),
 }
 OF_GRID = """({ Grid }, [carried, size, scanned, tile]) => {
   const grid = new Grid(carried, size, scanned), list = (axes) => axes.map((each) => [...each]);

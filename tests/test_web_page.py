@@ -91,6 +91,7 @@ UNNAMED = """[...document.querySelectorAll("input, select, button, canvas")].fil
   each.ariaLabel || each.getAttribute("aria-labelledby") || each.textContent.trim())).map((each) => each.outerHTML)"""
 ANSWER = """() => { const { scores, winners, strength, objects, grid, name } = window.last;
   return { scores: [...scores], winners: [...winners], shape: grid.shape, objects, name }; }"""
+SIZE = "[window.last.picture.height, window.last.picture.width]"
 PICTURE = """() => { const { picture } = window.last, { width, height } = picture;
   return [height, width, ...picture.getContext("2d").getImageData(0, 0, width, height).data]; }"""
 
@@ -125,14 +126,22 @@ def page_of_digits(path=None):
 
 def at(page, row, column):
     """Where a pixel of the image, which is shown whole, lies on the page."""
-    box, (height, width) = page.locator("#map").bounding_box(), page.evaluate(PICTURE)[:2]
+    box, (height, width) = page.locator("#map").bounding_box(), page.evaluate(SIZE)
     zoom = min(box["width"] / width, box["height"] / height)
     left, top = (box["width"] - width * zoom) / 2, (box["height"] - height * zoom) / 2
     return box["x"] + left + (column + 0.5) * zoom, box["y"] + top + (row + 0.5) * zoom
 
 
+def rows(page, table):
+    """The texts of the cells of a table's rows."""
+    code = (
+        "(id) => [...document.querySelectorAll(`#${id} tr`)].map((row) => [...row.cells].map((cell) => cell.innerText))"
+    )
+    return page.evaluate(code, table)
+
+
 def read_out(page):
-    return dict([cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("#read tr").all())
+    return dict(rows(page, "read"))
 
 
 def test_every_cell_has_the_winner_of_a_scan_and_shows_what_it_looks_at(digits, open_page, tmp_path):
@@ -144,8 +153,7 @@ def test_every_cell_has_the_winner_of_a_scan_and_shows_what_it_looks_at(digits, 
     same_as_a_scan(seen, score_map)
     assert seen["objects"] is None and "digits.png: 130 x 170 pixels" in page.inner_text("#status")
     shares, _ = score_map.wins()
-    legend = dict([cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("#legend tr").all())
-    assert legend == {
+    assert dict(rows(page, "legend")) == {
         name: f"{100 * count / shares.sum():.1f} %"
         for name, count in zip(score_map.class_names, shares, strict=True)
         if count
@@ -170,8 +178,8 @@ def test_every_cell_has_the_winner_of_a_scan_and_shows_what_it_looks_at(digits, 
     by = enlarged[0] // 28
     crop = np.reshape(enlarged[2:], (enlarged[1], enlarged[0], 4))[by // 2 :: by, by // 2 :: by, 0]
     np.testing.assert_array_equal(crop, pixels[top:bottom, left:right])
-    bars = [row.locator("td").last.inner_text() for row in page.locator("#bars tr").all()]
-    np.testing.assert_allclose(np.array(bars, float), score_map.probabilities[cell], atol=1e-4)
+    bars = [float(row[-1]) for row in rows(page, "bars")]
+    np.testing.assert_allclose(bars, score_map.probabilities[cell], atol=1e-4)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowLeft")
     assert read_out(page)["row, column"] == "4, 19"
@@ -182,7 +190,7 @@ def test_every_cell_has_the_winner_of_a_scan_and_shows_what_it_looks_at(digits, 
 def test_drawing_changes_the_map_which_is_that_of_a_scan(digits, open_page):
     fcn, folder = digits
     page = open_page(folder)
-    height, width = page.evaluate(PICTURE)[:2]
+    height, width = page.evaluate(SIZE)
     assert (height, width) == (4 * 28, 6 * 28) and page.is_checked("#draw")
     before = page.evaluate(ANSWER)
     assert len(set(before["winners"])) == 1
@@ -212,7 +220,9 @@ def test_objects_are_those_of_a_scan(scale, runtime, open_page, tmp_path):
     fcn = zoo.convolutionalize(discs.model(scale=scale))
     generator, (height, width) = np.random.default_rng(0), (100, 1200) if scale is None else (200, 400)
     places = [(discs.RED if n % 2 else discs.BLUE, *generator.uniform(0, (height, width)), 9) for n in range(40)]
-    discs.picture((height, width), places, tmp_path / "discs.png")
+    # Discs alone have peaks at two cells that are equal but for rounding.
+    pixels = discs.picture((height, width), places) + generator.integers(-20, 20, (height, width, 3))
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "discs.png")
     score_map = zoo.scan(fcn, tmp_path / "discs.png")
     folder = zoo.export(
         fcn, tmp_path / "page", format="web", runtime=runtime, images=[np.asarray(Image.open(tmp_path / "discs.png"))]
@@ -231,14 +241,21 @@ def test_objects_are_those_of_a_scan(scale, runtime, open_page, tmp_path):
     assert [each["index"] for each in ours] == found.classes[order].tolist()
     np.testing.assert_allclose([[each["y"], each["x"]] for each in ours], found.centres[order], atol=1e-3)
     np.testing.assert_allclose([each["score"] for each in ours], found.scores[order], atol=1e-5)
-    counts = dict([cell.inner_text() for cell in row.locator("td").all()] for row in page.locator("#counts tr").all())
+    counts = dict(rows(page, "counts"))
     assert counts == {name: str(count) for name, count in score_map.counts_of(found).items()}
     page.locator("#list button").nth(2).click()
     third = seen["objects"][2]
     assert read_out(page)["row, column"] == ", ".join(map(str, third["cell"]))
     assert read_out(page)["class"] == score_map.class_names[third["index"]]
+    outer = discs.WINDOW / 2 / (scale or 1)
+    assert f"No window has its middle in the outer {outer:g} pixels" in page.inner_text("#notes")
     if scale is not None:
         assert "scale 0.5, as in training" in page.inner_text("#notes")
+    # Another image in the midst of a scan.
+    page.set_input_files("#file", tmp_path / "discs.png")
+    page.click("#blank")
+    wait(page, "window.last.name === 'Blank canvas'")
+    assert page.evaluate(ANSWER)["shape"] != seen["shape"] and "Blank canvas" in page.inner_text("#status")
 
 
 def test_a_file_that_cannot_be_taken_is_refused_in_a_line(digits, open_page, tmp_path):

@@ -141,6 +141,13 @@ export function scaleOf(card, stated) {
   return { scale, note: `The image is taken at ${card.pixel_size} µm a pixel.` };
 }
 
+// The sides of the crop that a cell stands for, in pixels that the model sees; of any image, so that one is as good.
+export const windowOf = ({ window, program }) => window ?? [0, 1].map((axis) => spanOf(program, axis, 4096).extent);
+
+// Whether every layer takes an image of these sides, which are those that the model sees.
+export const fits = ({ program }, size) => size.every((side, axis) =>
+  ![...carry(program, axis, side, fittingSize).values()].includes(0));
+
 // The sides that an image is brought to.
 export const scaledSize = (size, scale) => size.map((side) => Math.max(roundEven(side * scale), 1));
 
@@ -156,7 +163,7 @@ export class Grid {
       throw new Unsuited(`The image has ${scanned.join(" x ")} pixels (height x width)` +
         `${this.#isScaled ? ", once it is scaled" : ""}; accepted: at least one window of ${card.window.join(" x ")}.`);
     }
-    if (axes.some((axis) => [...carry(program, axis, scanned[axis], fittingSize).values()].includes(0))) {
+    if (!fits(carried, scanned)) {
       throw new Unsuited(`The image has ${scanned.join(" x ")} pixels (height x width), which a layer does not take; ` +
         "accepted: a larger one.");
     }
@@ -215,6 +222,12 @@ export class Grid {
   // Which rows, or columns, have the middle of their windows in the image.
   inside(axis) {
     return Array.from(this.centres[axis], (middle) => middle >= 0 && middle < this.size[axis]);
+  }
+
+  // How many pixels from the border on no window has its middle, where that is more than a stride; else 0.
+  get outer() {
+    const far = Math.max(...this.centres.flatMap((middles, axis) => [middles[0], this.size[axis] - middles.at(-1)]));
+    return far > Math.max(...this.stride.map((side, axis) => side * this.ratios[axis])) ? far : 0;
   }
 
   // Bytes that the runtime takes for pixels of this size, at most.

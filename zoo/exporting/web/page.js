@@ -1,6 +1,6 @@
 // The page: images come in, the worker scans them, and the answers are shown.
 
-import { Grid, Unsuited, scaleOf, scaledSize } from "./geometry.js";
+import { Grid, Unsuited, fits, scaleOf, scaledSize, windowOf } from "./geometry.js";
 import { showCell, showLegend, showObjects } from "./panels.js";
 import { decode, newCanvas, samplesOf } from "./pictures.js";
 import { probabilitiesOf } from "./scores.js";
@@ -9,6 +9,7 @@ import { View } from "./view.js";
 const $ = (id) => document.getElementById(id);
 // Windows that a blank canvas has down and across, fewer where they are large; a brush's part of a window.
 const blankWindows = [4, 6], fewerWindows = [2, 3], largeWindow = 64, brushPart = 0.1;
+const mostTried = 1024;
 // Pixels of an image that is scanned at every stroke, and not only once one ends.
 const mostWhileDrawing = 2 ** 18;
 const ramp = "A colour is as opaque as its class is probable; a cell has none where the background wins, or its class is " +
@@ -103,6 +104,7 @@ worker.onerror = (event) => say(`The page's worker failed: ${event.message ?? "i
 function show(next, called, example = "") {
   [picture, name] = [next, called];
   $("example").value = example;
+  if (running) worker.postMessage({ kind: "stop", number: running });
   number += 1;  // so that an answer of the image before is not taken
   view.show(next, false);
   take(null);
@@ -126,13 +128,16 @@ async function openExample(file) {
 }
 
 // In pixels of an image that is drawn.
-const windowSides = () => {
-  const { scale } = scaleOf(card, statedSize() ?? card.pixel_size);
-  return (carried.window ?? new Grid(carried, [4096, 4096], [4096, 4096]).window).map((side) => side / scale);
-};
+const drawnScale = () => scaleOf(card, statedSize() ?? card.pixel_size).scale;
+const windowSides = () => windowOf(carried).map((side) => side / drawnScale());
 function blank() {
   const sides = windowSides(), times = Math.max(...sides) > largeWindow ? fewerWindows : blankWindows;
-  const canvas = newCanvas(...sides.map((side, axis) => Math.round(side * times[axis])));
+  let size = sides.map((side, axis) => Math.round(side * times[axis]));
+  // Some nets, whose branches meet, take sides of some remainder alone.
+  for (let tried = 0; tried < mostTried && !fits(carried, scaledSize(size, drawnScale())); tried++) {
+    size = size.map((side) => side + 1);
+  }
+  const canvas = newCanvas(...size);
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   pen.fillStyle = "#000";
   pen.fillRect(0, 0, canvas.width, canvas.height);
@@ -152,6 +157,9 @@ function showNotes() {
   if (answer) {
     words.push(`${answer.grid.shape.join(" x ")} cells (rows x columns), ${answer.grid.sentence()}.`, ...notes,
       about.findObjects ? ramp : standing);
+    if (about.findObjects && answer.grid.outer) {
+      words.push(`No window has its middle in the outer ${answer.grid.outer} pixels, where no object is found.`);
+    }
   }
   words.push(`${runtime} ${version} (${licence}), ${threads === 1 ? "one thread" : `${threads} threads`}; nothing leaves this ` +
     "browser. JPEG files may be decoded a little differently than by other programs.");

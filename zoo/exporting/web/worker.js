@@ -10,6 +10,7 @@ runtime.env.wasm.wasmPaths = new URL("runtime/", import.meta.url).href;
 runtime.env.wasm.numThreads = self.crossOriginIsolated ? Math.max(navigator.hardwareConcurrency >> 1, 1) : 1;
 
 let carried, about, session;
+let stopped = 0;  // the last request that nobody waits for any more
 
 async function open(message) {
   [carried, about] = [message.carried, message.about];
@@ -38,7 +39,10 @@ async function scan({ number, samples, size, scale, tile }) {
       scores.set(made.data.subarray(from, from + line), (y * grid.shape[1] + column) * classes);
     }
     made.dispose();
-    if (tiles.length > 1) postMessage({ kind: "progress", number, done: done + 1, all: tiles.length });
+    if (tiles.length === 1) continue;
+    postMessage({ kind: "progress", number, done: done + 1, all: tiles.length });
+    await new Promise((resume) => setTimeout(resume));  // messages come in
+    if (number <= stopped) return postMessage({ kind: "stopped", number });
   }
   if (!scores.every(Number.isFinite)) throw new Unsuited("The model's scores are not finite for this image.");
   const { winners, strength } = classesOf(scores, grid.shape, about);
@@ -51,6 +55,7 @@ async function scan({ number, samples, size, scale, tile }) {
 // One after the other: a session takes one image at a time.
 let last = Promise.resolve();
 onmessage = ({ data }) => {
+  if (data.kind === "stop") { stopped = data.number; return; }
   last = last.then(() => data.kind === "open" ? open(data) : scan(data)).catch((error) => {
     postMessage({ kind: "failed", number: data.number, opening: data.kind === "open",
       text: error instanceof Unsuited ? error.message : `This browser could not run the model: ${error.message ?? error}` });
