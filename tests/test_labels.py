@@ -214,7 +214,7 @@ def test_masks_of_one_value_are_objects(tmp_path):
     [
         (MASK, None, "masks with the values 1, 2, 3; accepted: one value beside 0, or classes.csv"),
         (MASK, "value,class\n1,cell\n2,dust\n", "a.png: values: received 3; accepted: 0 and those of classes.csv"),
-        (MASK, "value\n1\n", "a header .value.; accepted: the columns value,class, each once"),
+        (MASK, "value\n1\n", "a first line .value.; accepted: a header there, with the columns value,class, each once"),
         (MASK, "value,class\n1,a\n1,b\n", "row 2: received '1,b'"),
         (MASK, "value,class\nx,a\n", "row 1: received 'x,a'; accepted: a whole number, or . for all others"),
         (MASK, "value,class\n*,a\n*,b\n", r"row 2: received '\*,b'"),
@@ -315,7 +315,7 @@ REFUSED = {
     "no header": (
         "points.csv",
         "a.png,1,2,cell\n",
-        "header: received .'a.png', '1', '2', 'cell'.; accepted: x, y of a p",
+        "first line: received .'a.png', '1', '2', 'cell'.; accepted: a header there, with x, y of a p",
     ),
     "a header alone": ("points.csv", "image,x,y,class\n", "received no object; accepted: at least one"),
     "a box that is no number": ("labels/a.xml", voc([("cell", (1, 2, "nan", 4))]), r"bndbox of .'1', '2', 'nan', '4'"),
