@@ -1,5 +1,6 @@
 """One voice: what every command has alike, tested by walking over all of them."""
 
+import contextlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ import pytest
 from conftest import command as call
 from PIL import Image
 
+from zoo import progress
 from zoo.cli import zoo as group
 from zoo.cli.command import Command, Option, named
 from zoo.cli.ship import ship
@@ -255,8 +257,17 @@ def test_results_alone_sends_the_rest_to_the_standard_error(capfd):
     assert out == "after\n" and err.splitlines() == ["a note", "of a library", "of C++"]
 
 
+@contextlib.contextmanager
+def telling(period):
+    """Work that a line is told of each `period` seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "PERIOD", period)
+        with never_silent("zoo work"):
+            yield
+
+
 def test_nothing_but_a_line_each_period_is_shown_where_there_is_no_terminal(capfd):
-    with never_silent("zoo work", period=0.05):
+    with telling(0.05):
         time.sleep(0.12)
         with working("reading"):
             time.sleep(0.12)
@@ -286,7 +297,7 @@ def test_a_terminal_has_one_bar_and_no_lines_beside_it(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with never_silent("zoo work", period=0.05), working("outside"):
+    with telling(0.05), working("outside"):
         for _ in track(range(3), "inside"):
             time.sleep(0.05)
     assert "outside" in terminal.getvalue() and not {"inside", "zoo work:"} & {*terminal.getvalue().split()}
@@ -295,7 +306,7 @@ def test_a_terminal_has_one_bar_and_no_lines_beside_it(monkeypatch):
 def test_lines_are_told_while_the_error_stream_is_silenced(capfd):
     from zoo.progress import silent_stderr
 
-    with never_silent("zoo work", period=0.03), silent_stderr():
+    with telling(0.03), silent_stderr():
         os.write(2, b"noise\n")
         time.sleep(0.1)
     err = capfd.readouterr().err

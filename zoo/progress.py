@@ -116,13 +116,13 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def never_silent(name: str, period: float = PERIOD) -> Iterator[None]:
-    """Print a line to the standard error stream every `period` seconds of the work inside, where nothing is drawn.
+def never_silent(name: str) -> Iterator[None]:
+    """Print a line to the standard error stream every `PERIOD` seconds of the work inside, where nothing is drawn.
 
     It says what is done, how far it has come, and how long the work takes so far: "zoo scan: scanning, 12 of 40, 16 s".
     It comes from a thread of its own, and so also while code of other libraries runs that reports nothing.
     """
-    begin, ended = time.monotonic(), threading.Event()
+    period, begin, ended = PERIOD, time.monotonic(), threading.Event()
     with _shown() as stream:
 
         def tell() -> None:

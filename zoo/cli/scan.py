@@ -13,7 +13,7 @@ from zoo.cli.options import FILE, own_names, scales_of
 from zoo.cli.start import backend_variables, start_for, zoo
 from zoo.errors import InputError, refuse, unknown
 from zoo.files import check_output
-from zoo.progress import note
+from zoo.progress import note, say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
@@ -149,7 +149,8 @@ def scan(
         from zoo.scanning.fleet import scan_many
 
         for scanned in scan_many(read[0], tasks, scans.prepare_file, workers, gpus, backend_variables(), progress=True):
-            click.echo(scanned.text, nl=False)
+            if scanned.text:
+                say(scanned.text.rstrip("\n"))
             if scanned.error:
                 failed.append((scanned.image, scanned.error))
     else:
