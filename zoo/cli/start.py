@@ -174,6 +174,10 @@ def _how_to_install() -> str:
 
 def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:
     """Run `command` and exit: 0 done, 2 the user's input is wrong (one line on stderr), 130 interrupted, 1 else."""
+    for which, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, which) is None:
+            # It was closed, and a file of ours would have its number else.
+            setattr(sys, which, open(os.devnull, mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # In an ASCII locale a name is printed with escapes, instead of ending the command.
