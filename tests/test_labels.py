@@ -321,7 +321,11 @@ REFUSED = {
     "a box that is no number": ("labels/a.xml", voc([("cell", (1, 2, "nan", 4))]), r"bndbox of .'1', '2', 'nan', '4'"),
     "no image column": ("points.csv", "x,y,class\n1,2,cell\n", "no image of any object; accepted: one for each"),
     "an image missing": ("points.csv", "image,x,y\na.png,1,2\n,1,2\n", "object 2: received no image, others are of 'a"),
-    "no coordinates": ("points.csv", "image,x,class\na.png,1,cell\n", "box 1: .*accepted: x, y of a point, or numbers"),
+    "no coordinates": (
+        "points.csv",
+        "image,x,class\na.png,1,cell\n",
+        "first line: .*accepted: a header there, with x, y of a point",
+    ),
     "no number": ("points.csv", "image,x,y,class\na.png,1,?,cell\n", r"box 1: .*'\?'"),
     "infinite": ("points.csv", "image,x,y,class\na.png,1,1e999,cell\n", r"object 1: received \[inf"),
     "a column twice": ("points.csv", "image,x,y,X\na.png,1,2,3\n", "the column 'X' twice"),
