@@ -49,7 +49,7 @@ class _Cell(click.ParamType):
     goes_with="--image",
 )
 @option(
-    "--image", type=FILE, metavar="IMAGE", help="An image to work on; the one that it is a cell of.", goes_with="--cell"
+    "--image", type=FILE, metavar="IMAGE", help="An image to work on; the cell is one of its scan.", goes_with="--cell"
 )
 @common.class_name("default: the cell's winner.", goes_with="--cell")
 @common.output("the .png file. Default: cell_ROW_COL.png or labels.png in the current directory.", required=False)

@@ -24,7 +24,9 @@ _OPTIONS = (
     option("--memory", help="What the process may hold, such as 2GiB: the tile is chosen to fit."),
     common.that_place_cells(),
     option(
-        "--engine", help="What computes: keras or openvino. Default: keras; of an exported file its own runtime, alone."
+        "--engine",
+        help="What computes: keras or openvino. Default: keras; of an exported file its own runtime, alone.",
+        shell_complete=common.completing(lambda: ("keras", "openvino")),
     ),
     common.precision("float32 or bfloat16, with the engine openvino."),
 )
@@ -66,7 +68,7 @@ def _scan_options(command: Callable) -> Callable:
     "--format",
     "format_",
     type=click.Choice(["npz", "npy", "zarr"]),
-    help="The format; that of the scores' file. Default: npz up to 64 MiB of scores, npy beyond.",
+    help="The format; npz, npy or zarr for the scores. Default: npz up to 64 MiB of them, npy beyond.",
 )
 @common.class_name("its probability is drawn instead of the winner, or its density.")
 @option("--no-check", is_flag=True, help="Do not compare cells of a padded net with their crops.")
