@@ -11,7 +11,7 @@ from zoo.cli import options as common
 from zoo.cli.command import give, option
 from zoo.cli.options import FILE, own_names, scales_of
 from zoo.cli.start import backend_variables, start_for, zoo
-from zoo.errors import InputError, refuse, unknown
+from zoo.errors import InputError, refuse
 from zoo.files import check_output
 from zoo.progress import note, say
 
@@ -106,7 +106,7 @@ def scan(
     MODEL may be a converted model that `zoo export` wrote as .onnx or .xml: ONNX Runtime or OpenVINO computes it then,
     without Keras and TensorFlow. It is not converted, and cells nearer than the model's own need the Keras model.
     """
-    from zoo.classes import normal
+    from zoo.classes import chosen_class
     from zoo.cli.object_tables import FolderTables, tables_of
     from zoo.cli.ranking import TABLE as RANKED
     from zoo.cli.ranking import Ranking
@@ -120,12 +120,9 @@ def scan(
     check_output(output, folder=True)
     merge = None if how is None else check_merge(how)
     scanner, failed = scanner_at(model, options, progress=True), []
-    names = scanner.network.class_names
     if how is not None:
         check_no_counts("answer", scanner.network.outputs_are[0])
-    class_name = None if class_name is None else normal(class_name)
-    if class_name is not None and class_name not in names:
-        raise InputError(unknown("class", class_name, names))
+    class_name = chosen_class(class_name, scanner.network.class_names)
     read = files_at(model)
     if len(images) == 1 and not _is_folder(images[0]):
         if workers is not None:
