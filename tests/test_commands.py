@@ -341,11 +341,9 @@ def test_commands_options_names_and_values_are_completed():
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("level", [None, "0", "3"])
-def test_no_noise_of_libraries_whatever_the_level(level, run, tmp_path):
-    """A user's process, whose own messages stay."""
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    environment |= {} if level is None else {"TF_CPP_MIN_LOG_LEVEL": level}
+def test_no_noise_of_libraries_whatever_the_level(run, tmp_path):
+    """A user's process that asks TensorFlow for all of its log; our own messages stay."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
     code = (
         "import sys; from zoo.cli import main\n"
         "for line in sys.stdin.read().splitlines():\n"
@@ -356,7 +354,6 @@ def test_no_noise_of_libraries_whatever_the_level(level, run, tmp_path):
     lines = (
         "train nin_digits train.epochs=1 --workdir again",
         f"scan {run / 'run'} {run / 'a.png'} {run / 'b.png'} -o out",
-        f"export {run / 'run'} -o saved",
         f"export {run / 'run'} -o model.onnx --format onnx",
     )
     done = subprocess.run(
