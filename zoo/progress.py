@@ -19,7 +19,7 @@ T = TypeVar("T")
 # Whether `results_alone` is at work.
 _RESULTS_ALONE = False
 # Seconds between two lines of `never_silent`.
-PERIOD = 8.0
+PERIOD = 6.0
 
 
 def say(text: object) -> None:
