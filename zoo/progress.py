@@ -146,9 +146,10 @@ def never_silent(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _shown() -> Iterator[TextIO]:
     """The standard error stream, which `silent_stderr` does not silence."""
-    try:
+    number = None
+    with contextlib.suppress(OSError, ValueError):  # a stream that is no file
         number = sys.stderr.fileno()
-    except (OSError, ValueError):
+    if number is None:
         yield sys.stderr
         return
     stream = open(os.dup(number), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
