@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from zoo import progress
+
+# How long a command takes is no part of what it says in a test; tests/test_commands.py has this told.
+progress.PERIOD = 3600.0
+
 # Property tests try the same inputs in every run; `pytest -m hypothesis --hypothesis-profile random` tries others.
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 settings.register_profile("random", deadline=None, print_blob=True)

@@ -149,7 +149,7 @@ REFUSED = {
     "two spellings": ("x_min,xmin,ymin,xmax,ymax\n8,8,4,31,23\n", "the column 'xmin' twice"),
     "two boxes": ("y1,x1,y2,x2,ymin,xmin,ymax,xmax\n4,8,23,31,5,8,23,31\n", "box 1: received two boxes, by"),
     "a centre beside": ("x,y,bx,by,width,height\n20,14,8,4,23,19\n", "box 1: received two boxes, by"),
-    "no header": ("4,8,23,31\n4,8,23,31\n", "box 1: received .*accepted: numbers named"),
+    "no header": ("4,8,23,31\n4,8,23,31\n", "first line: received .*accepted: a header there, with numbers named"),
     "too many columns": ("top,left,bottom,right\n4,8,23,31,5\n", "box 1: received .*5 of 4 columns"),
     "a decimal comma": ("top;left;bottom;right\n4;8;23,5;31\n", "box 1: received"),
     "fractions": (

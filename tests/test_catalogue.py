@@ -172,7 +172,7 @@ def test_bad_tables_are_named(overrides, key, text):
     [
         ({"block": "basic"}, "stages.0.width: received 64; accepted: none in a basic block"),
         ({"groups": 48}, "stages.0.width: received 64; accepted: a multiple of groups = 48"),
-        ({"output_stride": 4}, "output_stride: input should be 8, 16 or 32, received 4"),
+        ({"output_stride": 4}, "output_stride: received 4; accepted: 8, 16 or 32"),
     ],
 )
 def test_impossible_resnets_are_named(overrides, text):

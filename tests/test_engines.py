@@ -1,4 +1,5 @@
 import importlib.util
+import logging
 
 import keras
 import numpy as np
@@ -177,3 +178,19 @@ def test_jax_without_tensorflow_has_the_same_engine(tmp_path):
     assert relative_error(np.load(tmp_path / "scores.npy"), np.asarray(fcn(image, training=False))) <= 1e-5
     refused = str(np.load(tmp_path / "refused.npy"))
     assert "KERAS_BACKEND=tensorflow" in refused or "pip install 'bottleneck-zoo[openvino]'" in refused
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow alone warns")
+def test_a_loop_of_scans_is_not_warned_of(model_file):
+    """Every scan makes an engine, whose function TensorFlow would take for one that is traced again and again."""
+    said = []
+    log, handler = logging.getLogger("tensorflow"), logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    log.addHandler(handler)
+    try:
+        model = zoo.load(model_file)
+        for rows in range(8, 20):
+            zoo.scan(model, np.zeros((rows, 9, 1), np.uint8))
+    finally:
+        log.removeHandler(handler)
+    assert said == []

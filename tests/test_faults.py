@@ -304,7 +304,7 @@ def test_training_and_evaluation_tell_of_faults_and_keep_them(capsys, tmp_path):
     for part in ("train", "test"):
         (root / part / "cat").rename(root / part / "puma")
     code, out, err = command(capsys, "evaluate", tmp_path / "run")
-    assert code == 2 and "its model's classes are cat, dog, those of the data are now dog, puma" in err
+    assert code == 2 and "only its model has 'cat'; only its data set has 'puma'" in err
 
 
 def test_a_line_is_short_and_shows_no_control_codes():

@@ -201,7 +201,7 @@ def test_a_command_without_data_is_refused(capsys, fcn, tmp_path):
     code, _, error = command(capsys, *line)
     assert code == 2 and "a model without data" in error and "--data RUN" in error
     code, _, error = command(capsys, *line[:-2], "--tolerance", "0.1")
-    assert code == 2 and "with --precision float32" in error
+    assert code == 2 and "has no effect without --precision int8" in error
     code, _, error = command(capsys, *line, "--data", tmp_path / "gone")
     assert code == 2 and "gone" in error
     counting = tmp_path / "counting"

@@ -214,7 +214,7 @@ def test_masks_of_one_value_are_objects(tmp_path):
     [
         (MASK, None, "masks with the values 1, 2, 3; accepted: one value beside 0, or classes.csv"),
         (MASK, "value,class\n1,cell\n2,dust\n", "a.png: values: received 3; accepted: 0 and those of classes.csv"),
-        (MASK, "value\n1\n", "a header .value.; accepted: the columns value,class, each once"),
+        (MASK, "value\n1\n", "a first line .value.; accepted: a header there, with the columns value,class, each once"),
         (MASK, "value,class\n1,a\n1,b\n", "row 2: received '1,b'"),
         (MASK, "value,class\nx,a\n", "row 1: received 'x,a'; accepted: a whole number, or . for all others"),
         (MASK, "value,class\n*,a\n*,b\n", r"row 2: received '\*,b'"),
@@ -315,13 +315,17 @@ REFUSED = {
     "no header": (
         "points.csv",
         "a.png,1,2,cell\n",
-        "header: received .'a.png', '1', '2', 'cell'.; accepted: x, y of a p",
+        "first line: received .'a.png', '1', '2', 'cell'.; accepted: a header there, with x, y of a p",
     ),
     "a header alone": ("points.csv", "image,x,y,class\n", "received no object; accepted: at least one"),
     "a box that is no number": ("labels/a.xml", voc([("cell", (1, 2, "nan", 4))]), r"bndbox of .'1', '2', 'nan', '4'"),
     "no image column": ("points.csv", "x,y,class\n1,2,cell\n", "no image of any object; accepted: one for each"),
     "an image missing": ("points.csv", "image,x,y\na.png,1,2\n,1,2\n", "object 2: received no image, others are of 'a"),
-    "no coordinates": ("points.csv", "image,x,class\na.png,1,cell\n", "box 1: .*accepted: x, y of a point, or numbers"),
+    "no coordinates": (
+        "points.csv",
+        "image,x,class\na.png,1,cell\n",
+        "first line: .*accepted: a header there, with x, y of a point",
+    ),
     "no number": ("points.csv", "image,x,y,class\na.png,1,?,cell\n", r"box 1: .*'\?'"),
     "infinite": ("points.csv", "image,x,y,class\na.png,1,1e999,cell\n", r"object 1: received \[inf"),
     "a column twice": ("points.csv", "image,x,y,X\na.png,1,2,3\n", "the column 'X' twice"),

@@ -403,7 +403,7 @@ def test_the_command_reads_and_writes_boxes(tmp_path):
         ("a.txt", "", "accepted: a name that ends in .csv or .json"),
         ("gone.csv", None, "cannot be read"),
         ("a.csv", "", "has none; accepted: at least one"),
-        ("a.csv", "top,left\n1,2\n", "box 1: received .*; accepted: numbers named top"),
+        ("a.csv", "top,left\n1,2\n", "first line: received .*; accepted: a header there, with numbers named top"),
         ("a.csv", "top,left,bottom,right\n1,2,3,4\n1,2,x,4\n", "box 2: received"),
         ("a.csv", "top,left,bottom,right\n1,2,3\n", "box 1: received"),
         ("a.json", "[[1,2,3,4],[1,2,3]]", "box 2: received"),

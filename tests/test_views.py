@@ -55,4 +55,4 @@ def test_an_evaluation_by_views_counts_their_answers(model, images):
 @pytest.mark.parametrize("beside", [["--dense"], ["--against", "other"]])
 def test_views_are_of_one_run_on_its_test_split(beside):
     result = CliRunner().invoke(zoo, ["evaluate", "run", "--views", *beside])
-    assert result.exit_code == 2 and "--views evaluates one run on its test split" in result.output
+    assert result.exit_code == 2 and f"--views and {beside[0]}: accepted: one of the two" in result.output

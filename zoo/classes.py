@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from zoo.errors import InputError, listing, quoted, refuse
+from zoo.errors import InputError, chosen, listing, quoted, refuse
 
 LONGEST = 255
 # Control characters, halves of characters (undecodable bytes of a file name), and breaks of lines and paragraphs.
@@ -13,6 +13,15 @@ _NO_LETTERS = ("Cc", "Cs", "Zl", "Zp")
 def normal(name: str) -> str:
     """A name with composed letters, so that it is equal to itself wherever it was written (Unicode's NFC)."""
     return unicodedata.normalize("NFC", name)
+
+
+def chosen_class(name: str | None, names: Sequence[str]) -> str | None:
+    """The one of the `names` that a user asked for; None where none was asked for.
+
+    Raises:
+        InputError: for another name.
+    """
+    return None if name is None else chosen("class", normal(name), names)
 
 
 def difference(known: Sequence[str], other: Sequence[str], whose: str, others: str) -> str:

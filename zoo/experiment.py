@@ -298,9 +298,9 @@ def draw_labels(config: Config, path: Path, made_by: MadeBy | None = None) -> No
         InputError: for an experiment whose data are no scenes, or whose model cannot be slid.
     """
     if config.data.name != "scenes":
-        refuse("data.name", config.data.name, "scenes, large images with labelled objects, with --labels")
+        refuse("data.name", config.data.name, "scenes, large images with labelled objects, with --cell-labels")
     if config.train.target == "count":
-        refuse("train.target", "count, of which grid cells have numbers and no labels", "class, with --labels")
+        refuse("train.target", "count, of which grid cells have numbers and no labels", "class, with --cell-labels")
     network = convert(Network.of(build(config.model))).network
     dataset = data.load(config)
     scenes = dataset.scenes

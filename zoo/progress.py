@@ -19,7 +19,7 @@ T = TypeVar("T")
 # Whether `results_alone` is at work.
 _RESULTS_ALONE = False
 # Seconds between two lines of `never_silent`.
-PERIOD = 8.0
+PERIOD = 6.0
 
 
 def say(text: object) -> None:
@@ -116,13 +116,13 @@ def working(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def never_silent(name: str, period: float = PERIOD) -> Iterator[None]:
-    """Print a line to the standard error stream every `period` seconds of the work inside, where nothing is drawn.
+def never_silent(name: str) -> Iterator[None]:
+    """Print a line to the standard error stream every `PERIOD` seconds of the work inside, where nothing is drawn.
 
     It says what is done, how far it has come, and how long the work takes so far: "zoo scan: scanning, 12 of 40, 16 s".
     It comes from a thread of its own, and so also while code of other libraries runs that reports nothing.
     """
-    begin, ended = time.monotonic(), threading.Event()
+    period, begin, ended = PERIOD, time.monotonic(), threading.Event()
     with _shown() as stream:
 
         def tell() -> None:
@@ -146,9 +146,10 @@ def never_silent(name: str, period: float = PERIOD) -> Iterator[None]:
 @contextlib.contextmanager
 def _shown() -> Iterator[TextIO]:
     """The standard error stream, which `silent_stderr` does not silence."""
-    try:
+    number = None
+    with contextlib.suppress(OSError, ValueError):  # a stream that is no file
         number = sys.stderr.fileno()
-    except (OSError, ValueError):
+    if number is None:
         yield sys.stderr
         return
     stream = open(os.dup(number), "w", encoding=sys.stderr.encoding, errors="backslashreplace")

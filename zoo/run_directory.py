@@ -34,6 +34,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 @contextlib.contextmanager
 def held(folder: Path, config: Config, job: Job) -> Iterator[None]:
     """Hold the run directory for this config and this process; where that is refused, all processes end."""
+    made = [parent for parent in folder.parents if not parent.exists()]
     with contextlib.ExitStack() as held:
         try:
             _prepare(folder)
@@ -51,6 +52,9 @@ def held(folder: Path, config: Config, job: Job) -> Iterator[None]:
             yield
         except InputError:
             _withdraw(folder)
+            for parent in made:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
             raise
         except OSError as error:
             if error.errno not in _NO_ROOM:

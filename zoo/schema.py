@@ -66,6 +66,10 @@ def problem(text: str, key: str = "") -> PydanticCustomError:
     return PydanticCustomError("problem", "{text}", {"text": text, "key": key})
 
 
+def _unknown_key(text: str, unknown: str, key: str = "") -> PydanticCustomError:
+    return PydanticCustomError("unknown_key", "{text}", {"text": text, "key": key, "unknown": unknown})
+
+
 class Schema(BaseModel):
     """A frozen section of a config; a key that it does not know is refused.
 
@@ -104,8 +108,7 @@ class Schema(BaseModel):
         data = cls.written_out(cls.todays(data))
         for key in data:
             if key not in cls.model_fields:
-                text = unknown("key", key, [*cls.model_fields, *cls.shorthands])
-                raise PydanticCustomError("unknown_key", "{text}", {"text": text, "key": "", "unknown": str(key)})
+                raise _unknown_key(unknown("key", key, [*cls.model_fields, *cls.shorthands]), str(key))
             # Pydantic would take them for 1 and 0.
             if isinstance(data[key], bool) and cls.model_fields[key].annotation is not bool:
                 raise problem(f"received {data[key]}; accepted: no yes or no, but a value", key)
@@ -156,6 +159,23 @@ def in_bytes(numbers: int) -> str:
     return f"{size / 1024**power:,.0f} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB', 'ZiB', 'YiB')[power]}"
 
 
+# What is accepted, in our words, by the types of pydantic's errors.
+_ACCEPTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    "finite_number": "a number that is finite",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "text",
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "keys and values"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+    "path_type": "a path",
+    "greater_than_equal": "a number of at least {ge}",
+    "greater_than": "a number above {gt}",
+    "less_than_equal": "a number of at most {le}",
+    "less_than": "a number below {lt}",
+    "literal_error": "{expected}",
+}
+
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Kernel = Annotated[Positive, AfterValidator(_odd)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -189,6 +209,13 @@ def places_of(key: str, schema: Any, above: tuple[type[Schema], ...] = ()) -> li
     return places
 
 
+def first_problem(error: ValidationError, data: Any) -> PydanticCustomError:
+    """The first problem of a section that is checked inside the check of another."""
+    key, text = key_and_text(error, data)
+    context = error.errors(include_url=False)[0].get("ctx", {})
+    return _unknown_key(text, context["unknown"], key) if "unknown" in context else problem(text, key)
+
+
 def key_and_text(error: ValidationError, data: Any) -> tuple[str, str]:
     """The first problem's key, in dots from `data` down, and what is wrong there."""
     first, *others = error.errors(include_url=False)
@@ -203,17 +230,20 @@ def key_and_text(error: ValidationError, data: Any) -> tuple[str, str]:
         elif part == first["loc"][-1] and first["type"] == "missing":
             keys.append(str(part))
     text = first["msg"]
-    if first["type"] == "missing":
+    received = quoted(first["input"])
+    if first["type"] in _ACCEPTED:
+        text = f"received {received}; accepted: {_ACCEPTED[first['type']].format(**first.get('ctx', {}))}"
+    elif first["type"] == "missing":
         text = "this key is required"
     elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         tag = first["ctx"]["discriminator"].strip("'")
         keys.append(tag)
-        received = node.get(tag) if isinstance(node, Mapping) else node
+        received = quoted(node.get(tag) if isinstance(node, Mapping) else node)
         accepted = first["ctx"].get("expected_tags", "see the shipped configs")
-        text = f"received {quoted(received)}; accepted: {accepted}"
+        text = f"received {received}; accepted: {accepted}"
     elif first["type"] in ("problem", "unknown_key"):
         keys += [first["ctx"]["key"]] if first["ctx"]["key"] else []
     else:
-        text = f"{text[0].lower()}{text[1:]}, received {quoted(first['input'])}"
+        text = f"{text[0].lower()}{text[1:]}, received {received}"
     more = f" (and {len(others)} more)" if others else ""
     return ".".join(keys), text + more

@@ -70,7 +70,7 @@ def _json_option() -> click.Option:
         is_flag=True,
         expose_value=False,
         callback=_ask_for_json,
-        help="Print the results as JSON on the standard output, and all else on the standard error.",
+        help="Print the results as JSON, alone on the standard output.",
     )
 
 

@@ -26,7 +26,7 @@ _COLUMNS = 16
 @zoo.command(short_help="Turn a Dense head into convolutions.", epilog="Example: zoo convert runs/quick -o fcn.keras")
 @common.MODEL
 @common.output("the converted model's .keras file.")
-@common.image_size("that it was trained at, where the model leaves it open.")
+@common.image_size("the one it was trained at, where the model leaves it open.")
 @option("--length", type=int, help="The same for a model of sequences.", apart_from=["--image-size"])
 @option(
     "--pooling",
@@ -40,7 +40,8 @@ _COLUMNS = 16
     type=click.Choice(["keep", "valid"]),
     default="keep",
     show_default=True,
-    help="valid: the padding-free twin, another classifier with the same weights; its report says how alike.",
+    help="What becomes of padding. valid: the padding-free twin, another classifier with the same weights; its report "
+    "says how alike.",
 )
 @common.images_to_try()
 @common.pixel_size(goes_with="--image")

@@ -9,9 +9,8 @@ import keras
 from zoo import model_files
 from zoo.activation_maps import UnpooledHead
 from zoo.activation_plots import activation
-from zoo.classes import normal
+from zoo.classes import chosen_class
 from zoo.cli.options import own_names
-from zoo.errors import InputError, unknown
 from zoo.files import Output, check_output, writing
 from zoo.made_by import MadeBy, key_of
 from zoo.network.network import Network
@@ -48,9 +47,7 @@ class Explanations:
         """
         self._head = UnpooledHead(Network.of(model))
         names = self._head.network.class_names
-        class_name = None if class_name is None else normal(class_name)
-        if class_name is not None and class_name not in names:
-            raise InputError(unknown("class", class_name, names))
+        class_name = chosen_class(class_name, names)
         self._chosen = None if class_name is None else names.index(class_name)
         check_output(folder, "--explain", folder=True)
         self._paths = [folder / name for name in own_names(images)]

@@ -138,7 +138,8 @@ def export(
             with working("exporting, and comparing with the model"):
                 write(network.model, output, format_, precision, fold, pictures, made_by, told, trial, browser)
         carried = format_of(format_).carried(output)
-        give({**carried.model_dump(mode="json"), "files": [str(each.path) for each in outputs]})
+        numbers = carried.model_dump(mode="json", include={"format", "precision", "verified", "quantised"})
+        give({**numbers, "files": [str(each.path) for each in outputs]})
         say("; ".join([f"wrote {output}", *(each.line() for each in (carried.verified, carried.quantised) if each)]))
 
 

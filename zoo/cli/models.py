@@ -143,4 +143,4 @@ def describe(spec: str, format_: str, image_size: tuple[int, int] | None) -> Non
     with working(f"describing {spec}"):
         description = describe(find_model(spec), image_size)
     give(description.to_dict())
-    click.echo(description.format(known_format, width=shutil.get_terminal_size((100, 0)).columns), nl=False)
+    say(description.format(known_format, width=shutil.get_terminal_size((100, 0)).columns).rstrip("\n"))

@@ -145,7 +145,7 @@ def that_place_cells(goes_with: str | Sequence[str] = ()) -> Callable[[Callable]
             "--merge",
             default="average-probabilities",
             show_default=True,
-            help="How scales are merged: average- or maximum-, of logits or probabilities.",
+            help="How scales are merged, by average- or maximum-, of logits or probabilities.",
             goes_with="--scales",
             shell_complete=completing(merges),
         ),

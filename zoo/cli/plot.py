@@ -49,7 +49,7 @@ class _Cell(click.ParamType):
     goes_with="--image",
 )
 @option(
-    "--image", type=FILE, metavar="IMAGE", help="An image to work on; the one that it is a cell of.", goes_with="--cell"
+    "--image", type=FILE, metavar="IMAGE", help="An image to work on; the cell is one of its scan.", goes_with="--cell"
 )
 @common.class_name("default: the cell's winner.", goes_with="--cell")
 @common.output("the .png file. Default: cell_ROW_COL.png or labels.png in the current directory.", required=False)
@@ -142,8 +142,7 @@ def _plot_cell(
 ) -> None:
     with quiet_start():
         from zoo import model_files, plots
-        from zoo.classes import normal
-        from zoo.errors import unknown
+        from zoo.classes import chosen_class
         from zoo.files import Output, writing
         from zoo.large_images import influence
         from zoo.made_by import MadeBy, key_of
@@ -161,9 +160,7 @@ def _plot_cell(
         loaded = model_files.load(model)
         network = Network.of(loaded).output(options.output_name)
         names = network.class_names
-        class_name = None if class_name is None else normal(class_name)
-        if class_name is not None and class_name not in names:
-            raise InputError(unknown("class", class_name, names))
+        class_name = chosen_class(class_name, names)
         index = None if class_name is None else names.index(class_name)
         with open_pixels(network, image, options.choice) as pixels:
             with working("measuring what the cell looks at"):

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 @common.output("the .csv or .json file for box, class and score.")
 @option(
     "--way",
-    help="roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a window at each box. "
-    "Default: roi; cells for a model that counts, which sums its density over each box.",
+    help="How a box is scored. roi: pool each box from one feature map. cells: the nearest cell of one scan. crops: a "
+    "window at each box. Default: roi; cells for a model that counts, which sums its density over each box.",
+    shell_complete=common.completing(lambda: ("roi", "cells", "crops")),
 )
 @common.output_name()
 @common.pixel_size()

@@ -175,7 +175,7 @@ def _check_classes(run: Path, known: Sequence[str], now: Sequence[str]) -> None:
     """Check that the classes of the data are those of the model."""
     from zoo.classes import difference
 
-    if known and (differ := difference(known, now, "its model", "its data")):
+    if known and (differ := difference(known, now, "its model", "its data set")):
         raise InputError(
             f"run directory {str(run)!r}: its data have other classes now: {differ}; "
             "accepted: the same ones in the same order"

@@ -11,9 +11,9 @@ from zoo.cli import options as common
 from zoo.cli.command import give, option
 from zoo.cli.options import FILE, own_names, scales_of
 from zoo.cli.start import backend_variables, start_for, zoo
-from zoo.errors import InputError, refuse, unknown
+from zoo.errors import InputError, refuse
 from zoo.files import check_output
-from zoo.progress import note
+from zoo.progress import note, say
 
 if TYPE_CHECKING:
     from zoo.pictures import Choice
@@ -24,7 +24,9 @@ _OPTIONS = (
     option("--memory", help="What the process may hold, such as 2GiB: the tile is chosen to fit."),
     common.that_place_cells(),
     option(
-        "--engine", help="What computes: keras or openvino. Default: keras; of an exported file its own runtime, alone."
+        "--engine",
+        help="What computes: keras or openvino. Default: keras; of an exported file its own runtime, alone.",
+        shell_complete=common.completing(lambda: ("keras", "openvino")),
     ),
     common.precision("float32 or bfloat16, with the engine openvino."),
 )
@@ -66,7 +68,7 @@ def _scan_options(command: Callable) -> Callable:
     "--format",
     "format_",
     type=click.Choice(["npz", "npy", "zarr"]),
-    help="The format; that of the scores' file. Default: npz up to 64 MiB of scores, npy beyond.",
+    help="The format; npz, npy or zarr for the scores. Default: npz up to 64 MiB of them, npy beyond.",
 )
 @common.class_name("its probability is drawn instead of the winner, or its density.")
 @option("--no-check", is_flag=True, help="Do not compare cells of a padded net with their crops.")
@@ -104,7 +106,7 @@ def scan(
     MODEL may be a converted model that `zoo export` wrote as .onnx or .xml: ONNX Runtime or OpenVINO computes it then,
     without Keras and TensorFlow. It is not converted, and cells nearer than the model's own need the Keras model.
     """
-    from zoo.classes import normal
+    from zoo.classes import chosen_class
     from zoo.cli.object_tables import FolderTables, tables_of
     from zoo.cli.ranking import TABLE as RANKED
     from zoo.cli.ranking import Ranking
@@ -118,12 +120,9 @@ def scan(
     check_output(output, folder=True)
     merge = None if how is None else check_merge(how)
     scanner, failed = scanner_at(model, options, progress=True), []
-    names = scanner.network.class_names
     if how is not None:
         check_no_counts("answer", scanner.network.outputs_are[0])
-    class_name = None if class_name is None else normal(class_name)
-    if class_name is not None and class_name not in names:
-        raise InputError(unknown("class", class_name, names))
+    class_name = chosen_class(class_name, scanner.network.class_names)
     read = files_at(model)
     if len(images) == 1 and not _is_folder(images[0]):
         if workers is not None:
@@ -149,7 +148,8 @@ def scan(
         from zoo.scanning.fleet import scan_many
 
         for scanned in scan_many(read[0], tasks, scans.prepare_file, workers, gpus, backend_variables(), progress=True):
-            click.echo(scanned.text, nl=False)
+            if scanned.text:
+                say(scanned.text.rstrip("\n"))
             if scanned.error:
                 failed.append((scanned.image, scanned.error))
     else:

@@ -54,7 +54,17 @@ def zoo() -> None:
 
     MODEL is a .keras or .h5 file, a run directory, or a name from `zoo list --pretrained`; of scan and predict also an
     .onnx or .xml file of `zoo export`. CONFIG is a .yaml file or a name from `zoo list`.
-    """
+
+    Results go to the standard output, with --json as JSON and nothing else; progress and errors go to the standard
+    error stream, where a line each few seconds tells how far the work has come if it is no terminal. Exit codes: 0
+    done, 2 the input is wrong (one line says what), 1 anything else.
+
+    \b
+    Tab completion, of names too, by a line in ~/.bashrc:
+        eval "$(_ZOO_COMPLETE=bash_source zoo)"
+    In ~/.zshrc the same with zsh_source; in fish:
+        _ZOO_COMPLETE=fish_source zoo | source
+    """  # noqa: D301 - click's mark of lines that stay
 
 
 def config_of(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -164,6 +174,10 @@ def _how_to_install() -> str:
 
 def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, name: str = "zoo") -> None:
     """Run `command` and exit: 0 done, 2 the user's input is wrong (one line on stderr), 130 interrupted, 1 else."""
+    for which, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, which) is None:
+            # It was closed, and a file of ours would have its number else.
+            setattr(sys, which, open(os.devnull, mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # In an ASCII locale a name is printed with escapes, instead of ending the command.
@@ -174,7 +188,8 @@ def main(arguments: Sequence[str] | None = None, command: click.Command = zoo, n
     except InputError as error:
         code, text = 2, str(error)
     except click.ClickException as error:
-        where = f"{error.ctx.command_path}: " if isinstance(error, click.UsageError) and error.ctx else ""
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else name
+        where = "" if path == name else f"{path}: "
         code, text = 2, f"{where}{error.format_message().rstrip('.')}; see --help"
     except ModuleNotFoundError as error:
         missing = (error.name or "zoo").partition(".")[0]

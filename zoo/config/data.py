@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from zoo.config.sources import SOURCES, TFDS, DataSource
+from zoo.errors import quoted
 from zoo.schema import Added, Pattern, Schema, problem
 
 
@@ -59,6 +60,8 @@ class DataConfig(Schema):
     def _check(self) -> "DataConfig":
         if self.source.dir:
             self.given_dir()
+        elif self.dir is not None and self.source is SOURCES["digits"]:
+            raise problem(f"received {quoted(str(self.dir))}; accepted for data.name = {self.name}: null", "dir")
         if self.scale is not None and self.pixel_size is not None:
             raise problem(f"received {self.scale:g} beside pixel_size = {self.pixel_size:g}; accepted: one", "scale")
         if self.validation >= 1 and self.validation != int(self.validation):

@@ -14,7 +14,7 @@ from zoo.models.inception import InceptionConfig
 from zoo.models.nin import NINConfig
 from zoo.models.resnet import ResNetConfig
 from zoo.models.squeezenet import SqueezeNetConfig
-from zoo.schema import Schema, key_and_text, problem
+from zoo.schema import Schema, first_problem, key_and_text, problem
 
 FAMILIES: dict[str, type[ArchitectureConfig]] = {
     "nin": NINConfig,
@@ -53,8 +53,7 @@ def _as_model(value: Any) -> Any:
     try:
         return schema.model_validate(dict(value))
     except ValidationError as error:
-        key, text = key_and_text(error, value)
-        raise problem(text, key) from None
+        raise first_problem(error, value) from None
 
 
 ModelConfig = Annotated[ArchitectureConfig, PlainValidator(_as_model)]

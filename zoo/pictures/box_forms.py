@@ -62,7 +62,8 @@ def table_rows(text: str, points: bool = False) -> list[ListedBox]:
         return []
     header, *lines = lines
     names = [name.strip() for name in header]
-    if not any(plain(name) in COORDINATES for name in names):
+    known = {*map(plain, names)}
+    if not any(known.issuperset(form) for form in (*_CORNERS, *_SIZES, *([("x", "y")] if points else []))):
         refuse("first line", short(header), f"a header there, with {_accepted(points)}")
     lines = [row[: len(names)] + [each for each in row[len(names) :] if each.strip()] for row in lines]
     # Columns without a name and without content are a spreadsheet's.
