@@ -76,7 +76,11 @@ def public_names() -> str:
     names = sorted((f"zoo.{name}" for name in zoo.__all__), key=str.lower)
     classes = [name for name in names if isinstance(getattr(zoo, name.removeprefix("zoo.")), type)]
     functions = [f".. autofunction:: {name}\n" for name in names if name not in classes]
-    parts = {"Functions": functions, "Classes": map(class_directive, classes), "Results": map(class_directive, RESULTS)}
+    parts = {
+        "Functions": functions,
+        "Classes": map(class_directive, classes),
+        "Results": map(class_directive, (f"{name}()" for name in RESULTS)),
+    }
     return "".join(f"\n## {title}\n\n```{{eval-rst}}\n" + "\n".join(lines) + "```\n" for title, lines in parts.items())
 
 
@@ -110,6 +114,12 @@ def colour(app: Sphinx, page: nodes.document) -> None:
             block["language"] = next(found, "text")
 
 
+def plain(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Keep a property's first sentence whole, of which Napoleon takes what is before a colon for a type."""
+    if what == "property":
+        lines.insert(0, "")
+
+
 class NotebookParser(MystParser):
     """A notebook as the Markdown of its cells, the code in fences."""
 
@@ -128,5 +138,6 @@ def setup(app: Sphinx) -> None:
     """Connect the above to Sphinx."""
     app.connect("source-read", complete)
     app.connect("doctree-read", colour)
+    app.connect("autodoc-process-docstring", plain, priority=400)
     app.add_source_suffix(".ipynb", "ipynb")
     app.add_source_parser(NotebookParser)
