@@ -117,7 +117,7 @@ def colour(app: Sphinx, page: nodes.document) -> None:
 def plain(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Keep a property's first sentence whole, of which Napoleon takes what is before a colon for a type."""
     if what == "property":
-        lines.insert(0, "")
+        lines[:0] = ["..", ""]
 
 
 class NotebookParser(MystParser):
