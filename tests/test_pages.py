@@ -75,6 +75,7 @@ def run_python(text, folder, capsys):
 
 
 @pytest.mark.extended
+@pytest.mark.filterwarnings("ignore:.* states no pixel size:UserWarning")
 @pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if list(blocks(text))])
 def test_every_block_of_a_page_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
