@@ -39,6 +39,15 @@ html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
 
+# What the functions give, and is no public name: nobody makes one.
+RESULTS = (
+    "zoo.config.Config",
+    "zoo.layer_table.Description",
+    "zoo.convert.verification.Verification",
+    "zoo.network.geometry.Geometry",
+    "zoo.scanning.score_map.ScoreMap",
+)
+
 # What indented blocks are of, by how they begin.
 LANGUAGES = {
     "pycon": r">>> ",
@@ -61,14 +70,23 @@ def command_line() -> str:
 
 
 def public_names() -> str:
-    """A directive for each public name, whose docstring Sphinx reads."""
+    """Directives for the public names and for what they give, whose docstrings Sphinx reads."""
     import zoo
 
-    kinds = {name: "autoclass" if isinstance(getattr(zoo, name), type) else "autofunction" for name in zoo.__all__}
-    lines = []
-    for name, kind in sorted(kinds.items(), key=lambda each: (each[1] == "autoclass", each[0].lower())):
-        lines += [f".. {kind}:: zoo.{name}", *(["   :members:"] if kind == "autoclass" else []), ""]
-    return "\n```{eval-rst}\n" + "\n".join(lines) + "\n```\n"
+    names = sorted((f"zoo.{name}" for name in zoo.__all__), key=str.lower)
+    classes = [name for name in names if isinstance(getattr(zoo, name.removeprefix("zoo.")), type)]
+    functions = [f".. autofunction:: {name}\n" for name in names if name not in classes]
+    parts = {
+        "Functions": functions,
+        "Classes": map(class_directive, classes),
+        "Results": map(class_directive, (f"{name}()" for name in RESULTS)),
+    }
+    return "".join(f"\n## {title}\n\n```{{eval-rst}}\n" + "\n".join(lines) + "```\n" for title, lines in parts.items())
+
+
+def class_directive(name: str) -> str:
+    """The directive of a class with its methods and properties."""
+    return f".. autoclass:: {name}\n   :members:\n   :exclude-members: model_config\n"
 
 
 MADE = {"command_line": command_line, "python_api": public_names}
@@ -96,6 +114,12 @@ def colour(app: Sphinx, page: nodes.document) -> None:
             block["language"] = next(found, "text")
 
 
+def plain(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Keep a property's first sentence whole, of which Napoleon takes what is before a colon for a type."""
+    if what == "property":
+        lines[:0] = ["..", ""]
+
+
 class NotebookParser(MystParser):
     """A notebook as the Markdown of its cells, the code in fences."""
 
@@ -114,5 +138,6 @@ def setup(app: Sphinx) -> None:
     """Connect the above to Sphinx."""
     app.connect("source-read", complete)
     app.connect("doctree-read", colour)
+    app.connect("autodoc-process-docstring", plain, priority=400)
     app.add_source_suffix(".ipynb", "ipynb")
     app.add_source_parser(NotebookParser)

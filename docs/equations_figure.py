@@ -1,6 +1,6 @@
 """The figure of docs/equations.md: one matrix at every pixel, and one matrix for a whole map, which slides.
 
-    python docs/equations_figure.py
+python docs/equations_figure.py
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """The pages for users: their Python and their commands run as they stand, in order, in an empty folder.
 
 Fences tell what is run: `sh` holds commands, `python` a script, and a `text` fence right after either holds what it
-prints, with `...` for what differs from run to run. A `python` or `yaml` fence that begins with a file's name as a comment
-is that file. Indented blocks are shown only, but for lines after `>>>`, which are run in one session a page; so are
+prints, with `...` for what differs from run to run. A `python` or `yaml` fence that begins with a file's name as a
+comment is that file. Lines after `>>>` are run in one session a page. Other indented blocks are shown only, and so are
 `bash` fences, whose commands need other machines, other data, or hours.
 """
 
@@ -77,6 +77,7 @@ def run_python(text, folder, capsys):
 
 
 @pytest.mark.extended
+@pytest.mark.filterwarnings("ignore:.* states no pixel size:UserWarning")
 @pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if list(blocks(text))])
 def test_every_block_of_a_page_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

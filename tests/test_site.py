@@ -13,7 +13,8 @@ import zoo
 from zoo.cli import zoo as group
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*FILES, *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"\$? *(?:[A-Z_]+=\S+ )*zoo ([^`]+)")
 
 
