@@ -24,6 +24,7 @@ from zoo.cli.start import training_config
 from zoo.exported.formats import FORMATS
 from zoo.exported.reading import opened
 from zoo.exporting.quantised import Trial
+from zoo.shipped import is_shipped
 
 NETS = ("nin_cifar10_bn", "nin_cifar10_valid", "nin_cifar10_padded", "inception_cifar10", "nin_digits", "resnet50")
 TIMED = ("nin_cifar10_bn", "resnet50")
@@ -32,9 +33,9 @@ SIDE, ROUNDS, CROPS = 1024, 7, 32
 
 
 def net(name: str) -> tuple[keras.Model, Trial]:
-    """A converted net, and what it is calibrated and measured on; a random one is not refused for its winners."""
-    if name != "resnet50":
-        return zoo.convolutionalize(zoo.load(name)), Trial.of_data(data.load(training_config(Path(name))))
+    """A net, and what it is calibrated and measured on; a random one is not refused for its winners."""
+    if is_shipped(name):
+        return zoo.load(name), Trial.of_data(data.load(training_config(Path(name))))
     keras.utils.set_random_seed(0)
     model = zoo.build(name)
     for weight in model.trainable_weights:
@@ -42,21 +43,22 @@ def net(name: str) -> tuple[keras.Model, Trial]:
             weight.assign(weight / 2)
     from sklearn.datasets import load_sample_image
 
-    china, flower = (crops(load_sample_image(file)) for file in ("china.jpg", "flower.jpg"))
-    return zoo.convolutionalize(model), Trial(china, flower, None, "two photographs", tolerance=1)
+    side = model.input_shape[1]
+    china, flower = (crops(load_sample_image(file), side) for file in ("china.jpg", "flower.jpg"))
+    return model, Trial(china, flower, None, "two photographs", tolerance=1)
 
 
-def crops(photograph: np.ndarray) -> np.ndarray:
-    """Parts of a photograph of 224 x 224 pixels, at random places."""
+def crops(photograph: np.ndarray, side: int) -> np.ndarray:
+    """Square parts of a photograph, at random places."""
     generator = np.random.default_rng(0)
-    places = generator.integers(0, np.array(photograph.shape[:2]) - 223, (CROPS, 2))
-    return np.stack([photograph[top : top + 224, left : left + 224] for top, left in places])
+    places = generator.integers(0, np.array(photograph.shape[:2]) - side + 1, (CROPS, 2))
+    return np.stack([photograph[top : top + side, left : left + side] for top, left in places])
 
 
 def accuracies(name: str) -> list[dict]:
     """A row for each format."""
-    model, trial = net(name)
-    rows = []
+    source, trial = net(name)
+    model, rows = zoo.convolutionalize(source), []
     for kind in INT8:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"net{kind.ending}"
@@ -83,7 +85,8 @@ def percent(share: float | None) -> float | None:
 
 def times(name: str) -> list[dict]:
     """A row for each format and precision."""
-    model, trial = net(name)
+    source, trial = net(name)
+    model = zoo.convolutionalize(source)
     image = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[tuple[str, str], Callable] = {}

@@ -142,11 +142,29 @@ def _measured(words: list[str]) -> list[str]:
     return [word for word in words[:where] + words[where + 2 :] if word != "--case"]
 
 
+# Instructions that make lower precisions quick, by what Linux calls them.
+_INSTRUCTIONS = {
+    "avx512_bf16": "AVX-512 bfloat16",
+    "amx_bf16": "AMX bfloat16",
+    "avx_vnni": "AVX VNNI",
+    "avx512_vnni": "AVX-512 VNNI",
+    "amx_int8": "AMX int8",
+}
+
+
 def hardware() -> str:
-    """The processor's cores and its model."""
+    """The processor's cores, its model, and what it has for lower precisions, where Linux says so."""
     from zoo.environment import processor
 
-    return f"{len(os.sched_getaffinity(0))} cores of {processor()}"
+    cores = f"{len(os.sched_getaffinity(0))} cores of {processor()}"
+    return " with ".join(filter(None, (cores, ", ".join(instructions(Path("/proc/cpuinfo"))))))
+
+
+def instructions(file: Path) -> list[str]:
+    """What a processor that Linux describes in `file` has for bfloat16 and int8."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
 
 
 def versions() -> dict[str, str]:

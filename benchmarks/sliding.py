@@ -21,61 +21,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import keras
 import numpy as np
 from record import add_option, report, spread
-
-
-def to_torch(model: keras.Model) -> Any:
-    """A chain of convolutions, normalisations, ReLU and pooling as torch.nn.Sequential, with the same weights."""
-    import torch
-    from torch import nn
-
-    import zoo.network.graph
-
-    modules = []
-    for step in zoo.network.graph.trace(model).steps:
-        layer = step.layer
-        weights = [torch.from_numpy(np.array(value)) for value in layer.get_weights()]
-        match type(layer).__name__:
-            case "Rescaling":
-                scale, offset = np.atleast_1d(layer.scale), np.atleast_1d(layer.offset)
-                made = nn.Conv2d(len(scale), len(scale), 1, groups=len(scale))
-                made.weight.data = torch.tensor(scale, dtype=torch.float32).reshape(-1, 1, 1, 1)
-                made.bias.data = torch.tensor(offset, dtype=torch.float32)
-            case "ZeroPadding2D":
-                (top, bottom), (left, right) = layer.padding
-                made = nn.ZeroPad2d((left, right, top, bottom))
-            case "Conv2D":
-                padding = tuple(side // 2 for side in layer.kernel_size) if layer.padding == "same" else 0
-                kernel = weights[0].permute(3, 2, 0, 1).contiguous()
-                made = nn.Conv2d(
-                    kernel.shape[1], kernel.shape[0], layer.kernel_size, layer.strides, padding, bias=layer.use_bias
-                )
-                made.weight.data = kernel
-                if layer.use_bias:
-                    made.bias.data = weights[1]
-            case "BatchNormalization":
-                made = nn.BatchNorm2d(len(weights[0]), eps=layer.epsilon)
-                made.weight.data, made.bias.data, made.running_mean, made.running_var = weights
-            case "ReLU":
-                made = nn.ReLU(inplace=True)
-            case "MaxPooling2D":
-                made = nn.MaxPool2d(layer.pool_size, layer.strides)
-            case "AveragePooling2D":
-                made = nn.AvgPool2d(layer.pool_size, layer.strides)
-            case "GlobalAveragePooling2D":
-                made = nn.AdaptiveAvgPool2d(1)
-            case "Dropout":
-                continue
-            case other:
-                raise SystemExit(
-                    f"layer {step.path!r}: {other} has no counterpart here; accepted: a NIN of the catalogue"
-                )
-        modules.append(made)
-    return nn.Sequential(*modules).eval().to(memory_format=torch.channels_last)
 
 
 def measure(name: str, padding: str, side: int, rounds: int, batches: list[int], record: Path | None) -> None:
@@ -83,6 +31,7 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int],
     import torch
     from monai.data.utils import dense_patch_slices
     from monai.inferers import sliding_window_inference
+    from torch_twin import twin
 
     import zoo
     from zoo.engines.factory import make_engine
@@ -101,16 +50,15 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int],
     side = window + (side - window) // stride * stride
     rows, columns = placed.grid_shape(side, side)
     image = generator.integers(0, 256, (side, side, 3)).astype(np.float32)
-    network, engine = to_torch(model), make_engine(Network.of(fcn))
+    network, engine = twin(model), make_engine(Network.of(fcn))
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(memory_format=torch.channels_last)
     slices = dense_patch_slices((side, side), (window, window), (stride, stride))
     assert len(slices) == rows * columns, (len(slices), rows, columns)
     kept: list[torch.Tensor] = []
 
     def predict(windows: torch.Tensor) -> torch.Tensor:
-        scores = network(windows)
-        kept.append(scores[:, :, 0, 0])
-        return scores
+        kept.append(network(windows.permute(0, 2, 3, 1)))
+        return kept[-1][:, :, None, None]
 
     def monai(batch: int) -> np.ndarray:
         kept.clear()
@@ -123,7 +71,7 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int],
         with torch.inference_mode():
             for first in range(0, len(slices), batch):
                 windows = torch.cat([pixels[:, :, y, x] for y, x in slices[first : first + batch]])
-                made.append(network(windows)[:, :, 0, 0])
+                made.append(network(windows.permute(0, 2, 3, 1)))
         return torch.cat(made).numpy()
 
     crops = np.stack([image[y, x] for y, x in slices])
