@@ -2,7 +2,6 @@
 
 import pytest
 from conftest import randomize
-from test_exported import ANY_MODEL
 from test_models import SMALL
 
 import zoo
@@ -13,7 +12,7 @@ SIDE = 65
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("format", ANY_MODEL)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("kind", SMALL)
 def test_every_architecture_gives_its_scores_in_every_format(kind, format, tmp_path):
     name, overrides = SMALL[kind]
@@ -25,7 +24,7 @@ def test_every_architecture_gives_its_scores_in_every_format(kind, format, tmp_p
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("format", [name for name in ANY_MODEL if name != "saved_model"])
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "saved_model"])
 @pytest.mark.parametrize("kind", ["nin", "v1", "groups", "squeezenet", "inception"])
 def test_classifiers_keep_their_size_and_have_a_free_batch(kind, format, tmp_path):
     name, overrides = SMALL[kind]
