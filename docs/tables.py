@@ -159,6 +159,7 @@ TABLES = {
     "fast_parts": rows_of("fast_cifar10_parts"),
     "marking": rows_of("marking"),
     "counting": rows_of("counting"),
+    "counting_peaks": rows_of("counting_peaks"),
     "counting_losses": rows_of("counting_losses"),
     "counting_rules": rows_of("counting_rules"),
     "one_pass": rows_of(

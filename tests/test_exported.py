@@ -19,18 +19,18 @@ from zoo.errors import Differs, InputError
 from zoo.exported.alone import OPENERS, RUNTIMES
 from zoo.exported.carried import VERSION, Carried
 from zoo.exported.format import CannotHold
-from zoo.exported.formats import FORMATS
+from zoo.exported.formats import FORMATS as ALL_FORMATS
 from zoo.exported.reading import opened
 from zoo.exporting import verification
 from zoo.exporting.culprit import _first_failing
 from zoo.network.network import Network
 from zoo.scores import relative_error
 
-# The format web takes converted models of images alone: tests/test_web.py.
-ANY_MODEL = [name for name in FORMATS if name != "web"]
+# The other, web, takes converted models of images alone: tests/test_web.py.
+FORMATS = {name: each for name, each in ALL_FORMATS.items() if name != "web"}
 ENDINGS = {name: each.ending for name, each in FORMATS.items()}
 # A SavedModel's process takes seconds to import TensorFlow, and the others' converters take one or two.
-SLOWER = [pytest.param(name, marks=() if name == "onnx" else pytest.mark.extended) for name in ANY_MODEL]
+SLOWER = [pytest.param(name, marks=() if name == "onnx" else pytest.mark.extended) for name in FORMATS]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("tf2onnx") is None, reason="without ONNX")
 
 
@@ -141,7 +141,7 @@ def mark_of(name, format):
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [pytest.param(name, format, marks=mark_of(name, format)) for name in NETS for format in ANY_MODEL],
+    [pytest.param(name, format, marks=mark_of(name, format)) for name in NETS for format in FORMATS],
 )
 def test_odd_models_give_their_scores(name, format, tmp_path):
     build, dtype, names = NETS[name]
@@ -189,7 +189,7 @@ def test_images_of_another_type_are_refused(file):
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("format", ANY_MODEL)
+@pytest.mark.parametrize("format", FORMATS)
 def test_no_runtime_casts_floats_to_whole_numbers(fcn, format, tmp_path):
     run = OPENERS[format](str(zoo.export(fcn, tmp_path / f"fcn{ENDINGS[format]}", format=format)), "float32")
     with pytest.raises(Exception, match="(?i)type|dtype|incompatible|uint16"):
@@ -344,14 +344,14 @@ def test_a_process_that_fails_says_why(tmp_path, monkeypatch, line):
         verification.run_alone(FORMATS["onnx"], tmp_path / "net.onnx", "float32", [])
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ALL_FORMATS)
 def test_without_its_runtime_a_format_is_refused_naming_the_extra(fcn, format, tmp_path, monkeypatch):
-    kind, find = FORMATS[format], importlib.util.find_spec
+    kind, find = ALL_FORMATS[format], importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == kind.runtime else find(name))
     how = rf"bottleneck-zoo\[{kind.extra}\]" if kind.extra else "pip install tensorflow"
     with pytest.raises(InputError, match=f"format '{format}': needs {kind.runtime}; .*{how}"):
         zoo.export(fcn, tmp_path / f"fcn{kind.ending}", format=format)
-    assert list(tmp_path.iterdir()) == [] and set(RUNTIMES) == set(OPENERS) == set(FORMATS)
+    assert list(tmp_path.iterdir()) == [] and set(RUNTIMES) == set(OPENERS) == set(ALL_FORMATS)
 
 
 @pytest.mark.parametrize(
