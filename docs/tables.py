@@ -46,6 +46,17 @@ def training(record: Record) -> dict:
     }
 
 
+def few_results() -> list[dict]:
+    """A few trainings for the README, with the machine and the day."""
+    rows = []
+    for name in ("nin_digits", "nin_mnist_bn_valid", "nin_cifar10_wide", "nin_cifar10_valid"):
+        record = read(name)
+        row = training(record)
+        del row["trained on"]
+        rows.append({**row, "on": f"{record.hardware}, {record.date}"})
+    return rows
+
+
 def found() -> list[dict]:
     """What is found in the blood cells' test images, a row a way of training."""
     rows = []
@@ -120,6 +131,7 @@ TABLES = {
     "twins": rows_of("twins"),
     "agreement": rows_of("agreement"),
     "speed": speed,
+    "few_results": few_results,
     "results": trained(
         "nin_digits",
         "resnet_digits",
