@@ -205,7 +205,7 @@ def test_json_is_alone_on_the_standard_output(capfd, monkeypatch, tmp_path, run,
     result = json.loads(out)
     assert keys <= {*result}
     assert all(path.exists() for path in paths_in(result))
-    assert bool(paths_in(result)) == bool("-o" in words or "files" in keys)
+    assert bool(paths_in(result)) == bool({"-o", "--explain"} & {*words} or "files" in keys)
     # And as text, on the standard output too, where nothing else is.
     code, out, err = call(capfd, *words, *(["--overwrite"] if "-o" in words else []))
     own = [line for line in err.splitlines() if not re.fullmatch(r"zoo \w+: .*, \d+ s", line)]

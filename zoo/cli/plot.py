@@ -41,6 +41,7 @@ class _Cell(click.ParamType):
     help="Draw the labels of grid cells over training images; MODEL is a CONFIG.",
     apart_from=["--cell", "--labels"],
 )
+# The name that --cell-labels had; in `zoo evaluate` it is a file.
 @option("--labels", "labels_too", is_flag=True, hidden=True, apart_from=["--cell"])
 @option(
     "--cell",
