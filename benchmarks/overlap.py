@@ -47,10 +47,10 @@ Scores = Callable[[int, int], np.ndarray]
 
 
 def photograph(side: int) -> np.ndarray:
-    """A photograph, mirrored at its borders to a square, (side, side, 3) of uint8."""
+    """A photograph as a square, (side, side, 3) of uint8: mirrored at its borders, or cut."""
     from sklearn.datasets import load_sample_image
 
-    image = load_sample_image("china.jpg")
+    image = load_sample_image("china.jpg")[:side, :side]
     return np.pad(image, [*((0, side - each) for each in image.shape[:2]), (0, 0)], mode="symmetric")
 
 
@@ -75,8 +75,11 @@ def prepare(pipe: Connection, name: str, folder: Path) -> None:
     from torch_twin import twin
 
     import zoo
+    from zoo.card import attach, card
 
+    # Both sides are given pixels as the net was trained on; by its card a scan would first make the image smaller.
     model = zoo.load(name)
+    model = attach(model, card(model).model_copy(update={"scale": None, "pixel_size": None}))
     for precision in ("float32", "bfloat16"):
         torch.save(twin(model, getattr(torch, precision)), folder / f"{precision}.pt")
     fcn = zoo.convolutionalize(model)

@@ -49,9 +49,9 @@ class Case:
 
 
 CASES = {
-    "resnet50": Case("resnet50", (1, 8, 32)),
-    "inception_v3": Case("inception_v3", (1, 8, 32)),
-    "nin_cifar10_bn": Case("nin_cifar10_bn", (1, 32, 256)),
+    "resnet50": Case("resnet50", (1, 4, 16)),
+    "inception_v3": Case("inception_v3", (1, 16)),
+    "nin_cifar10_bn": Case("nin_cifar10_bn", (1, 32, 128)),
     "resnet50_1024": Case("resnet50", (1,), 1024),
 }
 

@@ -144,4 +144,12 @@ def test_run_directories_become_a_record(monkeypatch, tmp_path):
 def test_every_benchmark_can_write_its_record():
     for path in (ROOT / "benchmarks").glob("*.py"):
         text = path.read_text()
-        assert path.stem == "record" or ("add_option(parser)" in text and "report(" in text), path
+        is_command = "def main(" in text and path.stem != "record"
+        assert not is_command or ("add_option(parser)" in text and "report(" in text), path
+
+
+def test_a_record_names_the_instructions_of_its_processor(tmp_path):
+    file = tmp_path / "cpuinfo"
+    assert record.instructions(file) == []
+    file.write_text("processor\t: 0\nflags\t\t: fpu avx512_vnni amx_tile amx_int8\n\nflags\t\t: avx_vnni\n")
+    assert record.instructions(file) == ["AVX-512 VNNI", "AMX int8"]

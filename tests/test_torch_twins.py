@@ -27,7 +27,7 @@ def scores(model, images, dtype=torch.float32):
         return twin(model, dtype)(torch.from_numpy(images)).numpy()
 
 
-@pytest.mark.parametrize("name", ["nin", "inception", "v1", "v1_5", "v2", "squeezenet"])
+@pytest.mark.parametrize("name", ["nin", "inception", "v1", "v2"])
 def test_a_twin_gives_the_scores_of_its_model(name):
     spec, overrides = SMALL[name]
     model = randomize(zoo.build(spec, image_size=(65, 65), **overrides))
@@ -91,7 +91,7 @@ def test_ratios_are_to_the_fastest_in_pytorch_within_each_round():
 
 def test_the_ways_of_a_net_take_turns(tmp_path, monkeypatch):
     """A few of them, in processes of their own, on a small shipped net; one cannot be run."""
-    names = ("ONNX Runtime", "OpenVINO int8", "PyTorch float32, eager")
+    names = ("ONNX Runtime", "PyTorch bfloat16, eager")
     ways = {name: runtimes.WAYS[name] for name in names} | {"LiteRT": runtimes.Way("gone.tflite", runtimes.exported)}
     monkeypatch.setattr(runtimes, "WAYS", ways)
     monkeypatch.setitem(runtimes.CASES, "digits", runtimes.Case("nin_digits", (1, 4)))
@@ -102,4 +102,4 @@ def test_the_ways_of_a_net_take_turns(tmp_path, monkeypatch):
         assert rows[name]["latency, ms"].median > 0 and rows[name]["batch"] in (1, 4)
         assert rows[name]["accuracy, %"] > 99
     assert rows[names[-1]]["against PyTorch"].median == 1
-    assert rows[names[0]]["error"] <= 1e-5 < rows["OpenVINO int8"]["error"]
+    assert rows[names[0]]["error"] <= 1e-5 < rows[names[1]]["error"]
