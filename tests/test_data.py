@@ -25,8 +25,9 @@ def test_every_source_has_its_reader_and_keys_of_the_schema(source):
 )
 @pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if not source.keys] + ["mnist"])
 def test_a_key_that_means_nothing_to_a_source_is_refused_before_anything_is_read(tmp_path, name, key, value, usual):
+    folder = {} if name == "digits" else {"dir": tmp_path / "gone"}
     with pytest.raises(InputError) as raised:
-        load(config(name, dir=tmp_path / "gone", **{key: value}))
+        load(config(name, **folder, **{key: value}))
     line = one_line(raised)
     assert line.startswith(f"data.{key}: received {value!r}; accepted: {usual} with data.name = {name}, others with")
     assert line.endswith("image_folder or scenes")
