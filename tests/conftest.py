@@ -30,6 +30,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.extended)
 
 
+def some_by_default(names, *chosen):
+    """Parameters: by default the chosen names, or the first where none is; the others, of the same code, extended."""
+    names = list(names)
+    assert set(chosen) <= set(names), chosen
+    return [pytest.param(name, marks=() if name in (chosen or names[:1]) else pytest.mark.extended) for name in names]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_operation_at_a_time():
     from zoo.training import start

@@ -134,7 +134,9 @@ OWN_STRIDE = [("average-probabilities", "none", None), ("maximum-logits", "none"
 FINER = [*((how, "none", 2) for how in BY_HAND), ("average-logits", "shift", 2)]
 
 
-@pytest.mark.parametrize(("how", "border", "stride"), OWN_STRIDE + FINER)
+@pytest.mark.parametrize(
+    ("how", "border", "stride"), [*OWN_STRIDE, *(pytest.param(*each, marks=pytest.mark.extended) for each in FINER)]
+)
 def test_scales_are_merged_as_by_plain_loops(how, border, stride):
     fcn = zoo.convolutionalize(randomize(zoo.build("nin_mnist_valid")))
     image, step = noise(64, 55, 1) / 8, stride or 4

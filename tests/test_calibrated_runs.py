@@ -80,6 +80,7 @@ def test_a_run_killed_after_its_calibration_is_calibrated_once(finished):
     assert card(after) == card(before) and card(after).background == "background"
 
 
+@pytest.mark.extended
 def test_the_record_of_a_run_on_scenes_is_of_the_model_in_its_directory(finished):
     folder, _ = finished
     record = json.loads((folder / "run" / "evaluation.json").read_text())

@@ -218,6 +218,7 @@ def digits(tmp_path_factory):
     return folder
 
 
+@pytest.mark.extended
 def test_the_command_draws_and_writes_the_maps_of_every_image(digits, capsys, tmp_path):
     model, images, out = digits / "digits.keras", [digits / "0.png", digits / "1.png"], tmp_path / "out"
     code, said, _ = command(capsys, "predict", model, *images, "--explain", out)

@@ -138,6 +138,7 @@ def test_plot_draws_a_cell_and_prints_its_boxes(capsys, monkeypatch, model_file,
     assert code == 0 and (tmp_path / "pictures" / "first.png").is_file()
 
 
+@pytest.mark.extended
 def test_a_padding_free_twin_by_command(capsys, model_file, tmp_path):
     twin = tmp_path / "twin.keras"
     code, out, _ = call(capsys, "convert", model_file, "-o", twin, "--padding", "valid")

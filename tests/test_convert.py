@@ -147,6 +147,7 @@ def test_verify_sees_a_wrong_weight():
     assert not report.same_function and "NOT" in report.table()
 
 
+@pytest.mark.extended
 def test_the_file_loads_with_keras_alone_and_carries_its_card(tmp_path):
     model = stack(HEADS["flatten, stack"])
     fcn = zoo.convolutionalize(model)

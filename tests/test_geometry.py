@@ -178,8 +178,8 @@ def test_symmetric_padding_keeps_the_function_at_every_size():
 # Araujo et al. 2019 and google-research/receptive_field: of the last feature map; a 7x7 head adds 6 strides.
 @pytest.mark.parametrize(
     ("name", "extent", "stride"),
-    [("resnet50", 483, 32), ("resnet50_v1_5", 427, 32)]
-    + [pytest.param(*row, marks=pytest.mark.extended) for row in (("resnet101", 1027, 32), ("resnet152", 1507, 32))],
+    [pytest.param(*row, marks=pytest.mark.extended) for row in (("resnet50", 483, 32), ("resnet50_v1_5", 427, 32))]
+    + [pytest.param(*row, marks=pytest.mark.slow) for row in (("resnet101", 1027, 32), ("resnet152", 1507, 32))],
 )
 def test_receptive_fields_are_the_published_ones(name, extent, stride):
     shape = zoo.geometry(zoo.build(name))

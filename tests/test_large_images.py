@@ -152,6 +152,7 @@ def _of_layers(model, crop):
     return np.asarray(model.layers[-1](crop))
 
 
+@pytest.mark.extended
 def test_the_command_scans_a_model_with_its_channels_first(capsys, tmp_path):
     model, image = CHANNELS_FIRST["flatten"](), noise(41, 38, 3).astype(np.uint8)
     zoo.save(model, tmp_path / "model.keras")

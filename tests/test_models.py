@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import noise, randomize
+from conftest import noise, randomize, some_by_default
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,13 +24,18 @@ from zoo.models.resnet import add
 # same, when asked for.
 DEFAULT = (
     "nin_digits",
-    "nin_mnist_bn",
     "nin_mnist_valid",
-    "nin_cifar10",
     "resnet_digits",
-    "squeezenet1_1",
 )
-EXTENDED = ("fast_cifar10", "inception_cifar10", "countception", "resnet20_cifar10", "resnet29_cifar10")
+EXTENDED = (
+    "nin_mnist_bn",
+    "squeezenet1_1",
+    "fast_cifar10",
+    "inception_cifar10",
+    "countception",
+    "resnet20_cifar10",
+    "resnet29_cifar10",
+)
 NAMES = [
     pytest.param(name, marks=() if name in DEFAULT else pytest.mark.extended if name in EXTENDED else pytest.mark.slow)
     for name in list_models()
@@ -44,7 +49,8 @@ def test_every_model_passes_the_checks(name, check):
 
 
 @pytest.mark.parametrize(
-    "name", ["nin_mnist_bn", "inception_cifar10", "resnet20_cifar10", "resnet29_cifar10", "squeezenet1_1"]
+    "name",
+    some_by_default(["nin_mnist_bn", "inception_cifar10", "resnet20_cifar10", "resnet29_cifar10", "squeezenet1_1"]),
 )
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_the_smallest_image_works_and_one_pixel_less_is_refused(name, padding):
@@ -136,7 +142,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", some_by_default(SMALL, "nin", "v1", "inception"))
 def test_without_padding_the_map_is_the_padded_one_where_no_border_cuts_it(kind):
     """With the same weights, at every cell whose field lies inside the image; in float64."""
     name, overrides = SMALL[kind]
@@ -222,6 +228,7 @@ def strides_of(model):
     return {layer.name: layer.strides[0] for layer in model.layers if isinstance(layer, keras.layers.Conv2D)}
 
 
+@pytest.mark.extended
 def test_the_stride_is_where_the_variant_has_it():
     v1, v15, v2 = (strides_of(zoo.build(name)) for name in ("resnet50", "resnet50_v1_5", "resnet29_cifar10"))
     assert (v1["stage2_block1_conv1"], v1["stage2_block1_conv2"]) == (2, 1)
@@ -311,7 +318,7 @@ def test_a_spatial_pyramid_gives_the_same_numbers_at_any_size(levels, bins, pool
 
 
 @pytest.mark.parametrize("variant", ["v1", "v1_5", "v2"])
-@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("output_stride", some_by_default([8, 16]))
 def test_a_dilated_resnet_subsampled_is_the_strided_one(variant, output_stride):
     """With the same weights the last feature map, and 1x1 scores of it, at every (32 / output_stride)-th cell."""
     stages = [

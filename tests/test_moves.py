@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import some_by_default
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,7 +84,7 @@ def test_data_that_is_no_move_is_refused(data):
         move_from(data)
 
 
-@pytest.mark.parametrize("name", ["nin_cifar10", "inception_cifar10", "resnet29_cifar10"])
+@pytest.mark.parametrize("name", some_by_default(["nin_cifar10", "inception_cifar10", "resnet29_cifar10"]))
 def test_a_program_written_as_data_places_every_cell_alike(name):
     program = Network.of(zoo.convolutionalize(zoo.build(name))).program
     again = Program.from_data(json.loads(json.dumps(program.to_data())))

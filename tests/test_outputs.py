@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import command
+from conftest import command, some_by_default
 from PIL import Image
 
 import zoo
@@ -48,7 +48,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", some_by_default(COMMANDS, "scan", "convert"))
 def test_a_strangers_file_is_kept_and_own_work_is_done_again(capsys, place, name):
     line, outputs = COMMANDS[name]
     clean = names(place)
@@ -132,13 +132,15 @@ def test_a_scan_in_python_keeps_to_the_same_rule(place):
 
 @pytest.mark.parametrize(
     "where",
-    [
-        "zoo.scanning.summary.Summary",
-        "zoo.plots.overlay",
-        "zoo.scanning.viewer.write_viewer",
-        "zoo.cli.scan_results._keep",
-        "zoo.cli.scan_results._remove_others",
-    ],
+    some_by_default(
+        [
+            "zoo.scanning.summary.Summary",
+            "zoo.plots.overlay",
+            "zoo.scanning.viewer.write_viewer",
+            "zoo.cli.scan_results._keep",
+            "zoo.cli.scan_results._remove_others",
+        ]
+    ),
 )
 def test_a_scan_that_was_stopped_while_it_drew_is_not_done_again(capsys, place, monkeypatch, where):
     from zoo.scanning.store import Store

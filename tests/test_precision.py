@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import noise, randomize
+from conftest import noise, randomize, some_by_default
 from keras import layers
 
 import zoo
@@ -65,7 +65,7 @@ def test_moving_averages_follow_the_batch_as_worked_out_by_hand():
     np.testing.assert_allclose(np.ravel(layer.moving_variance), 0.9 * (0.9 + 0.1 * 14 / 3), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["nin_cifar10_bn", "resnet29_cifar10", "inception_cifar10"])
+@pytest.mark.parametrize("name", some_by_default(["nin_cifar10_bn", "resnet29_cifar10", "inception_cifar10"]))
 def test_a_training_copy_is_the_same_function_with_variables_of_its_own(name):
     model = randomize(zoo.build(name))
     copy = training_copy(model, "float32")

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import noise, randomize
+from conftest import noise, randomize, some_by_default
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -188,7 +188,7 @@ def test_many_boxes_are_pooled_in_parts(monkeypatch):
     np.testing.assert_allclose(score_boxes(model, image, boxes).scores, together, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("pool", ["max", "average"])
+@pytest.mark.parametrize("pool", some_by_default(["max", "average"]))
 def test_the_gradient_is_that_of_finite_differences(pool):
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":

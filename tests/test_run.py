@@ -138,6 +138,7 @@ def test_a_diverging_learning_rate_stops_with_a_clear_line(tmp_path):
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
+@pytest.mark.extended
 def test_a_validation_loss_alone_that_is_no_number_has_diverged_too(tmp_path, monkeypatch):
     """As where the running averages of a normalisation blow up, but not the batches' own statistics."""
     from zoo.training.batches import EvaluationBatches
@@ -185,6 +186,7 @@ def test_a_loss_that_diverges_late_leaves_the_model_and_the_history_before_it(tm
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
 
 
+@pytest.mark.extended
 def test_images_that_cannot_be_read_are_counted_and_named(capsys, tmp_path):
     from PIL import Image
 

@@ -3,7 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import noise, randomize
+from conftest import noise, randomize, some_by_default
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -55,7 +55,7 @@ def converted():
     return get
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", some_by_default(NETS, "nin valid"))
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_scores_do_not_depend_on_the_tiles(converted, name, data):

@@ -113,7 +113,7 @@ def test_tables_may_be_written_by_any_program(tmp_path, separator):
         ("image,split\na.png,test\nb,c,d\n", "table: row 2: received 'b,c,d', 3 values; accepted: 2"),
         (
             "image,Image,split\n",
-            "table: received a first line 'image,Image,split'; accepted: a header there, with the columns image,split, each o",
+            "table: received a first line 'image,Image,split'; accepted: a header there, with the columns image,",
         ),
         ("", "table: received a first line ''; accepted: a header there"),
         ('image,split\n"a,b\n', r"table: broken \(unexpected end of data\)"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import command
+from conftest import command, some_by_default
 from PIL import Image
 
 import zoo
@@ -61,7 +61,7 @@ def test_a_file_loads_with_keras_alone_in_float32_with_values_of_float16(name):
         np.testing.assert_array_equal(value, value.astype(np.float16))
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", some_by_default(TOLERANCES, "float32"))
 @pytest.mark.parametrize("name", NAMES)
 def test_an_upgrade_has_moved_no_logits(name, dtype):
     row = INDEX.models[name]

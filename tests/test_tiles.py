@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import noise, randomize
+from conftest import noise, randomize, some_by_default
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -129,6 +129,7 @@ def test_the_example_of_the_page_on_tiles():
     assert min(each.pixels.start for each in alone) == 8 and max(each.pixels.stop for each in alone) == 20
 
 
+@pytest.mark.extended
 def test_padding_free_twins_in_tiles():
     twin = zoo.convolutionalize(randomize(zoo.build("resnet20_cifar10")), padding="valid")
     reach = int(max(zoo.geometry(twin).receptive_field))
@@ -174,7 +175,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", some_by_default(FAMILIES, "squeezenet1_1"))
 def test_every_family_in_tiles_is_the_whole(name):
     fcn = zoo.convolutionalize(randomize(zoo.build(name, **FAMILIES[name])))
     reach = int(max(zoo.geometry(fcn).receptive_field))
@@ -260,6 +261,7 @@ def test_finer_grids_have_the_same_borders(stride, border):
     assert border == "none" or result.uncovered == (0, 0, 0, 0)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["nin_mnist_bn", "resnet29_cifar10"])
 def test_finer_grids_of_padded_nets_in_tiles(name):
     fcn = zoo.convolutionalize(randomize(zoo.build(name, **FAMILIES[name])))
@@ -283,7 +285,9 @@ def test_a_border_without_windows_is_said():
 
 
 @pytest.mark.parametrize("border", ["reflect", "shift"])
-@pytest.mark.parametrize("name", ["nin_mnist_valid", "nin_mnist_bn", "resnet29_cifar10", "squeezenet1_1"])
+@pytest.mark.parametrize(
+    "name", some_by_default(["nin_mnist_valid", "nin_mnist_bn", "resnet29_cifar10", "squeezenet1_1"])
+)
 def test_borders_do_not_depend_on_tiles(name, border):
     fcn = zoo.convolutionalize(randomize(zoo.build(name, **FAMILIES[name])))
     for extra in (1, 2, 3):

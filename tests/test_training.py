@@ -156,6 +156,7 @@ def test_a_pattern_that_freezes_nothing_or_everything_is_refused(pattern):
         trainer(zoo.build(config.model), config.train, (0.0,), 10)
 
 
+@pytest.mark.extended
 def test_auxiliary_heads_add_their_discounted_losses_in_training_only():
     config = load_config("inception_cifar10", ["model.auxiliary=[3b, 4b]"])
     model = zoo.build(config.model)

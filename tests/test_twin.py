@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import noise, randomize
+from conftest import noise, randomize, some_by_default
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -80,7 +80,7 @@ def test_the_zoos_own_nets(name, overrides):
     assert relative_error(given, wanted) <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["nin_mnist_bn", "resnet20_cifar10"])
+@pytest.mark.parametrize("name", some_by_default(["nin_mnist_bn", "resnet20_cifar10"]))
 def test_a_twin_equals_its_crops_at_every_cell_whatever_the_size(name):
     model = randomize(zoo.build(name))
     twin = zoo.convolutionalize(model, padding="valid")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from conftest import command
+from conftest import command, some_by_default
 from discs import BLUE, RED, picture, saved
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +77,7 @@ IMAGES: Mapping[str, list] = {
 }
 
 
-@pytest.mark.parametrize("background", ["ground", None])
+@pytest.mark.parametrize("background", some_by_default(["ground", None]))
 def test_images_are_listed_by_falling_uncertainty(capsys, tmp_path, background):
     model, out = saved(tmp_path / "model.keras", background=background), tmp_path / "out"
     (tmp_path / "images").mkdir()

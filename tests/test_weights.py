@@ -126,6 +126,7 @@ def test_a_state_dict_of_torchvision_names_finds_its_places(name, naming):
         zoo.build(name, weights=state | {"neck.weight": state[key]})
 
 
+@pytest.mark.extended
 def test_published_torchvision_names_are_known():
     """Names as they stand in torchvision's files, with the shapes there."""
     from zoo.catalogue import resolve
