@@ -126,9 +126,12 @@ def prepare(pipe: Connection, case: Case, wanted: set[str], folder: Path) -> Non
 
     model, trial = net(case.net)
     pictures = [np.asarray(each) for each in trial.test[:4]]
+    # One image, as what is timed first: every other shape would be compiled anew.
+    image = pictures[0]
     if case.side:
         model = zoo.convolutionalize(model)
-    np.savez(folder / "check.npz", images=pictures, scores=model.predict(np.stack(pictures), verbose=0))
+        image = np.pad(image, [*((0, case.side - side) for side in image.shape[:2]), (0, 0)], mode="symmetric")
+    np.savez(folder / "check.npz", images=image[None], scores=model.predict(image[None], verbose=0))
     if trial.labels is not None:
         np.savez(folder / "test.npz", images=np.asarray(trial.test), labels=trial.labels)
     if "net.keras" in wanted:
@@ -171,8 +174,7 @@ def work(pipe: Connection, way: Way, case: Case, folder: Path) -> None:
         run = way.open(folder / way.file)
         with np.load(folder / "check.npz") as check:
             error = relative_error(run(check["images"]), check["scores"])
-            _, side, _, channels = check["images"].shape
-        shape = (max(case.batches), case.side or side, case.side or side, channels)
+            shape = (max(case.batches), *check["images"].shape[1:])
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         costs = {}
         for batch in case.batches:
