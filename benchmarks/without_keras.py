@@ -1,6 +1,6 @@
 """Seconds to the first score and seconds a megapixel of `zoo scan`, by the Keras model and by its exported files.
 
-    python benchmarks/without_keras.py [--model nin_mnist_valid] [--side 4000] [--rounds 3]
+    python benchmarks/without_keras.py [--model nin_mnist_valid] [--side 4000] [--rounds 3] [--by "ONNX Runtime" ...]
 
 A shipped model is converted and exported as .onnx and .xml. Every scan is a process of its own, with --memory 1GiB, the
 models in turn, several rounds. The first score is the end of the first tile of an image of 256 x 256 pixels, the start
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--model", default="nin_mnist_valid")
     parser.add_argument("--side", type=int, default=4000, help="several tiles of it, a side of which is 2,048 at most")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--by", nargs="+", choices=CASES, default=list(CASES), help="what computes")
     add_option(parser)
     parser.add_argument("--case", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -75,14 +76,16 @@ def main() -> None:
         print(json.dumps(measure(options.case)))
         return
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    firsts: dict[str, list[float]] = {name: [] for name in CASES}
-    scans: dict[str, list[dict[str, float]]] = {name: [] for name in CASES}
+    firsts: dict[str, list[float]] = {name: [] for name in options.by}
+    scans: dict[str, list[dict[str, float]]] = {name: [] for name in options.by}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_models(options.model, folder)
         for name, side in (("small", 256), ("large", options.side)):
-            noise = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
-            np.save(folder / f"{name}.npy", noise)
+            pixels = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (side, side))
+            for seed, rows in enumerate(np.array_split(pixels, -(-side // 1000))):
+                rows[:] = np.random.default_rng(seed).integers(0, 256, rows.shape, np.uint8)
+            pixels.flush()
 
         def run(image: str, words: tuple[str, ...]) -> dict[str, float]:
             line = [sys.executable, __file__, "--case", *words, f"{image}.npy", "-o", "out", "--overwrite"]
@@ -92,8 +95,8 @@ def main() -> None:
             return json.loads(done.stdout.splitlines()[-1])
 
         for _ in range(options.rounds):
-            for name, words in CASES.items():
-                model, *more = words
+            for name in options.by:
+                model, *more = CASES[name]
                 firsts[name].append(run("small", (model, *more))["first"])
                 scans[name].append(run("large", (model, *more)))
     megapixels = options.side**2 / 1e6
@@ -104,7 +107,7 @@ def main() -> None:
             "seconds a megapixel": spread([each["seconds"] / each["share"] / megapixels for each in scans[name]]),
             "peak, MiB": round(max(each["peak"] for each in scans[name])),
         }
-        for name in CASES
+        for name in options.by
     ]
     report(table, options.record, options.model, options.rounds)
 

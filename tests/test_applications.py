@@ -87,7 +87,7 @@ def vgg16():
     return model, zoo.convolutionalize(model)
 
 
-@pytest.mark.extended
+@pytest.mark.slow
 def test_vgg16_layer_by_layer(vgg16):
     """CS231n, convolutional networks, "Converting FC layers to CONV layers": F=7, P=0, S=1, K=4096; then F=1."""
     model, fcn = vgg16

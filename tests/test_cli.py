@@ -310,7 +310,7 @@ def test_another_backend_than_is_there_is_one_line(capsys, monkeypatch, model_fi
         assert code == 2 and err.startswith(f"zoo: KERAS_BACKEND: received {name!r}; accepted: tensorflow")
 
 
-@pytest.mark.extended
+@pytest.mark.slow
 def test_the_log_of_tensorflow_is_not_shown_under_another_backend(model_file, tmp_path):
     pytest.importorskip("jax")
     np.save(tmp_path / "image.npy", np.zeros((20, 20), np.uint8))

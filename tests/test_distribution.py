@@ -104,7 +104,7 @@ def same_training(folder, other):
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max(), a.shape
 
 
-@pytest.mark.extended
+@pytest.mark.slow
 def test_two_processes_train_as_one(pair, single):
     same_training(pair, single)
 
@@ -133,7 +133,7 @@ def test_a_process_that_stops_or_dies_ends_the_job_and_the_next_one_goes_on(pair
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-@pytest.mark.extended
+@pytest.mark.slow
 def test_a_finished_run_ends_both_processes(pair):
     (first, out, _), (second, *_) = two(pair)
     assert (first, second) == (0, 0) and "this run is finished" in out

@@ -12,16 +12,14 @@ pytest.importorskip("tf2onnx")
 SIDE = 65
 # A format that packs an ONNX file runs as that does.
 OF_RUNTIMES = [name for name, kind in FORMATS.items() if isinstance(kind, Onnx) or not isinstance(kind, OnnxFile)]
-# One of each family and block; a SavedModel's process takes seconds to import TensorFlow, so the others are slow there.
+# One of each family and block: in every format; the others, of the same layers, in the quickest.
 FIRST = ["nin", "v1", "groups", "squeezenet", "inception"]
 
 
 @pytest.mark.parametrize(
     ("kind", "format"),
     [
-        pytest.param(
-            kind, name, marks=pytest.mark.slow if name == "saved_model" and kind not in FIRST else pytest.mark.extended
-        )
+        pytest.param(kind, name, marks=pytest.mark.extended if kind in FIRST or name == "onnx" else pytest.mark.slow)
         for kind in SMALL
         for name in OF_RUNTIMES
     ],

@@ -133,10 +133,9 @@ QUICK = ("one axis", "two outputs", "a dict of outputs", "the zoo's", "vectors",
 
 
 def mark_of(name, format):
-    """A SavedModel's process takes seconds to import TensorFlow, and a package runs as its ONNX file does."""
-    if name in QUICK:
-        return () if format == "onnx" else pytest.mark.extended
-    return pytest.mark.slow if format in ("saved_model", "bioimageio") else pytest.mark.extended
+    if format == "onnx":
+        return () if name in QUICK else pytest.mark.extended
+    return pytest.mark.extended if name in QUICK and format != "bioimageio" else pytest.mark.slow
 
 
 @pytest.mark.parametrize(

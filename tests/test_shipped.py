@@ -24,6 +24,8 @@ from zoo.scores import relative_error
 
 INDEX = shipped.index()
 NAMES = list(INDEX.models)
+# A minute of 10,000 images each; nin_cifar10_valid is measured on the same.
+LONG = ("inception_cifar10", "nin_cifar10_bn", "nin_cifar10_padded")
 # How far logits may be from those that were stored, computed in float64, by other versions and on another machine.
 TOLERANCES = {"float32": 1e-4, "float64": 1e-7}
 # Where the data are that are in no place of their own.
@@ -81,7 +83,12 @@ def test_a_row_is_one_of_the_catalogue_as_its_config_trains_it(name):
 
 @pytest.mark.parametrize(
     "name",
-    [name if INDEX.models[name].data == "digits" else pytest.param(name, marks=pytest.mark.extended) for name in NAMES],
+    [
+        pytest.param(
+            name, marks=() if name == "nin_digits" else pytest.mark.slow if name in LONG else pytest.mark.extended
+        )
+        for name in NAMES
+    ],
 )
 def test_the_accuracy_is_what_the_file_reaches_here(name, request):
     row = INDEX.models[name]
