@@ -44,7 +44,7 @@ def start(*arguments):
 
 
 def worker_half_done(command, output):
-    """Wait for a finished image and a half-done one: the latter's worker, and its folder's name."""
+    """Wait for a finished image and a half-done one: the latter's worker, which is suspended, and its folder's name."""
     while command.poll() is None:
         for journal in output.glob("*/scores.npy.journal"):
             lock = str(journal.with_name(".scores.npy.lock"))
@@ -53,7 +53,10 @@ def worker_half_done(command, output):
                     continue
                 for process in psutil.Process(command.pid).children(recursive=True):
                     if any(file.path == lock for file in process.open_files()):
-                        return process, journal.parent.name
+                        process.suspend()
+                        if not journal.with_name("geometry.json").exists():
+                            return process, journal.parent.name
+                        process.resume()
             except (OSError, psutil.Error):
                 continue
         time.sleep(0.02)
@@ -85,7 +88,6 @@ def test_nothing_is_lost_or_double_when_a_worker_is_killed(model_file, folder, t
     output = tmp_path / "out"
     command = start(model_file, folder, "-o", output, "--tile", 6)
     worker, name = worker_half_done(command, output)
-    worker.suspend()
     finished = stamps(output)
     worker.kill()
     out, err = command.communicate()
@@ -106,7 +108,8 @@ def test_nothing_is_lost_or_double_when_a_worker_is_killed(model_file, folder, t
 def test_an_interrupt_ends_the_workers_and_one_process_goes_on(capsys, model_file, folder, tmp_path):
     output = tmp_path / "out"
     command = start(model_file, folder, "-o", output, "--tile", 6)
-    worker_half_done(command, output)
+    worker, _ = worker_half_done(command, output)
+    worker.resume()
     processes = psutil.Process(command.pid).children(recursive=True)
     os.killpg(command.pid, signal.SIGINT)
     out, err = command.communicate()

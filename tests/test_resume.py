@@ -254,7 +254,7 @@ def test_no_room_for_a_checkpoint_stops_with_one_line_and_the_one_before_goes_on
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     *_, line = capsys.readouterr().err.splitlines()  # after those of the epochs
-    assert "the same command goes on from there: " in line and "step-000000012.npz" in line
+    assert "the same command goes on from there" in line and "step-000000012.npz" in line
     names = [path.name for path in sorted((folder / "checkpoints").iterdir())]
     assert names == ["step-000000006.npz", "step-000000009.npz"]
     assert "resuming from step 9" in train_digits(folder, QUICK)

@@ -199,4 +199,4 @@ def test_the_command(net, tmp_path, capsys):
     code, _, error = command(capsys, *line)
     assert code == 2 and "is read by this command" in error
     code, _, error = command(capsys, "export", "nin_digits", "-o", tmp_path / "s", "--runtime", runtime)
-    assert code == 2 and "--runtime: received --format saved_model; accepted: --format web" in error
+    assert code == 2 and "--runtime has no effect without --format web" in error
