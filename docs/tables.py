@@ -187,8 +187,6 @@ TABLES = {
     "freezing": rows_of("freezing"),
     "exports": rows_of("exports"),
     "installed_size": rows_of("installed_size"),
-    "without_keras": rows_of("without_keras"),
-    "without_keras_30000": rows_of("without_keras_30000"),
 }
 
 

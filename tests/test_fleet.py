@@ -107,13 +107,13 @@ def test_nothing_is_lost_or_double_when_a_worker_is_killed(model_file, folder, t
 @needs_ray
 def test_an_interrupt_ends_the_workers_and_one_process_goes_on(capsys, model_file, folder, tmp_path):
     output = tmp_path / "out"
-    command = start(model_file, folder, "-o", output, "--tile", 6)
-    worker, _ = worker_half_done(command, output)
+    started = start(model_file, folder, "-o", output, "--tile", 6)
+    worker, _ = worker_half_done(started, output)
     worker.resume()
-    processes = psutil.Process(command.pid).children(recursive=True)
-    os.killpg(command.pid, signal.SIGINT)
-    out, err = command.communicate()
-    assert command.returncode == 130 and out == "" and len(without_progress(err)) == 1, err
+    processes = psutil.Process(started.pid).children(recursive=True)
+    os.killpg(started.pid, signal.SIGINT)
+    out, err = started.communicate()
+    assert started.returncode == 130 and out == "" and len(without_progress(err)) == 1, err
     assert "of 7 images are done, and the same command goes on from there" in err
     psutil.wait_procs(processes, timeout=10)
     assert not any(process.is_running() for process in processes)
