@@ -29,7 +29,7 @@ def run(code, folder):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.extended
+@pytest.mark.slow
 def test_jax_without_tensorflow_gives_the_same_scores(tmp_path):
     pytest.importorskip("jax")
     model = randomize(zoo.build("nin_mnist_bn"))

@@ -204,6 +204,7 @@ def folder_run(tmp_path_factory):
     return wanted, zoo.run(wanted, folder / "run")
 
 
+@pytest.mark.extended
 def test_an_image_folder_with_a_background_is_calibrated_on_validation_images(folder_run):
     wanted, result = folder_run
     model, dataset = zoo.load(result.folder), load(wanted)

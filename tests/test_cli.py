@@ -115,6 +115,7 @@ def test_convert_scan_predict_export(capsys, model_file, image_file, tmp_path):
     assert code == 0 and "onnxruntime" in out and "within" in out and (tmp_path / "exported.onnx").is_file()
 
 
+@pytest.mark.extended
 def test_plot_draws_a_cell_and_prints_its_boxes(capsys, monkeypatch, model_file, image_file, tmp_path):
     fcn = package.save(package.convolutionalize(package.load(model_file)), tmp_path / "fcn.keras")
     monkeypatch.chdir(tmp_path)

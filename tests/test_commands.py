@@ -185,6 +185,7 @@ def test_json_of_the_catalogue_is_alone_on_the_standard_output(capfd, monkeypatc
     test_json_is_alone_on_the_standard_output(capfd, monkeypatch, tmp_path, tmp_path, line)
 
 
+@pytest.mark.extended
 def test_json_of_a_scan_and_of_predictions_is_alone_on_the_standard_output(capfd, monkeypatch, tmp_path, model_file):
     Image.fromarray(np.zeros((20, 24), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "run").mkdir()

@@ -97,6 +97,7 @@ def scanned(capsys, *line):
     return out
 
 
+@pytest.mark.extended
 def test_a_scan_tells_how_many_cells_answer_as_their_crops(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(crop_check, "_PART", 1000)  # small images are scanned in no time
     zoo.save(edge_finder(), tmp_path / "net.keras")

@@ -129,6 +129,7 @@ def test_accuracy_by_location_is_that_of_every_crop_and_the_crops_agree():
     assert result.dense_cost.multiply_adds == result.dense_cost.cells * SIDE * SIDE * 3
 
 
+@pytest.mark.extended
 def test_calibration_folds_a_temperature_and_finds_thresholds_on_validation_images(capsys):
     generator = np.random.default_rng(0)
     noisy = []

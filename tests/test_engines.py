@@ -147,6 +147,7 @@ def test_bad_requests_are_refused(monkeypatch):
         make_engine(fcn, "openvino")
 
 
+@pytest.mark.extended
 def test_a_processor_without_bfloat16_says_so(monkeypatch):
     openvino = pytest.importorskip("openvino")
 

@@ -35,7 +35,7 @@ def test_every_architecture_gives_its_scores_in_every_format(kind, format, tmp_p
 
 @pytest.mark.extended
 @pytest.mark.parametrize("format", [name for name in OF_RUNTIMES if name != "saved_model"])
-@pytest.mark.parametrize("kind", FIRST)
+@pytest.mark.parametrize("kind", ["nin", "inception"])
 def test_classifiers_keep_their_size_and_have_a_free_batch(kind, format, tmp_path):
     name, overrides = SMALL[kind]
     model = randomize(zoo.build(name, image_size=(SIDE, SIDE), **overrides))

@@ -55,6 +55,7 @@ def test_a_finished_run_is_taken_as_finished_and_used(capsys, frozen):
     assert code == 0 and "curves.png" in out, out + err
 
 
+@pytest.mark.extended
 def test_a_half_finished_run_goes_on(capfd, frozen):
     code, out, err = command(capfd, "train", frozen / "tiny.yaml", "--workdir", frozen / "half_run")
     assert code == 0 and "resuming from step 6" in out, out + err

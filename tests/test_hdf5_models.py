@@ -55,6 +55,7 @@ def test_it_is_the_same_model(written, name):
     np.testing.assert_array_equal(np.asarray(loaded(images)), np.asarray(model(images)))
 
 
+@pytest.mark.extended
 def test_a_compiled_trained_and_nested_one_too(written):
     model = keras.Sequential([small(), layers.Dropout(0.1), layers.Dense(2, name="last")])
     model.compile("adam", "mse")

@@ -85,6 +85,7 @@ def test_a_scan_is_of_one_output_and_says_of_which_where_it_was_named(tmp_path):
         zoo.scan(model, image, output=tmp_path / "s.npy", output_name="side")
 
 
+@pytest.mark.extended
 def test_the_command_scans_scores_and_draws_the_named_output(capsys, tmp_path):
     model = tmp_path / "heads.keras"
     zoo.save(two_heads(), model)

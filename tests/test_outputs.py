@@ -196,6 +196,7 @@ def test_an_evaluation_is_never_written_into_the_data_that_it_reads(capsys, tmp_
     assert code == 2 and "made from another data" in err, err
 
 
+@pytest.mark.extended
 def test_what_is_missing_of_a_finished_scan_is_made_again(capsys, place):
     np.save("second.npy", np.load("image.npy")[::-1])
     line = ("scan", "m.keras", "image.npy", "second.npy", "-o", "out")

@@ -308,6 +308,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.extended
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """Files of 512 and of 6,144 pixels a side, 1 and 108 MiB, none of them written in full."""
     paths = []

@@ -88,7 +88,7 @@ main(sys.argv[1:])
 """
 
 
-@pytest.mark.extended
+@pytest.mark.slow
 def test_a_process_killed_before_a_checkpoint_has_its_name_ends_in_the_same_bits(finished, tmp_path):
     folder = tmp_path / "cut"
     command = [sys.executable, "-c", SUICIDE, *TRAIN_DIGITS, QUICK, "--workdir", str(folder)]
@@ -261,7 +261,7 @@ def test_no_room_for_a_checkpoint_stops_with_one_line_and_the_one_before_goes_on
     same_run(finished, folder)
 
 
-@pytest.mark.extended
+@pytest.mark.slow
 def test_a_busy_neighbour_changes_no_bit(finished, tmp_path):
     """Two processes that never rest, beside the same training."""
     code = "while True: sum(i * i for i in range(10_000))"

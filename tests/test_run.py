@@ -160,6 +160,7 @@ def test_a_model_whose_scores_overflow_has_diverged(tmp_path):
         evaluate(model, split, tuple("0123456789"))
 
 
+@pytest.mark.extended
 def test_a_loss_that_diverges_late_leaves_the_model_and_the_history_before_it(tmp_path, monkeypatch):
     """The rate explodes after one epoch; what the first epoch reached is kept as a run of that epoch has it."""
     from zoo.training import loop

@@ -218,6 +218,7 @@ def test_a_large_picture_is_drawn_smaller_in_the_images_own_pixels(model_file, t
     np.testing.assert_array_equal(small[:21, :15], whole[1:63:3, 1:45:3])
 
 
+@pytest.mark.extended
 def test_masks_are_pictures_of_the_images_own_name(capsys, model_file, folder, tmp_path):
     masks = tmp_path / "masks"
     masks.mkdir()

@@ -382,6 +382,7 @@ def plot(*arguments):
     return commands.main(args=["plot", *map(str, arguments)], prog_name="zoo", standalone_mode=False)
 
 
+@pytest.mark.extended
 def test_plot_draws_labels(tmp_path, capsys):
     root = write_scenes(tmp_path, 8, sides=(40, 70))
     config_file = tmp_path / "test.yaml"

@@ -65,6 +65,7 @@ def test_a_run_is_shipped_and_shipped_again(capsys, run, tmp_path):
     assert sorted(shipped.read_index(release).models) == ["nin_digits", "nin_mnist"]
 
 
+@pytest.mark.extended
 def test_data_that_lay_elsewhere_and_numbers_for_names(run, tmp_path):
     model = zoo.load(run)
     names = tuple(f"number {index}" for index in range(10))

@@ -261,6 +261,7 @@ def test_the_model_that_is_kept_is_the_one_that_was_validated(tmp_path, override
     assert bool(restored.best) == ("train.patience=2" in overrides)
 
 
+@pytest.mark.extended
 def test_training_ends_after_its_patience_and_again_asked_at_once(tmp_path):
     """At a rate of nothing the validation loss stays as it is: the first epoch is the best of all."""
     still = ["train.optimizer={name: sgd, learning_rate: 1.0e-30}", "train.patience=2", "train.epochs=9", *PLAIN]

@@ -195,6 +195,7 @@ def test_channels_first():
     assert report.max_error_inner_cells <= 1e-4 and report.same_as_crops
 
 
+@pytest.mark.extended
 def test_a_converted_model_gives_the_same_twin_and_a_twin_is_one_already(tmp_path):
     model = randomize(zoo.build("nin_digits"))
     image = noise(1, 20, 18, 1)
