@@ -18,11 +18,11 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from record import add_option, report, spread
+from turns import seconds
 
 MODELS = {
     "vgg16": 384,
@@ -40,13 +40,6 @@ ENGINES = {
 }
 # Pixels of all the crops in one batch, from one crop of 224 x 224 to 36 of them.
 BATCHES = (1, 4, 9, 18, 36)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """How long a call takes."""
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
 
 
 def measure(name: str, side: int, engine_names: list[str], rounds: int, most_crops: int, record: Path | None) -> None:

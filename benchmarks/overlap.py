@@ -15,11 +15,9 @@ pixel; `difference` is the largest there, relative to the largest score of the z
 """
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
@@ -28,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from record import add_option, report, spread
+from turns import seconds, start
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The side that all is scaled to, and how many times the timed one the larger side is whose pass is scaled too.
@@ -135,13 +134,6 @@ def zoo_scan(chosen: tuple[str, str | None] | None, side: int, folder: Path) -> 
     return lambda times, stride: scan(images[times]).scores
 
 
-def seconds(run: Callable, *arguments: Any) -> float:
-    """How long a call takes."""
-    begin = time.perf_counter()
-    run(*arguments)
-    return time.perf_counter() - begin
-
-
 def work(pipe: Connection, make: Callable[[Path], Scores], first: int, folder: Path) -> None:
     """A case's process: at each (times, stride) sends the seconds; at ("scores", stride) the scores."""
     run = make(folder)
@@ -154,16 +146,6 @@ def work(pipe: Connection, make: Callable[[Path], Scores], first: int, folder: P
 
 def compare(name: str, side: int, rounds: int, folder: Path) -> list[dict]:
     """The rows: each case at each of its overlaps."""
-    context = multiprocessing.get_context("spawn")
-
-    def start(target: Callable, *arguments: Any) -> tuple[Connection, Any]:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=target, args=(theirs, *arguments))
-        process.start()
-        # The worker's end, so that a worker that dies is an EOFError here and no endless wait.
-        theirs.close()
-        return ours, process
-
     pipe, process = start(prepare, name, folder)
     window, own = pipe.recv()
     process.join()

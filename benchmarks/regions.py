@@ -9,19 +9,12 @@ median, the least and largest in brackets, and the ratio to crops.
 
 import argparse
 import os
-import time
 
 from record import add_option, report, spread
+from turns import seconds
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BATCHES = (8, 16, 32, 64, 128, 256)
-
-
-def seconds(function, *arguments) -> float:
-    """How long one call takes."""
-    begin = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - begin
 
 
 def main() -> None:

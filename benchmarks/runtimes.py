@@ -15,7 +15,6 @@ Nets with shipped weights are measured on all test images; the others have rando
 
 import argparse
 import importlib.util
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -29,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from record import add_option, report, spread
+from turns import seconds, start
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 Run = Callable[[np.ndarray], np.ndarray]
@@ -201,25 +201,9 @@ def work(pipe: Connection, way: Way, case: Case, folder: Path) -> None:
         pipe.send(taken)
 
 
-def seconds(run: Run, images: np.ndarray) -> float:
-    """How long a call takes."""
-    begin = time.perf_counter()
-    run(images)
-    return time.perf_counter() - begin
-
-
 def compare(name: str, rounds: int, folder: Path) -> list[dict]:
     """The rows of a case."""
-    case, context = CASES[name], multiprocessing.get_context("spawn")
-
-    def start(target: Callable, *arguments: Any) -> tuple[Connection, Any]:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=target, args=(theirs, *arguments))
-        process.start()
-        # The worker's end, so that a worker that dies is an EOFError here and no endless wait.
-        theirs.close()
-        return ours, process
-
+    case = CASES[name]
     pipe, process = start(prepare, case, {way.file for way in WAYS.values()}, folder)
     missing = pipe.recv()
     process.join()

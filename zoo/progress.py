@@ -165,27 +165,29 @@ def results_alone() -> Iterator[None]:
     """
     global _RESULTS_ALONE
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    _RESULTS_ALONE = True
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
+    with _descriptor_led(1, 2), contextlib.redirect_stdout(sys.stderr):
+        _RESULTS_ALONE = True
+        try:
             yield
-    finally:
-        _RESULTS_ALONE = False
-        os.dup2(kept, 1)
-        os.close(kept)
+        finally:
+            _RESULTS_ALONE = False
 
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
     """Hide what libraries write to the standard error stream, from C++ too."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    with open(os.devnull, "wb") as nowhere, _descriptor_led(2, nowhere.fileno()):
+        yield
+
+
+@contextlib.contextmanager
+def _descriptor_led(descriptor: int, to: int) -> Iterator[None]:
+    """Have what is written to one file descriptor go to another, from C++ too."""
+    kept = os.dup(descriptor)
+    os.dup2(to, descriptor)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
+        os.dup2(kept, descriptor)
         os.close(kept)
