@@ -22,8 +22,13 @@ MARKED = re.compile(r"(?<=<!-- table: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.D
 
 
 def rows_of(*names: str) -> Callable[[], list[dict]]:
-    """The rows of these records, one after the other."""
-    return lambda: [row for name in names for row in read(name).rows]
+    """The rows of these records, one after the other, with the columns that all of them have."""
+
+    def rows() -> list[dict]:
+        every = [row for name in names for row in read(name).rows]
+        return [{key: row[key] for key in row if all(key in other for other in every)} for row in every]
+
+    return rows
 
 
 def trained(*names: str) -> Callable[[], list[dict]]:
