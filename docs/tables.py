@@ -181,6 +181,14 @@ TABLES = {
     "profile": rows_of("profile_vgg16"),
     "tiles": rows_of("tiles_resnet29"),
     "sliding": rows_of("sliding"),
+    "overlap": rows_of("overlap"),
+    "runtimes": rows_of(
+        "runtimes_resnet50", "runtimes_inception_v3", "runtimes_nin_cifar10_bn", "runtimes_resnet50_1024"
+    ),
+    "int8": rows_of("int8"),
+    "int8_speed": rows_of("int8_speed"),
+    "without_keras": rows_of("without_keras"),
+    "without_keras_30000": rows_of("without_keras_30000"),
     "per_megapixel": rows_of("per_megapixel"),
     "gigapixel": rows_of("gigapixel"),
     "training_resnet29": rows_of("training_resnet29_cifar10"),
