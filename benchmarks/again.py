@@ -67,7 +67,9 @@ STEPS = (
     Step("one_pass", 11, "one_pass.py --rounds 3"),
     Step("freezing", 3, "freezing.py --rounds 3"),
     Step("training", 7, "training.py --rounds 5 --steps 4"),
-    Step("per_megapixel", 4, "per_megapixel.py --megapixels 1 4 16 400 --folder . --engine openvino --precision bfloat16"),
+    Step(
+        "per_megapixel", 4, "per_megapixel.py --megapixels 1 4 16 400 --folder . --engine openvino --precision bfloat16"
+    ),
     Step("int8_speed", 5, "int8.py --speed"),
     Step("without_keras", 5, "without_keras.py"),
     Step("overlap", 6, "overlap.py"),
@@ -81,7 +83,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="how long it may take (default: 60)")
     options = parser.parse_args()
     if unknown := set(options.steps) - {step.name for step in STEPS}:
-        parser.error(f"steps: received {', '.join(sorted(unknown))}; accepted: {', '.join(step.name for step in STEPS)}")
+        parser.error(
+            f"steps: received {', '.join(sorted(unknown))}; accepted: {', '.join(step.name for step in STEPS)}"
+        )
     begin, failed = time.monotonic(), False
     with tempfile.TemporaryDirectory() as folder:
         work, records = Path(folder), Path(folder) / "records"
@@ -96,7 +100,9 @@ def main() -> None:
                     continue
                 wrong = step.run(work, records)
                 failed |= wrong is not None
-                print(f"{step.name}: {wrong or 'measured'}, {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+                print(
+                    f"{step.name}: {wrong or 'measured'}, {(time.monotonic() - started) / 60:.1f} minutes", flush=True
+                )
         finally:
             for record in records.glob("*.json"):
                 shutil.move(record, ROOT / "docs" / "records" / record.name)

@@ -55,8 +55,7 @@ def test_without_tensorflow_the_scores_are_the_same(backend, tmp_path):
 @pytest.mark.extended
 def test_torch_without_tensorflow_trains(tmp_path):
     run(
-        "config = zoo.load_config('nin_digits', ['train.epochs=3', 'canvas=null'])\n"
-        "zoo.run(config, 'run')\n",
+        "config = zoo.load_config('nin_digits', ['train.epochs=3', 'canvas=null'])\nzoo.run(config, 'run')\n",
         tmp_path,
         "torch",
     )

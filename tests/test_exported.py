@@ -159,6 +159,14 @@ def test_odd_models_give_their_scores(name, format, tmp_path):
     assert len(about.verified.images) == (6 if None in model.inputs[0].shape[1:] else 2)
 
 
+def test_openvino_drops_an_addition_of_zeros_and_keeps_the_outputs_name(tmp_path):
+    """As of every net before training; of the two names that are left, which one OpenVINO gives is chance."""
+    openvino = pytest.importorskip("openvino")
+    model = keras.Sequential([keras.Input((5, 6, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
+    path = zoo.export(model, tmp_path / "net.xml", format="openvino")
+    assert [output.names for output in openvino.Core().read_model(path).outputs] == [{"logits"}]
+
+
 @pytest.mark.parametrize("format", SLOWER)
 def test_what_travels_in_the_file_is_the_models(fcn, format, tmp_path):
     path = zoo.export(fcn, tmp_path / f"fcn{ENDINGS[format]}", format=format)
