@@ -55,6 +55,7 @@ class Step:
         return None
 
 
+_ENGINE = "--engine openvino --precision bfloat16"
 STEPS = (
     Step("installed_size", 0.5, "installed_size.py"),
     Step("dense_training", 0.5, "dense_training.py --rounds 3 --steps 3"),
@@ -79,7 +80,8 @@ STEPS = (
 def main() -> None:
     """Run the steps, move their records and make the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"default: {', '.join(step.name for step in STEPS)}")
+    names = ", ".join(step.name for step in STEPS)
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"default: {names}")
     parser.add_argument("--minutes", type=float, default=60, help="how long it may take (default: 60)")
     options = parser.parse_args()
     if unknown := set(options.steps) - {step.name for step in STEPS}:
