@@ -1,15 +1,19 @@
 """OpenVINO: an .xml file with its weights in a .bin beside it; `rt_info` holds what it carries."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 
 from zoo.engines.engine import Run
 from zoo.engines.openvino_core import check_bfloat16, compiled
-from zoo.exported.carried import MEMBER, Precision
+from zoo.exported.carried import MEMBER, Carried, Precision
 from zoo.exported.format import EngineFormat, converting
 from zoo.exported.onnx_file import Onnx
+
+if TYPE_CHECKING:
+    import keras
 
 
 class OpenVino(EngineFormat):
@@ -34,6 +38,20 @@ class OpenVino(EngineFormat):
             import openvino
 
             check_bfloat16(openvino.Core())
+
+    def convert(self, model: "keras.Model", path: Path, signature: list["keras.InputSpec"], carried: Carried) -> None:
+        """Have Keras write it, and leave each output one name: an operation that is dropped leaves a second one."""
+        super().convert(model, path, signature, carried)
+        import openvino
+
+        written = openvino.Core().read_model(str(path))
+        # A dict of outputs is flattened by its keys.
+        for output, name in zip(written.outputs, sorted(each.name for each in carried.outputs), strict=True):
+            output.tensor.set_names({name})
+        named = path.with_name(f"named_{path.name}")
+        openvino.serialize(written, str(named))
+        for ending in (*self.beside, self.ending):
+            named.with_suffix(ending).replace(path.with_suffix(ending))
 
     def from_onnx(self, source: Path, path: Path) -> None:
         """Convert it by OpenVINO's own reader of ONNX."""
