@@ -47,9 +47,9 @@ class Refused(Exception):
     """Why there is no release."""
 
 
-def git(*words: str, folder: Path = ROOT) -> str:
-    """What a git command prints."""
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+def git(*words: str, folder: Path | None = None) -> str:
+    """What a git command prints, of the checkout itself without a folder."""
+    done = subprocess.run(["git", *words], cwd=folder or ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(f"git {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout

@@ -47,7 +47,6 @@ def checkout(tmp_path, monkeypatch):
         return tuple(files)
 
     monkeypatch.setattr(release, "ROOT", folder)
-    monkeypatch.setattr(release.git, "__defaults__", (folder,))
     monkeypatch.setattr(release, "build", build)
     monkeypatch.setattr(release, "check_contents", lambda *_: None)
     monkeypatch.setattr(release, "check_installed", lambda *_: None)
