@@ -200,7 +200,6 @@ TABLES = {
     "freezing": rows_of("freezing"),
     "exports": rows_of("exports"),
     "installed_size": rows_of("installed_size"),
-    "versions": rows_of("versions"),
 }
 
 

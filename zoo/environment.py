@@ -66,4 +66,7 @@ def _devices() -> list[str]:
         import jax
 
         return [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
-    return keras.distribution.list_devices()
+    if keras.backend.backend() == "tensorflow":
+        return keras.distribution.list_devices()
+    # Of the others Keras has no list.
+    return [str(keras.ops.zeros(1).device)]

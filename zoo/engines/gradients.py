@@ -62,10 +62,10 @@ class PixelGradients:
     def gradient(self, pixels: np.ndarray, cell: tuple[int, int], weights: np.ndarray) -> np.ndarray:
         """The gradient of the weighted sum of `before_activation`: (h, w, C) -> (h, w, C) float64."""
         shift, cell = self._shift(pixels, cell)
-        weights = weights.astype(pixels.dtype)
+        weights = ops.convert_to_tensor(weights.astype(pixels.dtype))
         gradient = np.zeros(pixels.shape)
         gradient[shift] = self._gradient(
-            lambda images: ops.sum(ops.cast(self._before(images)[(0, *cell)], weights.dtype.name) * weights),
+            lambda images: ops.sum(ops.cast(self._before(images)[(0, *cell)], pixels.dtype.name) * weights),
             pixels[shift][None],
         )[0]
         return gradient
