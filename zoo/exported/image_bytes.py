@@ -71,7 +71,8 @@ def endpoint(form: FileForm, model: Callable) -> Callable:
             name = tf.strings.join([f"{INPUT}[", tf.strings.as_string(number), "]: "])
             return _fitted(_to_channels(_decoded(content, name), form.channels, name), form)
 
-        image_bytes = _checked(image_bytes, tf.size(image_bytes) > 0, [f"{INPUT}: received no file; accepted: one or more"])
+        why = [f"{INPUT}: received no file; accepted: one or more"]
+        image_bytes = _checked(image_bytes, tf.size(image_bytes) > 0, why)
         numbered = (tf.range(tf.size(image_bytes)), image_bytes)
         form_of_one = tf.TensorSpec((*form.size, form.channels), tf.uint8)
         return model(tf.map_fn(one, numbered, fn_output_signature=form_of_one))
