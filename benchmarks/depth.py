@@ -3,10 +3,10 @@
     python benchmarks/depth.py -o DIR [--seeds 2] [--epochs 16] [--data cifar10.npz] [--only BLOCK DEPTH SEED]
     python benchmarks/depth.py -o DIR --time
 
-All have three stages at 32 x 32, 16 x 16 and 8 x 8 pixels, each twice as wide as the one before; a
-bottleneck is 1x1, 3x3, 1x1 with a quarter of the channels inside, a basic block two 3x3. Blocks are spread evenly over
-the stages, the later ones first. Widths are found by bisection, so that every net has the multiply-adds of the basic
-one of 20 layers that is 16 channels wide at first. Trained alike on all of CIFAR-10 with shifts and flips.
+All have three stages at 32 x 32, 16 x 16 and 8 x 8 pixels, each twice as wide as the one before; a bottleneck is 1x1,
+3x3, 1x1 with a quarter of the channels inside, a basic block two 3x3. Blocks are spread evenly over the stages, the
+later ones first. Widths are found by bisection, so that every net has the multiply-adds of the basic one of 20 layers
+that is 16 channels wide at first. Trained alike on all of CIFAR-10 with shifts and flips.
 
 The first command writes a line a run to DIR/results.jsonl; runs that are there are not run again. With all of them
 there, `--time` measures a training step of each net on this machine, prints the table and draws DIR/depth.png.

@@ -9,14 +9,11 @@ rounds; the table gives the median, and the least and largest in brackets.
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
-import sys
-import time
 
 from record import add_option, report, spread
+from turns import case, seconds
 
 CASES = {
     "all layers trained": None,
@@ -46,11 +43,7 @@ def measure(model_name: str, pattern: str | None, batch: int, steps: int) -> dic
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (batch, *model.input_shape[1:])).astype(np.float32)
     labels = generator.integers(0, model.output_shape[-1], batch)
-    times = []
-    for _ in range(steps + 2):
-        begin = time.perf_counter()
-        model.train_on_batch(images, labels)
-        times.append(time.perf_counter() - begin)
+    times = [seconds(model.train_on_batch, images, labels) for _ in range(steps + 2)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": statistics.median(times[2:]), "memory": peak, "trained": trained}
 
@@ -68,21 +61,18 @@ def main() -> None:
     if options.case:
         print(json.dumps(measure(options.model, CASES[options.case], options.batch, options.steps)))
         return
-    results: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in CASES}
+    words = ["--model", options.model, "--batch", str(options.batch), "--steps", str(options.steps)]
     for _ in range(options.rounds):
-        for case in CASES:
-            command = [sys.executable, __file__, "--case", case, "--model", options.model]
-            command += ["--batch", str(options.batch), "--steps", str(options.steps)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            results[case].append(json.loads(done.stdout.splitlines()[-1]))
+        for name in CASES:
+            results[name].append(case(__file__, name, *words))
     whole = results["all layers trained"]
     print(
         f"{options.model}, batch {options.batch}, {options.rounds} rounds; share of the step with all layers trained\n"
     )
     table = []
-    for case, rows in results.items():
-        row = {"case": case, "weights trained": rows[0]["trained"]}
+    for name, rows in results.items():
+        row = {"case": name, "weights trained": rows[0]["trained"]}
         for title, key in (("time of a step", "seconds"), ("peak memory", "memory")):
             row[title] = spread([own[key] / base[key] for own, base in zip(rows, whole, strict=True)])
         table.append(row)

@@ -10,13 +10,13 @@ calibration. With --speed an image of 1,024 x 1,024 pixels of noise, by turns.
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 from record import add_option, report, spread
+from turns import seconds
 
 import zoo
 from zoo import data
@@ -100,19 +100,17 @@ def times(name: str) -> list[dict]:
         taken: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
         for _ in range(ROUNDS + 1):
             for key, run in runs.items():
-                started = time.perf_counter()
-                run(image)
-                taken[key].append(time.perf_counter() - started)
+                taken[key].append(seconds(run, image))
     rows = []
-    for key, seconds in taken.items():
+    for key, own_times in taken.items():
         plain = taken[key[0], "float32"][1:]
         rows.append(
             {
                 "model": f"`{name}`",
                 "format": f"`{key[0]}`",
                 "precision": key[1],
-                "seconds": spread(seconds[1:]),
-                "times float32": spread([each / own for each, own in zip(plain, seconds[1:], strict=True)]),
+                "seconds": spread(own_times[1:]),
+                "times float32": spread([each / own for each, own in zip(plain, own_times[1:], strict=True)]),
             }
         )
     return rows

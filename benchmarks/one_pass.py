@@ -14,15 +14,12 @@ others are the catalogue's at 1,024 x 1,024.
 """
 
 import argparse
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from record import add_option, report, spread
-from turns import seconds
+from turns import on_threads, rerun, seconds
 
 MODELS = {
     "vgg16": 384,
@@ -135,11 +132,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="side of the image in pixels; default: 384 for VGG-16, else 1,024")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--crops", type=int, default=36, help="crops of 224 x 224, or as many pixels, timed a round")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     add_option(parser)
-    parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    options = on_threads(parser)
     if options.case:
         from zoo.training import start
 
@@ -148,15 +142,12 @@ def main() -> None:
         measure(name, options.size or MODELS[name], options.engines, options.rounds, options.crops, options.record)
         return
     print(f"{options.rounds} rounds, {options.threads} threads on both sides\n")
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     for name in options.models:
-        command = [sys.executable, __file__, "--case", "--models", name, "--engines", *options.engines]
-        command += ["--rounds", str(options.rounds), "--crops", str(options.crops), "--threads", str(options.threads)]
-        command += ["--size", str(options.size)] if options.size else []
-        command += ["--record", str(options.record)] if options.record else []
-        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{done.stderr}{name}: ended with {done.returncode}; -9 is, as a rule, a lack of memory")
+        words = ["--models", name, "--engines", *options.engines]
+        words += ["--rounds", str(options.rounds), "--crops", str(options.crops), "--threads", str(options.threads)]
+        words += ["--size", str(options.size)] if options.size else []
+        words += ["--record", str(options.record)] if options.record else []
+        rerun(__file__, *words)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 from record import add_option, report, spread
+from turns import case
 
 _ONCE = 64
 
@@ -85,7 +84,8 @@ def main() -> None:
     if options.case:
         print(json.dumps(measure(options.model, options.case, options.engine, options.precision)))
         return
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    words = ["--model", options.model, "--engine", options.engine]
+    words += ["--precision", options.precision] if options.precision else []
     results: dict[float, list[dict[str, float]]] = {size: [] for size in options.megapixels}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for size in options.megapixels:
@@ -94,14 +94,7 @@ def main() -> None:
             for size in options.megapixels:
                 if index and size > _ONCE:
                     continue
-                case = str(Path(folder, f"{size}.npy"))
-                command = [sys.executable, __file__, "--model", options.model, "--case", case]
-                command += ["--engine", options.engine]
-                command += ["--precision", options.precision] if options.precision else []
-                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    raise SystemExit(done.stderr)
-                results[size].append(json.loads(done.stdout.splitlines()[-1]))
+                results[size].append(case(__file__, str(Path(folder, f"{size}.npy")), *words))
     engine = f"{options.engine} {options.precision or ''}".strip()
     print(f"{options.model}, {engine}, {options.rounds} rounds, {len(os.sched_getaffinity(0))} processors\n")
     table = [

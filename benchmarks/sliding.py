@@ -16,14 +16,13 @@ for a padding-free net only (--padding valid, the default here); the work is the
 
 import argparse
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from record import add_option, report, spread
+from turns import on_threads, rerun, seconds
 
 
 def measure(name: str, padding: str, side: int, rounds: int, batches: list[int], record: Path | None) -> None:
@@ -78,20 +77,14 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int],
     wanted = np.concatenate([np.asarray(model(crops[i : i + 64], training=False)) for i in range(0, len(crops), 64)])
     cases: dict[str, Callable[[], np.ndarray]] = {"zoo, one pass": lambda: engine(image[None]).reshape(wanted.shape)}
     for kind in (loop, monai):
-        costs = {}
-        for batch in batches:
-            begin = time.perf_counter()
-            kind(batch)
-            costs[batch] = time.perf_counter() - begin
+        costs = {batch: seconds(kind, batch) for batch in batches}
         best = min(costs, key=costs.get)
         cases[f"{kind.__name__}, batch {best}"] = lambda kind=kind, best=best: kind(best)
     errors = {case: relative_error(run(), wanted) for case, run in cases.items()}
     times: dict[str, list[float]] = {case: [] for case in cases}
     for _ in range(rounds):
         for case, run in cases.items():
-            begin = time.perf_counter()
-            run()
-            times[case].append(time.perf_counter() - begin)
+            times[case].append(seconds(run))
     print(f"{name}, padding {padding}, {side} x {side}, {len(slices)} windows of {window} every {stride} pixels\n")
     table = []
     for case, own in times.items():
@@ -109,27 +102,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the image in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 256])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     add_option(parser)
-    parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    options = on_threads(parser)
     if options.case:
         from zoo.training import start
 
         start(0, True)
         measure(options.model, options.padding, options.size, options.rounds, options.batches, options.record)
         return
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, __file__, "--case", *sys.argv[1:]],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
+    rerun(__file__, *sys.argv[1:])
 
 
 if __name__ == "__main__":

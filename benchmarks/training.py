@@ -13,13 +13,13 @@ The last lines report what reading a batch and augmenting it take of our step.
 """
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import turns
 from record import add_option, report, spread
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -163,26 +163,21 @@ def work(pipe, name: str, case: str, batch: int, threads: int, steps: int) -> No
 
 def compare(name: str, batch: int, threads: int, steps: int, rounds: int, record: Path | None) -> float:
     """Print the table of one model; the processor time of our bfloat16 step, in seconds."""
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = {}, []
+    workers = {}
     for case in CASES:
-        ours, theirs = context.Pipe()
-        processes.append(context.Process(target=work, args=(theirs, name, case, batch, threads, steps)))
-        processes[-1].start()
-        # The worker's end, so that a worker that dies is an EOFError here and no endless wait.
-        theirs.close()
-        if problem := ours.recv():
+        pipe, process = turns.start(work, name, case, batch, threads, steps)
+        if problem := pipe.recv():
             print(f"{case}: not run ({problem})")
+            process.join()
         else:
-            pipes[case] = ours
-    times: dict[str, list[tuple[float, float]]] = {case: [] for case in pipes}
+            workers[case] = pipe, process
+    times: dict[str, list[tuple[float, float]]] = {case: [] for case in workers}
     for _ in range(rounds):
-        for case, pipe in pipes.items():
+        for case, (pipe, _process) in workers.items():
             pipe.send(True)
             times[case].append(pipe.recv())
-    for pipe in pipes.values():
+    for pipe, process in workers.values():
         pipe.send(False)
-    for process in processes:
         process.join()
     print(f"\n{name}, batch {batch}, {threads} threads, {rounds} rounds of {steps} steps\n")
     table = []
@@ -242,14 +237,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     add_option(parser)
     options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
     for name in options.models:
         step = compare(name, options.batch, options.threads, options.steps, options.rounds, options.record)
-        ours, theirs = context.Pipe()
-        process = context.Process(target=input_share, args=(theirs, name, options.batch, options.threads))
-        process.start()
-        theirs.close()
-        reading, augmenting = ours.recv()
+        pipe, process = turns.start(input_share, name, options.batch, options.threads)
+        reading, augmenting = pipe.recv()
         process.join()
         whole = step + reading + augmenting
         print(

@@ -1,10 +1,16 @@
-"""What benchmarks need that let several ways work by turns: a process for each, and how long a call takes."""
+"""What benchmarks of several ways need: a process for each, the processors that it has, how long a call takes."""
 
+import argparse
+import json
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 
@@ -17,6 +23,41 @@ def start(target: Callable, *arguments: Any) -> tuple[Connection, BaseProcess]:
     # The worker's end, so that a worker that dies is an EOFError here and no endless wait.
     theirs.close()
     return ours, process
+
+
+def case(file: str, *words: str, folder: Path | None = None) -> Any:
+    """What a benchmark's `--case` with these words prints last, which is JSON; it runs in a fresh process."""
+    return json.loads(rerun(file, *words, folder=folder, output=subprocess.PIPE).splitlines()[-1])
+
+
+def rerun(file: str, *words: str, folder: Path | None = None, output: int | None = None) -> str:
+    """Run a benchmark's `--case` with these words in a fresh process, and return its output if it goes to a pipe.
+
+    Raises:
+        SystemExit: where the process fails, with what it wrote on standard error.
+    """
+    done = subprocess.run(
+        [sys.executable, file, "--case", *words],
+        cwd=folder,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        why = f"ended with {done.returncode}; -9 is, as a rule, a lack of memory"
+        raise SystemExit(f"{done.stderr}--case {' '.join(words)}: {why}")
+    return done.stdout or ""
+
+
+def on_threads(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse a benchmark's options, its `--threads` and `--case` too; from here on it keeps to that many processors."""
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    return options
 
 
 def seconds(run: Callable, *arguments: Any) -> float:

@@ -22,6 +22,7 @@ def main() -> None:
     from zoo.convert.verification import verify
     from zoo.data import make_canvas
     from zoo.evaluation import predict
+    from zoo.scanning.regions import nearest_scores
     from zoo.training import start
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,9 +61,7 @@ def main() -> None:
                 if turn:
                     seconds[name].append(time.perf_counter() - begin)
                     continue
-                last = np.array(scores.scores.shape[:2]) - 1
-                cells = np.clip([scores.geometry.nearest_cell(*box) for box in canvas.boxes], 0, last)
-                answers = scores.scores[cells[:, 0], cells[:, 1]].argmax(-1)
+                answers = nearest_scores(scores, canvas.boxes).argmax(-1)
                 right[name] += list(answers == canvas.labels)
                 same[name] += list(answers == predict(model, images).argmax(-1))
 

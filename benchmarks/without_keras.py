@@ -10,9 +10,6 @@ of memory is that of the process, pictures and all. The table gives the median, 
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from record import add_option, report, spread
+from turns import case
 
 # What computes, the model's file, and further words of the command.
 CASES = {
@@ -75,7 +73,6 @@ def main() -> None:
     if options.case:
         print(json.dumps(measure(options.case)))
         return
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     firsts: dict[str, list[float]] = {name: [] for name in options.by}
     scans: dict[str, list[dict[str, float]]] = {name: [] for name in options.by}
     with tempfile.TemporaryDirectory() as place:
@@ -88,11 +85,7 @@ def main() -> None:
             pixels.flush()
 
         def run(image: str, words: tuple[str, ...]) -> dict[str, float]:
-            line = [sys.executable, __file__, "--case", *words, f"{image}.npy", "-o", "out", "--overwrite"]
-            done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(done.stderr)
-            return json.loads(done.stdout.splitlines()[-1])
+            return case(__file__, *words, f"{image}.npy", "-o", "out", "--overwrite", folder=folder)
 
         for _ in range(options.rounds):
             for name in options.by:

@@ -12,6 +12,18 @@ SCENE_SIDES, POINTS = (40, 50), "image,x,y,class\n"
 TRAIN = {"epochs": 1, "optimizer": {"name": "sgd", "learning_rate": 0.1}}
 
 
+class Counted:
+    """What is read by slices, and how often each of its first two axes' places was."""
+
+    def __init__(self, values):
+        self._values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.reads = np.zeros(values.shape[:2], int)
+
+    def __getitem__(self, where):
+        self.reads[where] += 1
+        return self._values[where]
+
+
 def config(name, size=(8, 8), channels=1, classes=10, mean=(0.0,), seed=0, **data):
     preprocess = {"mean": mean}
     model = MODEL | {"num_classes": classes, "image_size": size, "channels": channels, "preprocess": preprocess}

@@ -27,6 +27,14 @@ def head_kinds():
     return [get_args(member.model_fields["kind"].annotation)[0] for member in members]
 
 
+def chain(*parts, shape=(None, None, 3), dtype="float32"):
+    """Layers one after the other, with random weights."""
+    x = image = keras.Input(shape, dtype=dtype)
+    for part in parts:
+        x = part(x)
+    return randomize(keras.Model(image, x))
+
+
 def stack(head, size=(12, 10), channels=3, padding="valid"):
     """A small body with stride 2 and a head: H and W differ, so that a transposed kernel cannot hide."""
     image = keras.Input((*size, channels))

@@ -12,6 +12,7 @@ from fractions import Fraction
 import keras
 import numpy as np
 import pytest
+import small_nets
 import yaml
 from conftest import command, noise, randomize
 from keras import layers
@@ -21,7 +22,7 @@ import zoo
 from zoo.card import Card, Preprocess, attach
 from zoo.errors import InputError
 from zoo.exported.reading import opened
-from zoo.exporting.bioimageio_description import _exact, _identifiers
+from zoo.exporting.bioimageio_description import About, _exact, _identifiers
 from zoo.exporting.size_rules import size_rules
 from zoo.network.network import Network
 from zoo.scores import relative_error
@@ -30,10 +31,7 @@ pytest.importorskip("tf2onnx")
 
 
 def chain(*parts, shape=(None, None, 3), **known):
-    x = image = keras.Input(shape)
-    for part in parts:
-        x = part(x)
-    return attach(randomize(keras.Model(image, x)), Card(**known))
+    return attach(small_nets.chain(*parts, shape=shape), Card(**known))
 
 
 def conv(filters, kernel, strides=1, padding="valid", **more):
@@ -156,6 +154,12 @@ def test_names_are_those_of_the_format():
 def package(tmp_path_factory):
     model = attach(digits(), Card(**{**Network.of(digits()).card.model_dump(), "pixel_size": 0.325}))
     return zoo.export(model, tmp_path_factory.mktemp("package") / "digits.zip", format="bioimageio")
+
+
+def test_what_a_package_tells_goes_with_no_other_format(tmp_path):
+    with pytest.raises(InputError, match="'onnx': received what a package tells .* with the format bioimageio"):
+        zoo.export(chain(conv(2, 3)), tmp_path / "net.onnx", format="onnx", about=About(licence="MIT"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_package_holds_what_it_lists(package):

@@ -158,6 +158,8 @@ def test_controls_name_a_twin_that_exists():
         ({"activation": "leaky_relu"}, "activation", "padded max pooling"),
         ({"modules": [{"name": "a", "branches": ["3x3"]}]}, "modules.0.branches.0", "'3x3'; accepted: 3x3 64"),
         ({"modules": [{"name": "a", "conv1": 8}]}, "modules.0", "branches and a row"),
+        ({"modules": [{"name": "a", "branches": ["1x1 8"], "reduce3": 8}]}, "modules.0", "branches and a row"),
+        ({"head": {"kind": "flatten", "dropout": 0.5}}, "head.dropout", "0.5 without hidden layers; accepted: 0"),
         ({"modules": [{"name": "a", "branches": ["1x1 8"], "conv2": 8}]}, "modules.0", "unknown key 'conv2'"),
     ],
 )
@@ -173,6 +175,7 @@ def test_bad_tables_are_named(overrides, key, text):
         ({"block": "basic"}, "stages.0.width: received 64; accepted: none in a basic block"),
         ({"groups": 48}, "stages.0.width: received 64; accepted: a multiple of groups = 48"),
         ({"output_stride": 4}, "output_stride: received 4; accepted: 8, 16 or 32"),
+        ({"block": "basic", "groups": 2, "stages": [{"blocks": 1, "filters": 8}]}, "groups: received 2; .* blocks: 1"),
     ],
 )
 def test_impossible_resnets_are_named(overrides, text):

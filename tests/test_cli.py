@@ -18,7 +18,7 @@ from zoo.card import attach, card
 from zoo.catalogue import entries
 from zoo.cli import main
 from zoo.cli import zoo as group
-from zoo.cli.runs import train as train_command
+from zoo.cli.train import train as train_command
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,6 +10,7 @@ from zoo.config import Config, find_config, load_config, shipped_configs
 from zoo.errors import InputError
 from zoo.models.architecture import Window
 
+SGD_WITHOUT = "train.optimizer={name: sgd, learning_rate: 0.1, momentum: 0, nesterov: true}"
 REQUIRED = [
     "nin_digits",
     "nin_mnist",
@@ -87,6 +88,7 @@ def test_different_configs_have_different_digests():
         ("train.epochs=0", "train.epochs", "0", "at least 1"),
         ("train.optimizer.name=adam", "train.optimizer.name", "'adam'", "'adamw'"),
         ("train.optimizer.learning_rate=.nan", "train.optimizer.learning_rate", "nan", "finite"),
+        (SGD_WITHOUT, "train.optimizer.nesterov", "true beside momentum = 0", "a momentum"),
         ("train.warmup=1", "train.warmup", "1", "below 1"),
         ("train.milestones=[0.5, 0.4]", "train.milestones", "[0.5, 0.4]", "rising shares"),
         ("train.ema=1", "train.ema", "1", "below 1"),

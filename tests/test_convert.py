@@ -92,6 +92,9 @@ def test_global_pooling_gives_one_answer_for_the_whole_image():
     assert np.asarray(fcn(noise(1, 30, 40, 3))).shape == (1, 1, 1, 4)
     with pytest.raises(InputError, match="flattens the map"):
         zoo.convolutionalize(stack(HEADS["flatten"]), pooling="global")
+    headless = zoo.convolutionalize(model)
+    with pytest.raises(InputError, match="pooling: received 'global' for model .* gives a map; accepted: 'window'"):
+        zoo.convolutionalize(headless, pooling="global")
 
 
 def test_an_open_input_needs_its_training_size():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import WITHOUT_TENSORFLOW, command, noise, randomize
 from keras import layers
-from small_nets import HEADS, stack
+from small_nets import HEADS, chain, stack
 
 import zoo
 from zoo.card import Card, Preprocess, attach
@@ -46,13 +46,6 @@ def fcn():
 @pytest.fixture(scope="module")
 def file(fcn, tmp_path_factory):
     return zoo.export(fcn, tmp_path_factory.mktemp("exported") / "fcn.onnx", format="onnx")
-
-
-def chain(*parts, shape=(None, None, 3), dtype="float32"):
-    x = image = keras.Input(shape, dtype=dtype)
-    for part in parts:
-        x = part(x)
-    return randomize(keras.Model(image, x))
 
 
 def sound():

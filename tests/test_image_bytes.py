@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keras import layers
 from pictures_corpus import NOT_FOR_THE_MODEL, READ, REFUSED, RGB, jpeg, png
 from PIL import Image
+from small_nets import chain
 
 import zoo.exported.image_bytes as image_bytes
 from zoo.card import Card, Preprocess, attach
@@ -170,10 +171,12 @@ def two_outputs():
 
 
 def sized(shape, *parts, **known):
-    x = image = keras.Input(shape)
-    for part in parts:
-        x = part(x)
-    return attach(keras.Model(image, x), Card(**{"preprocess": Preprocess(), **known}))
+    return attach(chain(*parts, shape=shape), Card(**{"preprocess": Preprocess(), **known}))
+
+
+def test_a_batch_of_no_files_is_refused():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image_bytes: received no file; accepted: one or more"):
+        graph(form_of(model()))(tf.constant([], tf.string))
 
 
 WITHOUT = {

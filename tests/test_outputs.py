@@ -123,6 +123,8 @@ def test_a_scan_in_python_keeps_to_the_same_rule(place):
     with pytest.raises(InputError, match=r"mine\.npy.*overwrite"):
         zoo.scan(model, "image.npy", output="mine.npy")
     assert np.load("mine.npy").tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match="overwrite: received True without an output; accepted: False, or an output"):
+        zoo.scan(model, "image.npy", overwrite=True)
     first = np.array(zoo.scan(model, "image.npy", output="mine.npy", overwrite=True).scores)
     again = zoo.scan(model, "image.npy", output="mine.npy").scores
     np.testing.assert_array_equal(np.load("mine.npy"), first)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from data_sets import one_line, random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,11 +17,6 @@ from zoo.errors import InputError
 from zoo.pictures import Choice, Wanted, open_picture, read_image, write_tiled
 from zoo.pictures import stored as stored_module
 from zoo.pictures import tiff as tiff_module
-
-
-def random_image(*shape, dtype=np.uint8, seed=0):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
-
 
 RGB = random_image(61, 83, 3)
 DEEP = random_image(61, 83, 3, dtype=np.uint16)
@@ -103,12 +99,6 @@ def written(tmp_path_factory):
 
 def opening(path, channels=None, page=None, level=0, **options):
     return open_picture(path, Wanted(channels), Choice(page, None, level), **options)
-
-
-def one_line(raised):
-    text = str(raised.value)
-    assert "\n" not in text
-    return text
 
 
 def refusal(path, region=None, **options):

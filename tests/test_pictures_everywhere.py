@@ -230,6 +230,15 @@ def test_the_choice_of_a_picture_is_part_of_what_is_scanned_only_where_it_is_mad
     np.testing.assert_array_equal(scanner(tmp_path / "a.tif").scores, RGB[::-1])
 
 
+@pytest.mark.parametrize("name", ["page", "series", "level"])
+def test_an_array_is_a_single_image_as_a_npy_file_is(model, tmp_path, name):
+    np.save(tmp_path / "a.npy", RGB)
+    for image in (RGB, tmp_path / "a.npy"):
+        with pytest.raises(InputError, match=rf"^image.*: {name}: received 1; accepted: 0$"):
+            scan(model, image, choice=Choice(**{name: 1}))
+        np.testing.assert_array_equal(scan(model, image, choice=Choice(**{name: 0})).scores, RGB)
+
+
 def test_notes_of_a_training_are_counted(tmp_path):
     for part in ("train", "test"):
         for name in "ab":

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tifffile
+from data_sets import Counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -9,18 +10,6 @@ from PIL import Image
 from zoo.large_images import scan
 from zoo.pictures import resizing
 from zoo.pictures.resizing import Resized, level_for
-
-
-class Read:
-    """An array that counts which of its pixels are read."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-        self.seen = np.zeros(array.shape[:2], int)
-
-    def __getitem__(self, region):
-        self.seen[region] += 1
-        return self.array[region]
 
 
 def by_pillow(image, size):
@@ -56,10 +45,10 @@ def test_regions_are_those_of_pillows_whole_image(data):
 
 def test_only_what_goes_into_a_region_is_read():
     for size, part in (((500, 300), 20), ((3000, 1700), 100), ((1000, 1000), 50)):
-        source = Read(np.zeros((1000, 1000), np.uint8))
+        source = Counted(np.zeros((1000, 1000), np.uint8))
         Resized(source, size)[:part, 2 * part : 3 * part]
         reach = [part * 1000 / made + 2 * max(1000 / made, 1) + 1 for made in size]
-        assert 0 < (source.seen > 0).sum() <= reach[0] * reach[1]
+        assert 0 < (source.reads > 0).sum() <= reach[0] * reach[1]
 
 
 def test_an_image_without_channels_stays_so():

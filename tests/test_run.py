@@ -208,7 +208,7 @@ def test_images_that_cannot_be_read_are_counted_and_named(capsys, tmp_path):
     assert all(text in line for text in ("a/00.png: ", "b/01.png: 2 images in all", "data.unreadable=skip"))
     code, out, err = command(capsys, *arguments, "data.unreadable=skip")
     assert code == 0, err
-    assert "left out 2 images that cannot be read: a/00.png, b/01.png" in out
+    assert "2 images are left out, being unreadable: a/00.png, b/01.png" in out
     report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert report["unreadable"] == {"n": 2, "files": ["a/00.png", "b/01.png"]}
 

@@ -6,7 +6,7 @@ import pytest
 
 import zoo
 from zoo.cli import main
-from zoo.cli.runs import _parse_seeds
+from zoo.cli.train import _parse_seeds
 from zoo.config import load_config
 from zoo.errors import InputError
 from zoo.seeds import run_seeds

@@ -170,6 +170,18 @@ def test_a_signature_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
+def test_where_only_the_signature_fails_no_layer_is_blamed(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    fitted, checked = image_bytes._fitted, image_bytes._checked
+    monkeypatch.setattr(
+        image_bytes, "_fitted", lambda pixels, form: fitted(checked(pixels, tf.size(pixels) < 0, ["no room"]), form)
+    )
+    with pytest.raises(Differs, match="runs the model on images, and fails on files of them, by predict_bytes"):
+        zoo.export(zoo.load(NAME), tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_report_has_the_files(versions):
     from zoo.exported.formats import FORMATS
 

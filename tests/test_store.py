@@ -17,9 +17,9 @@ from zoo.engines import factory
 from zoo.errors import InputError, Interrupted
 from zoo.network.network import Network
 from zoo.scanning import scan as scanning
+from zoo.scanning.byte_counts import parse_memory
 from zoo.scanning.grid import Grid
 from zoo.scanning.memory import choose_tile, resident, tile_memory
-from zoo.scanning.sizes import parse_memory
 from zoo.scanning.store import Store
 
 ENDINGS = ["npy", "zarr"]

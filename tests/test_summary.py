@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from conftest import command
+from data_sets import Counted
 from PIL import Image
 
 import zoo
@@ -14,18 +15,6 @@ from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.summary import Summary
 from zoo.scanning.thumbnails import Thumbnail, grey_view, read_by
 from zoo.scanning.viewer import Page, view_of, write_viewer
-
-
-class Counted:
-    """What is read by slices, and how often each of its first two axes' places was."""
-
-    def __init__(self, values):
-        self._values, self.shape, self.dtype = values, values.shape, values.dtype
-        self.reads = np.zeros(values.shape[:2], int)
-
-    def __getitem__(self, where):
-        self.reads[where] += 1
-        return self._values[where]
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +106,7 @@ def test_thumbnails_are_means_of_squares_however_they_are_read(monkeypatch, dtyp
         ({"memory": "much"}, "memory: received 'much'; accepted: bytes"),
         ({"tile": 20, "memory": "1GiB"}, "tile and memory: received 20 and '1GiB'; accepted: one of them"),
         ({"scales": [1, 1]}, "the same one twice"),
+        ({"merge": "maximum-logits"}, "merge: received 'maximum-logits' without scales; accepted: none, or scales"),
     ],
 )
 def test_options_are_checked_where_they_are_made(given, text):

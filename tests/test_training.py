@@ -75,6 +75,20 @@ def test_milestones_are_the_papers_steps():
     assert {step: pytest.approx(float(rates(step))) for step in wanted} == wanted
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_momentum_of_sgd(nesterov):
+    """Sutskever et al. 2013, section 2: the step after the gradients 1 and 0, at a rate of 0.1."""
+    sgd = f"{{name: sgd, learning_rate: 0.1, momentum: 0.5, nesterov: {str(nesterov).lower()}}}"
+    config = load_config("nin_digits", [f"train.optimizer={sgd}", "train.warmup=0"]).train
+    made, weight = optimizer(config, zoo.build("nin_digits"), 1000), keras.Variable([0.0])
+    made.build([weight])
+    made.apply([np.ones(1, np.float32)], [weight])
+    first = -0.15 if nesterov else -0.1
+    assert np.asarray(weight) == pytest.approx(first, rel=1e-3)
+    made.apply([np.zeros(1, np.float32)], [weight])
+    assert np.asarray(weight) == pytest.approx(first - (0.025 if nesterov else 0.05), rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_weight_decay_spares_biases_and_normalisations(name):
     config = load_config(

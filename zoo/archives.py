@@ -17,9 +17,9 @@ from zoo.errors import InputError, quoted
 
 # What a damaged archive makes Python's zipfile raise: RuntimeError for an encrypted member, the rest for broken ones.
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError, OSError)
-# A member that is larger than this, and shrinks to less than a hundredth, is no numbers that were measured or learned.
-_MODEST = 2**26
-_SHRINKS = 100
+# Bytes that are more than this, and packed in less than a hundredth, are no numbers that were measured or learned.
+MODEST = 2**26
+SHRINKS = 100
 _MOST_MEMBERS = 100_000
 _ENCRYPTED = 1
 
@@ -75,10 +75,10 @@ def check_packing(archive: zipfile.ZipFile) -> None:
         InputError: naming the member.
     """
     for member in archive.infolist():
-        if member.file_size > max(_MODEST, _SHRINKS * member.compress_size):
+        if member.file_size > max(MODEST, SHRINKS * member.compress_size):
             sizes = f"{member.file_size:,} bytes packed in {member.compress_size:,}"
             name = quoted(member.filename)
-            raise InputError(f"member {name} claims {sizes}; accepted: at most {_SHRINKS} times as many")
+            raise InputError(f"member {name} claims {sizes}; accepted: at most {SHRINKS} times as many")
 
 
 def read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:

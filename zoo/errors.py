@@ -1,4 +1,4 @@
-"""The one error that means: what the user gave cannot be used; and how text that a user gave is shown."""
+"""The errors, of which one means: what the user gave cannot be used; and how text that a user gave is shown."""
 
 import difflib
 import reprlib

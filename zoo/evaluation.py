@@ -17,6 +17,7 @@ from zoo.network.network import Network
 from zoo.pictures import Choice
 from zoo.predictions import Answer, answers_to
 from zoo.scanning.pixels import Pixels
+from zoo.scanning.regions import nearest_scores
 from zoo.scanning.score_map import ScoreMap
 from zoo.scores import expected_calibration_error, to_probabilities
 from zoo.settings import own_settings
@@ -47,12 +48,17 @@ class Evaluation:
 
 @own_settings()
 def evaluate(model: keras.Model, split: Split, class_names: tuple[str, ...], views: bool = False) -> Evaluation:
-    """Accuracy, loss and confusion of a classifier with scores (B, K) on a split.
+    """Accuracy, loss and confusion of a classifier, (B, H, W, C) -> (B, K), on a split.
 
-    `views`: by the mean scores over six views of each image; see `predict_views`.
+    Args:
+        model: the classifier.
+        split: images in the form that it takes, with their labels, such as `zoo.data.load(config).test`.
+        class_names: a name for each of the K classes.
+        views: answer by the mean scores over six views of each image; see `predict_views`.
 
     Raises:
-        InputError: where the model has another number of outputs than there are classes, or scores that are not finite.
+        InputError: for a model with several outputs, one that counts, or another number of classes than there are
+            names; for scores that are not finite.
     """
     network = Network.of(model)
     network.check_one_output()
@@ -165,9 +171,7 @@ def evaluate_canvas(
     image = Pixels(canvas.image, given=Pixels(canvas.image))
     scanned, scan_seconds = _second_call(lambda: scan(fcn, image))
     logits, crops_seconds = _second_call(lambda: predict(model, crops))
-    last = np.array(scanned.scores.shape[:2]) - 1
-    cells = np.clip([scanned.geometry.nearest_cell(*box) for box in canvas.boxes], 0, last)
-    answers = scanned.scores[cells[:, 0], cells[:, 1]].argmax(-1)
+    answers = nearest_scores(scanned, canvas.boxes).argmax(-1)
     alone = logits.argmax(-1)
     result = CanvasEvaluation(
         accuracy=float((answers == canvas.labels).mean()),

@@ -7,13 +7,11 @@ from typing import Any
 
 import keras
 
+from zoo.archives import MODEST, SHRINKS
 from zoo.errors import InputError, quoted
 from zoo.stored_layers import in_lower_case, kernel_size, own_code_in_hdf5, parts_of
 
 ENDINGS = (".h5", ".hdf5")
-# A dataset that is larger than this, and shrinks to less than a hundredth, is no numbers that were learned.
-_MODEST = 2**26
-_SHRINKS = 100
 _MOST_OBJECTS = 100_000
 # How to keep the weights of a file whose layers cannot be made again from it.
 _ANEW = "build the same layers with Keras 3, `model.load_weights` this file, and `model.save('net.keras')`"
@@ -105,9 +103,9 @@ def _size_of_weights(content: Any, there: int) -> int:
         if dataset.external or dataset.is_virtual:
             raise InputError(f"its dataset {quoted(name)} lies in another file; accepted: weights in the file itself")
         total += dataset.nbytes
-        if total > max(_MODEST, _SHRINKS * there):
-            raise InputError(f"its weights say they have {total:,} bytes, packed in {there:,}; accepted: at most "
-                             f"{_SHRINKS} times as many")  # fmt: skip
+        if total > max(MODEST, SHRINKS * there):
+            packed = f"its weights say they have {total:,} bytes, packed in {there:,}"
+            raise InputError(f"{packed}; accepted: at most {SHRINKS} times as many")
     return total
 
 

@@ -43,7 +43,7 @@ def scan(
     memory: int | str | None = None,
     stride: int | tuple[int, int] | None = None,
     scales: Sequence[float] | None = None,
-    merge: Merge = "average-probabilities",
+    merge: Merge | None = None,
     border: BorderRule | None = None,
     mask: np.ndarray | str | Path | None = None,
     output: str | Path | None = None,
@@ -76,8 +76,8 @@ def scan(
             model's; a scale counts for the cells of which one lies in the image, to half a stride of its grid, and
             cells that no scale counts for are not scanned (see `zoo.scanning.scales`). They come on top of the model's.
             A counter takes none.
-        merge: how the scores of a cell at several scales become one; those of `zoo.scanning.answers.answer`. The scores
-            are probabilities then where its name says so, and logits else.
+        merge: with `scales`, how the scores of a cell at several of them become one: a way of `zoo.answer`. The scores
+            are probabilities then where its name says so, and logits else. Default: "average-probabilities".
         border: what becomes of pixels that no window covers: "none" leaves the grid as it is, "reflect" mirrors the
             image, "shift" adds a last row and column of windows flush with the border, "full" extends the image so
             that windows lie all around every pixel (see `zoo.scanning.grid.Grid.of`). Default: "none"; of a counter
@@ -91,8 +91,8 @@ def scan(
             `zoo.engines.factory.make_engine`). An exported file has its own runtime alone.
         precision: what OpenVINO computes in: "float32", or "bfloat16" where the processor has it.
         progress: show a bar over the tiles, on a terminal.
-        choice: which image of a file with several, such as `zoo.Choice(series=1, level=2)`.
-        overwrite: replace what is at the output, where that is not the same scan's; never the image or the mask.
+        choice: which image of a file with several, such as `zoo.Choice(series=1, level=2)`; an array is a single one.
+        overwrite: with `output`, replace what is there, where that is not the same scan's; never the image or the mask.
         output_name: which output of a model with several gives the scores.
         pixel_size: that of the image in micrometres, where its file states none, or a wrong one.
 
@@ -101,14 +101,16 @@ def scan(
             at which scale an image without a pixel size was taken.
 
     Raises:
-        InputError: where the image has other channels or samples than the model's images, values that are not finite,
-            or no window fits, or its pixel size is needed and not known; a tile is smaller than the stride, or tiles
-            are asked of a model whose cells depend on the whole image; the stride is no divisor, or none for this
-            engine; a scale is no number above 0, or the image is too small or too large at it; the mask or the scales
-            leave no cell to scan; the engine or its precision is not there; the memory does not suffice; the output is
-            the image or the mask, or holds something else than the same scan; the scores are not finite; the model has
-            several outputs and none is named, or none of that name; or it gives no map but one answer for an image of
-            any size.
+        InputError: for an image of other channels or samples than the model's images, with values that are not finite,
+            too small for one window, or without the pixel size that the model needs; a pixel size for a model that
+            knows none. For a tile smaller than the stride, or tiles of a model whose cells depend on the whole image;
+            a stride that is no divisor, or none for this engine; a scale that is no number above 0, or at which the
+            image is too small or too large; a mask or scales that leave no cell to scan. For `tile` beside `memory`,
+            `merge` without `scales`, `overwrite` without `output`, or a `choice` that the image does not offer. For an
+            engine or precision that is not there; memory that does not suffice; an output that is the image or the
+            mask, or holds something else than the same scan; scores that are not finite; a model with several outputs
+            of which none is named, or none of that name; or one that gives no map but one answer for an image of any
+            size.
         Interrupted: after Ctrl-C, where there is an output.
         OSError: where the output cannot be written; what is there is kept.
     """

@@ -31,10 +31,16 @@ _LARGEST_CONFIG, _LARGEST_CARD = 2**23, 2**22
 
 
 def save(model: keras.Model, path: str | Path, made_by: MadeBy | None = None) -> Path:
-    """Write `model` and its card to a .keras file, whole or not at all; `made_by` goes with it.
+    """Write `model` and its card to a .keras file, whole or not at all; a file that is there is replaced.
+
+    Args:
+        model: the model.
+        path: the file.
+        made_by: the command that made the model, which goes with it.
 
     Raises:
-        InputError: where `path` does not end in .keras, or something else is in its way.
+        InputError: where `path` does not end in .keras, or is no file that can be written.
+        OSError: where it cannot be written; what is there is kept.
     """
     path = check_output(path, "model file", ".keras")
     with replacing(path, made_by) as temporary:

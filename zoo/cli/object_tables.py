@@ -1,11 +1,11 @@
 """What `zoo scan` says of objects and counts, and the tables of all images in one folder."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.files import writing
-from zoo.made_by import MadeBy, maker_of
+from zoo.cli.folder_files import FolderFiles
+from zoo.made_by import MadeBy
 from zoo.progress import aligned, say
 
 if TYPE_CHECKING:
@@ -35,25 +35,13 @@ def tables_of(scanner: "Scanner") -> "Tables | None":
     return OBJECTS if scanner.cell_classes.find_objects else None
 
 
-class FolderTables:
-    """The tables of all images that a folder has the results of, and their record.
+class FolderTables(FolderFiles):
+    """The tables of all images that a folder has the results of, and their record."""
 
-    These are the ones that the same model has scanned by the same options, in one command or in several.
-    """
-
-    def __init__(self, scanner: "Scanner", tables: "Tables", folder: Path, inputs: Sequence[Path], overwrite: bool):
-        """Check, before any work, that they can be written.
-
-        Raises:
-            InputError: where files of these names are there, and are not this command's.
-        """
-        self._folder, self._tables, self._inputs, self._overwrite = folder, tables, inputs, overwrite
-        self._made_by = MadeBy("zoo scan", {**scanner.for_all_images, **asked_of(scanner)})
-        with self._writing():
-            pass
-
-    def _writing(self) -> Any:
-        return writing(self._tables.outputs(self._folder, True), self._made_by, self._inputs, self._overwrite)
+    def __init__(self, tables: "Tables", folder: Path, made_by: MadeBy, inputs: Sequence[Path], overwrite: bool):
+        """Check, before any work, that they can be written."""
+        super().__init__(folder, tables.outputs(folder, True), made_by, inputs, overwrite)
+        self._tables = tables
 
     def write(self, failed: Collection[Path]) -> dict[str, float]:
         """Write them, without the folders of images that `failed` now, and tell the user about all together.
@@ -64,24 +52,15 @@ class FolderTables:
         from zoo.scanning.object_files import ImageObjects
 
         read = ImageCounts.read if self._tables is COUNTS else ImageObjects.read
-        there = folders_of(self._folder, self._tables.record, self._made_by)
-        folders = [folder for folder in there if folder not in failed]
+        folders = self.scanned(self._tables.record, failed)
         if not folders:
             return {}
-        with self._writing():
-            total = self._tables.write_all(self._folder, map(read, folders), self._made_by)
+        with self.writing():
+            total = self._tables.write_all(self.folder, map(read, folders), self.made_by)
         say(f"{len(folders)} images:")
         say(aligned([("class", "objects"), *((name, _number(count)) for name, count in total.items())]))
-        say(f"wrote {' and '.join(str(self._folder / name) for name in self._tables.names)}")
+        say(f"wrote {' and '.join(str(self.folder / name) for name in self._tables.names)}")
         return total
-
-
-def folders_of(folder: Path, record: str, made_by: MadeBy) -> Iterator[Path]:
-    """The folders of images in `folder` that the same model has scanned by the same options, as their records say."""
-    for each in sorted(folder.glob(f"*/{record}")):
-        maker = maker_of(each)
-        if maker is not None and all(maker.inputs.get(name) == value for name, value in made_by.inputs.items()):
-            yield each.parent
 
 
 def say_objects(image: "ImageObjects") -> None:

@@ -143,9 +143,8 @@ def that_place_cells(goes_with: str | Sequence[str] = ()) -> Callable[[Callable]
         ),
         option(
             "--merge",
-            default="average-probabilities",
-            show_default=True,
-            help="How scales are merged, by average- or maximum-, of logits or probabilities.",
+            help="How scales are merged: average-logits, average-probabilities, maximum-logits or "
+            "maximum-probabilities. Default: average-probabilities.",
             goes_with="--scales",
             shell_complete=completing(merges),
         ),

@@ -69,7 +69,7 @@ def plot(
     stride: int | None,
     border: "BorderRule | None",
     scales: str | None,
-    merge: "Merge",
+    merge: "Merge | None",
     output_name: str | None,
     pixel_size: float | None,
     overwrite: bool,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.scanning.options import Options
 
 _OPTIONS = (
-    option("--tile", type=int, help="Side in pixels of the region that one pass answers for.", apart_from=["--memory"]),
+    option("--tile", type=int, help="Side in pixels of the region that one tile answers for.", apart_from=["--memory"]),
     option("--memory", help="What the process may hold, such as 2GiB: the tile is chosen to fit."),
     common.that_place_cells(),
     option(
@@ -107,11 +107,12 @@ def scan(
     without Keras and TensorFlow. It is not converted, and cells nearer than the model's own need the Keras model.
     """
     from zoo.classes import chosen_class
-    from zoo.cli.object_tables import FolderTables, tables_of
+    from zoo.cli.object_tables import FolderTables, asked_of, tables_of
     from zoo.cli.ranking import TABLE as RANKED
     from zoo.cli.ranking import Ranking
     from zoo.cli.scan_results import ImageScans, mask_of, results_of, say_crops
     from zoo.large_images import files_at, scanner_at
+    from zoo.made_by import MadeBy
     from zoo.scanning.crop_check import shares
     from zoo.scanning.merging import check_merge
     from zoo.scores import check_no_counts
@@ -141,9 +142,9 @@ def scan(
     mask = None if mask is None else mask.absolute()
     checked = {} if no_check else shares([image.absolute() for image, _ in tasks])
     scans = ImageScans(options, mask, format_, class_name, merge, others, overwrite, checked)
-    kind = tables_of(scanner)
-    tables = None if kind is None else FolderTables(scanner, kind, output, others, overwrite)
-    ranking = Ranking(scanner, output, others, overwrite)
+    kind, made_by = tables_of(scanner), MadeBy("zoo scan", {**scanner.for_all_images, **asked_of(scanner)})
+    tables = None if kind is None else FolderTables(kind, output, made_by, others, overwrite)
+    ranking = Ranking(output, made_by, others, overwrite)
     if workers is not None:
         from zoo.scanning.fleet import scan_many
 

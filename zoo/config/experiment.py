@@ -38,7 +38,12 @@ class CanvasConfig(Schema):
 
 
 class Config(Schema):
-    """One experiment; with `canvas: null` a finished run is not tried on a large image."""
+    """One experiment, as a YAML file says it; every section is frozen, and refuses keys that it does not know.
+
+    `name`: that of its run directories. `seed`: what all that is drawn is a function of. `data`, `model`, `train`: what
+    it learns from, what learns, and how. `canvas`: the large image that a finished run is tried on, null for none.
+    `version`: of this schema.
+    """
 
     version: Literal[1] = CONFIG_VERSION
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -19,6 +19,12 @@ class SGD(Schema):
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> "SGD":
+        if self.nesterov and not self.momentum:
+            raise problem("received true beside momentum = 0; accepted: false, or a momentum", "nesterov")
+        return self
+
 
 class AdamW(Schema):
     """AdamW (Loshchilov and Hutter 2017); weight decay spares biases and normalisations."""
@@ -61,11 +67,10 @@ class Augment(Schema):
     Shifts are of up to `shift` pixels: pad with the value that preprocessing maps to 0, or with `reflect` by the
     mirrored image, then crop. `mixup` is the alpha of Zhang et al. 2017 (arXiv:1710.09412, section 2), `cutmix` that of
     Yun et al. 2019 (arXiv:1905.04899, section 3.1): the share that an image and its label keep comes from Beta(alpha,
-    alpha). With both, each batch has
-    one of them, by a coin. `turns`: quarter turns, and flips both ways. `brightness`: samples are multiplied by up to
-    1 + and down to 1 - so much. `colour`: so is each channel by a factor of its own, as stains differ. `alternate`:
-    with `flip`, an image is mirrored in every other epoch, instead of by a coin in each (Jordan 2024, arXiv:2404.00498,
-    section 3.6).
+    alpha). With both, each batch has one of them, by a coin. `flip`: each image is mirrored left to right, or not, by a
+    coin; with `alternate` in every other epoch instead (Jordan 2024, arXiv:2404.00498, section 3.6). `turns`: quarter
+    turns, and flips both ways. `brightness`: samples are multiplied by a factor from 1 - `brightness` to 1 +
+    `brightness`. `colour`: so is each channel, by a factor of its own, as stains differ.
     """
 
     shift: Annotated[int, Field(ge=0, le=LARGEST)] = 0

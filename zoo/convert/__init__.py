@@ -1,1 +1,1 @@
-"""Fully-convolutional models: made of classifiers, described by their geometry, and checked."""
+"""Fully-convolutional models: made of classifiers, with padding or without, and checked; models made lighter."""

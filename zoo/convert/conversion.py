@@ -43,14 +43,14 @@ def convolutionalize(
     """Turn a classifier's Dense head into convolutions: (B, h, w, C) -> (B, rows, cols, classes), h and w free.
 
     The result is a new model of the same layers and built-in ones with equal weights; `model` is not changed. At the
-    training size it gives one cell, with the source's outputs. The conversion is checked, in float32, on random images
-    of that size, and its head on every window of a larger map. A model of sequences is converted alike, (B, l, C) ->
-    (B, cells, classes). A model whose maps have their channels first comes back with its channels last.
+    training size it gives one cell, with the source's outputs. The conversion is checked, in float32 at least, on
+    random images of that size, and its head on every window of a larger map. A model of sequences is converted alike,
+    (B, l, C) -> (B, cells, classes). A model whose maps have their channels first comes back with its channels last.
 
     Args:
         model: a Functional or Sequential classifier with one image input. A fully-convolutional model comes back as
             it is, or anew with height and width free where its input fixes them.
-        image_size: (height, width) that the model was trained at, needed where its input leaves them open.
+        image_size: (height, width), or (length,), that the model was trained at, needed where its input leaves it open.
         pooling: "window" pools over windows of the training size, so that every cell answers for one such window;
             "global" pools over the whole image, whatever its size, to one cell.
         padding: "keep", or "valid" for the padding-free twin: the same weights without any padding, branches and
@@ -59,8 +59,9 @@ def convolutionalize(
 
     Raises:
         InputError: naming the layer, where the head cannot be slid, or its field is infinite and so has no twin; where
-            the training size is not known, or a layer does not take it; for a model that computes something else than
-            its graph says, or was converted with pooling="global" before.
+            the training size is not known, or a layer does not take it; for pooling="global" of a model without a head,
+            or beside padding="valid"; for a model that computes something else than its graph says, or was converted
+            with pooling="global" before.
         RuntimeError: where the self-check fails.
     """
     return convert(Network.of(model, image_size), pooling, padding).network.model
@@ -88,6 +89,9 @@ def convert(network: Network, pooling: HeadPooling = "window", padding: Padding 
             "size and no map; `zoo predict` takes it, accepted here: its source"
         )
     refuse_unknown_reach(network.graph, network.head)
+    if pooling == "global" and not network.head.collapses:
+        received = f"'global' for model {network.name!r}, which has no head and gives a map"
+        refuse("pooling", received, "'window', or a classifier")
     for output in range(len(network.graph.outputs)):
         network.check_channels(output)
     if network.axes.channels_first:

@@ -1,4 +1,4 @@
-"""Data: tensorflow-datasets, image folders, .npz files and the bundled digits; single images; canvases.
+"""Data: tensorflow-datasets, image folders, .npz files, the bundled digits and labelled large images; canvases.
 
 Nothing here needs Keras, and only sets of tensorflow-datasets need TensorFlow, which is imported when they are read.
 

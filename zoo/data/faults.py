@@ -1,9 +1,11 @@
 """Faults of a data set: what its user may not mean, counted and named; the images are used as they are."""
 
 import heapq
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from zoo.errors import InputError, listing
 
 _SHOWN = 3
 _LONGEST = 100
@@ -58,6 +60,17 @@ def plain(name: str) -> str:
     name = name if name.isprintable() else ascii(name)[1:-1]
     half = _LONGEST // 2 - 2
     return name if len(name) <= _LONGEST else f"{name[:half]}...{name[-half:]}"
+
+
+def unreadable_refusal(problem: str, others: Sequence[str]) -> InputError:
+    """The refusal of images that cannot be read: why the first cannot, and the names of the others."""
+    more = f"; and {listing([plain(name) for name in others])}: {len(others) + 1} images in all" if others else ""
+    return InputError(f"{problem}{more}; data.unreadable=skip leaves out what cannot be read")
+
+
+def unreadable_fault(names: Collection[str]) -> list[Fault]:
+    """The fault of images that are left out because they cannot be read."""
+    return fault("unreadable", "images", "are left out, being unreadable", names)
 
 
 def noted(notes: Mapping[str, Collection[str]]) -> list[Fault]:

@@ -14,10 +14,10 @@ import numpy as np
 from zoo.classes import normal
 from zoo.config.data import DataConfig
 from zoo.data.class_folders import ImageFile, read_class_folders
-from zoo.data.faults import Fault, noted, plain
+from zoo.data.faults import noted, plain, unreadable_fault, unreadable_refusal
 from zoo.data.form import ImageForm
 from zoo.data.splits import IN_MEMORY, RecordedSplit, Records, SourceData, check_classes, draw, pixel_digest
-from zoo.errors import InputError, listing, quoted, refuse, unknown
+from zoo.errors import InputError, quoted, refuse, unknown
 from zoo.pictures import Wanted, decoders, read_picture, stored_form
 from zoo.progress import track
 
@@ -153,15 +153,8 @@ def read_folder(data: DataConfig, form: ImageForm, num_classes: int) -> SourceDa
         note,
         skipped,
         splits.get(folders.validation) if folders.validation else None,
-        (*folders.faults, *_unreadable(skipped), *noted(notes)),
+        (*folders.faults, *unreadable_fault(skipped), *noted(notes)),
     )
-
-
-def _unreadable(names: Sequence[str]) -> list[Fault]:
-    if not names:
-        return []
-    images = "image that" if len(names) == 1 else "images that"
-    return [Fault("unreadable", f"left out {len(names):,} {images} cannot be read", len(names), tuple(names[:3]))]
 
 
 def _draw_test(files: list[OpenedFile], share: float) -> tuple[list[OpenedFile], list[OpenedFile]]:
@@ -243,10 +236,7 @@ def _open(
 
 
 def _refusal(problems: list[Unreadable]) -> InputError:
-    first, *others = problems
-    names = listing([plain(each.file.name) for each in others])
-    count = f"; and {names}: {len(problems)} images in all" if others else ""
-    return InputError(f"{first.problem}{count}; data.unreadable=skip leaves out what cannot be read")
+    return unreadable_refusal(problems[0].problem, [each.file.name for each in problems[1:]])
 
 
 def _opened(file: ImageFile, whole: bool) -> OpenedFile | Unreadable:

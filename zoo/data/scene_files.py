@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.config.data import DataConfig
 from zoo.config.sources import SOURCES
-from zoo.data.faults import Fault, fault, plain
+from zoo.data.faults import Fault, fault, unreadable_refusal
 from zoo.data.splits import IN_MEMORY
 from zoo.errors import InputError, listing, quoted, refuse
 from zoo.objects.marked import Pair
@@ -199,9 +199,7 @@ def _together(use, items: Sequence, text: str) -> tuple[list, list[_Problem]]:
 
 def _refuse_unless(problems: Sequence[_Problem], skip: bool) -> None:
     if problems and not skip:
-        others = listing([plain(each.name) for each in problems[1:]], 3)
-        more = f"; and {others}: {len(problems)} images in all" if others else ""
-        raise InputError(f"{problems[0].text}{more}; data.unreadable=skip leaves out what cannot be read")
+        raise unreadable_refusal(problems[0].text, [each.name for each in problems[1:]])
 
 
 def _header(folder: Path, data: DataConfig, pixel_size: float | None, name: str) -> _Header | _Problem:

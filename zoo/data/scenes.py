@@ -11,7 +11,7 @@ from zoo.classes import normal
 from zoo.config.data import DataConfig
 from zoo.data.class_folders import check_specimens, specimen_of
 from zoo.data.crops import crops_of
-from zoo.data.faults import Fault, fault, noted
+from zoo.data.faults import Fault, fault, noted, unreadable_fault
 from zoo.data.form import ImageForm
 from zoo.data.labels import Written, read_labels
 from zoo.data.marks import Marks, correct, read_marks, sentence
@@ -222,7 +222,7 @@ def _opened(
             for each in fault("label" if why == _CONTRADICTED else "left out", "objects", why, which, total)
         ),
         *fault("note", "images", "have labels without an object, so background alone", alone, len(scenes)),
-        *fault("unreadable", "images", "are left out, being unreadable", unreadable),
+        *unreadable_fault(unreadable),
         *noted(notes),
     )
     digests = {file.name: file.digest for file in files}

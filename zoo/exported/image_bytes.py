@@ -60,8 +60,8 @@ class FileForm:
 def endpoint(form: FileForm, model: Callable) -> Callable:
     """A function for a graph: from file contents, (B,) strings, to what `model` gives for (B, H, W, C) uint8.
 
-    In the graph a file that is no PNG or JPEG, has 16 bits a sample, colours where the model takes grey, or too many
-    pixels is refused, by its number in the batch; the last before it is decoded.
+    In the graph a batch of no files is refused; and a file that is no PNG or JPEG, has 16 bits a sample, colours where
+    the model takes grey, or too many pixels, by its number in the batch; the last before it is decoded.
     """
     import tensorflow as tf
 
@@ -71,6 +71,8 @@ def endpoint(form: FileForm, model: Callable) -> Callable:
             name = tf.strings.join([f"{INPUT}[", tf.strings.as_string(number), "]: "])
             return _fitted(_to_channels(_decoded(content, name), form.channels, name), form)
 
+        why = [f"{INPUT}: received no file; accepted: one or more"]
+        image_bytes = _checked(image_bytes, tf.size(image_bytes) > 0, why)
         numbered = (tf.range(tf.size(image_bytes)), image_bytes)
         form_of_one = tf.TensorSpec((*form.size, form.channels), tf.uint8)
         return model(tf.map_fn(one, numbered, fn_output_signature=form_of_one))

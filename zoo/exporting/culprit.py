@@ -9,9 +9,10 @@ from typing import NoReturn
 import keras
 
 from zoo.convert.copy import Copy
-from zoo.errors import InputError, refuse, shortened
+from zoo.errors import Differs, InputError, refuse, shortened
 from zoo.exported.carried import Carried
 from zoo.exported.format import CannotHold, Format
+from zoo.exported.image_bytes import SIGNATURE
 from zoo.exporting.verification import run_alone, trial_batches
 from zoo.network.network import Network
 
@@ -20,9 +21,10 @@ def refuse_culprit(kind: Format, network: Network, carried: Carried, error: Cann
     """Refuse a network that a format cannot hold, by the first layer with which it cannot.
 
     Raises:
-        InputError: always.
+        InputError: naming the layer; or none, where the runtime runs no model at all.
+        Differs: where the network is run on images, and only the signature for files of them fails.
     """
-    cause = shortened(" ".join(str(error).split()), 200)
+    cause, steps = shortened(" ".join(str(error).split()), 200), network.graph.steps
 
     def works(count: int) -> bool:
         with tempfile.TemporaryDirectory(prefix="zoo-export-") as folder:
@@ -36,7 +38,10 @@ def refuse_culprit(kind: Format, network: Network, carried: Carried, error: Cann
 
     if not works(0):
         raise InputError(f"export format {kind.name!r}: {kind.runtime} runs no model here ({cause})") from None
-    step = network.graph.steps[_first_failing(works, len(network.graph.steps)) - 1]
+    if kind.files(carried) is not None and works(len(steps)):
+        received = f"{kind.runtime} runs the model on images, and fails on files of them, by {SIGNATURE} ({cause})"
+        raise Differs(f"export format {kind.name!r}: {received}") from None
+    step = steps[_first_failing(works, len(steps)) - 1]
     received = f"{type(step.layer).__name__}, which {kind.name} cannot hold here ({cause})"
     refuse(f"layer {step.path!r}", received, "another layer, or another format")
 

@@ -63,16 +63,17 @@ def export(
             slices like them; noise without. In bfloat16 the winner of noise is often as good as drawn.
         made_by: the command that makes it, which has checked what is there already (`zoo.files.writing`); without, only
             a new path is accepted.
-        about: what a package for bioimage.io tells of the model beyond its card.
+        about: what a package of the format bioimageio tells of the model beyond its card.
         trial: in int8, what it is calibrated and measured on; the file is also compared on its test images, where no
             `images` are given.
         runtime: what runs the file in browsers, of the format web, whose page has `images` as examples.
 
     Raises:
-        InputError: for an unknown format, a missing extra, a path that exists, or another ending than the format's; and
-            naming the layer that the format, or its runtime, does not have.
-        Differs: where the file gives other scores than the model, or in int8 is less accurate by more than the trial's
-            tolerance. Nothing is written.
+        InputError: for an unknown format, a missing extra, a path that exists, or another ending than the format's; for
+            an argument that another format or precision takes; and naming the layer that the format, or its runtime,
+            does not have.
+        Differs: where the file gives other scores than the model, takes images and no files of them as it should, or in
+            int8 is less accurate by more than the trial's tolerance. Nothing is written.
         OSError: where the path cannot be written.
     """
     path, kind = Path(path), format_of(format)
@@ -94,6 +95,9 @@ def export(
         refuse(f"export format {format!r}", "a runtime for browsers", "it with the format web")
     elif len(source.graph.inputs) != 1:
         source.check_one_image((1, 2))
+    if about is not None and not isinstance(kind, BioImageIo):
+        received = "what a package tells of the model (about)"
+        refuse(f"export format {format!r}", received, "it with the format bioimageio")
     reference = _in_float32(source)
     # Keras looks at the ending, so the temporary name is a folder beside the path, not another name.
     with replacing_all(path) as working:

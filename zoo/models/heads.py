@@ -9,11 +9,11 @@ from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zoo.models import layers
 from zoo.models.layers import Tensor
-from zoo.schema import Positive, Rate, Schema
+from zoo.schema import Positive, Rate, Schema, problem
 
 
 class _Head(Schema, ABC):
@@ -75,13 +75,20 @@ class PooledHead(_Head):
 
 
 class FlattenHead(_Head):
-    """Flatten, then hidden Dense layers with ReLU and Dropout, then Dense."""
+    """Flatten, then hidden Dense layers, each with ReLU and Dropout, then Dense."""
 
     fixed_size: ClassVar[bool] = True
 
     kind: Literal["flatten"]
     hidden: Annotated[tuple[Positive, ...], Field(max_length=100)] = ()
     dropout: Rate = 0.0
+
+    @model_validator(mode="after")
+    def _check_dropout(self) -> "FlattenHead":
+        if self.dropout and not self.hidden:
+            text = f"received {self.dropout:g} without hidden layers; accepted: 0, or hidden layers before it"
+            raise problem(text, "dropout")
+        return self
 
     def kernel_numbers(self, channels: int, size: tuple[int, int], classes: int) -> int:
         """How many numbers the kernels have, on a map (*size, channels)."""

@@ -147,11 +147,11 @@ class InceptionModule(Schema):
 
     @model_validator(mode="after")
     def _check_row(self) -> "InceptionModule":
-        row = (self.conv1, self.conv3, self.conv5)
-        if bool(self.branches) == any(row) or (any(row) and not all(row)):
-            raise problem(
-                "received neither or both of branches and a row of conv1, conv3, conv5; accepted: one of them"
-            )
+        columns = (self.conv1, self.conv3, self.conv5)
+        beside = (self.reduce3, self.reduce5, self.pool_proj)
+        if any((*columns, *beside)) if self.branches else not all(columns):
+            row = "conv1, conv3, conv5, and what goes with them"
+            raise problem(f"received neither or both of branches and a row of {row}; accepted: one of them")
         return self
 
     def as_branches(self, kernel5: int) -> tuple[Branch, ...]:

@@ -103,8 +103,8 @@ class ResNetConfig(PathConfig):
     the 3x3; v2_keras is v2 as keras.applications has it: stride in a stage's last block, and biases where no
     normalisation follows. `depth` in place of `stages` stands for a table of the papers (see `stage_table`): 50, 101 or
     152, and for CIFAR 164 or 1001; of basic blocks 18 or 34, and for CIFAR 20, 32, 44, 56 or 110. `groups` divides the
-    3x3 convolution. `output_stride`: later stages dilate instead of striding, so that cells are that many pixels apart.
-    `padding`: valid pads no layer and crops the shortcuts instead.
+    3x3 convolution of a bottleneck. `output_stride`: later stages dilate instead of striding, so that cells are that
+    many pixels apart. `padding`: valid pads no layer and crops the shortcuts instead.
     `stochastic_depth`: the chance that training leaves out the last block's residual branch of an image, rising to it
     linearly from the first (Huang et al. 2016, arXiv:1603.09382, section 3; inverted, so that nothing is scaled later).
     """
@@ -132,6 +132,8 @@ class ResNetConfig(PathConfig):
                 )
         if self.block == "basic" and self.variant != "v1":
             raise problem(f"received {self.variant!r}; accepted for basic blocks: 'v1'", "variant")
+        if self.block == "basic" and self.groups != 1:
+            raise problem(f"received {self.groups}; accepted for basic blocks: 1", "groups")
         if self.output_stride and self.variant == "v2_keras":
             raise problem(f"received {self.output_stride}; accepted for v2_keras: null", "output_stride")
         super()._check_extent()

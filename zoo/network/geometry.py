@@ -21,7 +21,8 @@ class Geometry:
     `receptive_field`: side in pixels of what one cell may depend on, infinite where a global block makes it so.
     `stride`: pixels between neighbouring cells. `window`: side of the crop that a cell stands for; infinite where the
     head pools over the whole image. `offset`: top left of cell (0, 0)'s crop, None where it depends on the image's
-    size and none was given.
+    size and none was given. `image_size`: the sides of the image, None where none were given. `program`: the moves from
+    the image to the grid. `training_size`: the sides that the model was trained at, None where they are not known.
     """
 
     receptive_field: tuple[float, ...]

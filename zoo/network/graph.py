@@ -22,6 +22,7 @@ from zoo.network.keras_internals import (
     takes_dict,
 )
 from zoo.network.layer_kinds import OF_ANY_LAYOUT, as_global_pooling
+from zoo.network.program import last_uses
 
 Shape = tuple[int | None, ...]
 
@@ -249,17 +250,6 @@ def needed_steps(steps: Sequence[Step], given: Collection[int], wanted: Collecti
     return kept[::-1]
 
 
-def unused_after(steps: Sequence[Step], wanted: Collection[int]) -> list[frozenset[int]]:
-    """For each step, the keys of its tensors that no later step needs and that are not `wanted`."""
-    needed = set(wanted)
-    unused = []
-    for step in reversed(steps):
-        there = {*step.inputs, *step.outputs}
-        unused.append(frozenset(there - needed))
-        needed |= there
-    return unused[::-1]
-
-
 def run_steps(
     graph: Graph,
     values: dict[int, Any],
@@ -274,7 +264,7 @@ def run_steps(
     of the step's inputs; or None, to hand the input on.
     """
     values, indices = dict(values), needed_steps(graph.steps, values, wanted)
-    unused = unused_after([graph.steps[index] for index in indices], wanted)
+    unused = last_uses([{*graph.steps[index].inputs, *graph.steps[index].outputs} for index in indices], wanted)
     for index, done in zip(indices, unused, strict=True):
         step = graph.steps[index]
         call = step.layer if applied is None else applied[index]

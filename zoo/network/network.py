@@ -378,8 +378,8 @@ def geometry(model: keras.Model, image_size: tuple[int, ...] | None = None) -> G
 
     Args:
         model: a Functional or Sequential model.
-        image_size: (height, width) of the image. `cell_field` needs it, and so does the offset where SAME padding at
-            a stride makes it depend on the size.
+        image_size: (height, width), or (length,), of the image. `cell_field` needs it, and so does the offset where
+            SAME padding at a stride makes it depend on the size.
 
     Raises:
         InputError: naming a layer whose reach is not known; where a classifier's training size is not, or the model

@@ -3,7 +3,7 @@
 Pure Python: it can be written as data, and read again where there is no Keras.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -29,6 +29,15 @@ class Instruction(NamedTuple):
     def merges(self) -> bool:
         """Whether several maps become one, position by position."""
         return len(self.inputs) > 1
+
+
+def last_uses(steps: Sequence[Collection[int]], wanted: Collection[int]) -> list[frozenset[int]]:
+    """For each step, given by the keys of its tensors, those that no later step needs and that are not `wanted`."""
+    needed, unused = set(wanted), []
+    for keys in reversed(steps):
+        unused.append(frozenset(keys) - needed)
+        needed |= set(keys)
+    return unused[::-1]
 
 
 @dataclass(frozen=True)
@@ -137,12 +146,7 @@ class Program:
 
     def unused_after(self) -> list[frozenset[int]]:
         """For each instruction, the keys of its tensors, the grid excepted, that no later one needs."""
-        needed, unused = {self.grid}, []
-        for each in reversed(self.instructions):
-            there = {*each.inputs, each.output}
-            unused.append(frozenset(there - needed))
-            needed |= there
-        return unused[::-1]
+        return last_uses([{*each.inputs, each.output} for each in self.instructions], {self.grid})
 
     def to_data(self) -> dict[str, Any]:
         """The program as JSON holds it."""

@@ -48,12 +48,11 @@ class PeakFinder:
     A peak is a cell of a class (see `zoo.objects.cell_classes.CellClasses`) whose probability of that class is the
     largest of the eight cells around it and its own. Of two that are 1 to the last bit, as a softmax of distant logits
     gives them, the one whose logit is further from the next class's is the larger; of equal ones the first in row
-    order is. Cells count for nothing that
-    were not scanned, lie beyond the grid, or have the middle of their window beyond the image, as a border makes some.
-    Peaks whose place is less than their class's margin from the image's border are left out; then, of those that are
-    less than its distance apart, those of lower scores, one after the other from the highest score on, in the same
-    order. So the objects are the same however the map is cut into parts. Each class is looked at by
-    itself.
+    order is. Cells count for nothing that were not scanned, lie beyond the grid, or have the middle of their window
+    beyond the image, as a border makes some. Peaks whose place is less than their class's margin from the image's
+    border are left out; then, of those that are less than its distance apart, those of lower scores, one after the
+    other from the highest score on, in the same order. So the objects are the same however the map is cut into parts.
+    Each class is looked at by itself.
 
     Parts come in the order of their rows, and of their columns within these, as `ScoreMap.blocks` gives them. The last
     two rows and columns of those before are kept, and the peaks.

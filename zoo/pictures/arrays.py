@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.errors import refuse
 from zoo.pictures.stored import Colour, Stored, check_samples, check_shape
-from zoo.pictures.wanted import Choice, Wanted, choose
+from zoo.pictures.wanted import Choice, Wanted, check_single
 
 MAGIC = b"\x93NUMPY"
 _STRIP = 2**24
@@ -23,8 +23,7 @@ def open_npy(path: Path, wanted: Wanted, choice: Choice) -> Stored:
         InputError: where it is broken, or holds no picture.
     """
     name = f"image {path}"
-    for what, number in choice.given.items():
-        choose(name, what, number, 1)
+    check_single(name, choice)
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     check_shape(name, array.shape, wanted.channels)
     dtype = check_samples(name, array.dtype, wanted.mask)
@@ -62,7 +61,12 @@ def form_of(array: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
         refuse(name, kind, "a file, or a NumPy array, numpy.asarray(...)")
 
 
-def check_array(array: Any, wanted: Wanted, name: str = "image") -> None:
+def check_array(
+    array: Any,
+    wanted: Wanted,
+    name: str = "image",
+    choice: Choice = Choice(),  # noqa: B008 - frozen
+) -> None:
     """Check that an array, or what is read by slices like one, is what a model takes: (H, W) or (H, W, C).
 
     Floats, and whole numbers of other types than uint8 and uint16, are raw pixels of whichever type the model was
@@ -70,8 +74,9 @@ def check_array(array: Any, wanted: Wanted, name: str = "image") -> None:
     by strip. Values that are not finite are left to who uses them.
 
     Raises:
-        InputError: for another shape or type, other values, or masked ones.
+        InputError: for another shape or type, other values, or masked ones; for a choice of another image than this.
     """
+    check_single(name, choice)
     shape, dtype = form_of(array, name)
     if len(shape) not in (2, 3) or 0 in shape:
         refuse(name, f"{type(array).__name__} of shape {shape}", "(H, W) or (H, W, C)")

@@ -54,3 +54,13 @@ def choose(name: str, what: str, received: int, count: int) -> int:
         accepted = f"0 to {count - 1}" if count > 1 else "0"
         refuse(f"{name}: {what}", quoted(received), accepted)
     return received
+
+
+def check_single(name: str, choice: Choice) -> None:
+    """Check that a choice is of what there is, a single image.
+
+    Raises:
+        InputError: beginning with `name`, where it is of another.
+    """
+    for what, number in choice.given.items():
+        choose(name, what, number, 1)

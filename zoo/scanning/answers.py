@@ -11,8 +11,7 @@ from zoo.scores import Outputs, check_no_counts, to_probabilities
 def answer(score_map: ScoreMap, how: Merge = "average-probabilities") -> np.ndarray:
     """One answer for the whole image from all cells of its map: probabilities (classes,) in float64.
 
-    Cells that were not scanned count for nothing. Where the model ends in a sigmoid, read sigmoid for
-    softmax.
+    Cells that were not scanned count for nothing. Where the model ends in a sigmoid, read sigmoid for softmax.
 
     Args:
         score_map: the cells.
@@ -23,7 +22,7 @@ def answer(score_map: ScoreMap, how: Merge = "average-probabilities") -> np.ndar
             cells: whether it is anywhere; these do not sum to 1.
 
     Raises:
-        InputError: for another `how`, or a map of which no cell was scanned.
+        InputError: for another `how`, a map of which no cell was scanned, or a counter's, which counts objects instead.
     """
     answering = Answering(score_map.outputs, how)
     score_map.read_by(answering)

@@ -28,8 +28,8 @@ class Influence:
     that box does. `scores`: the cell's own, (classes,); `outputs` says what they are. `window`: the crop that the cell
     stands for, `receptive_field`: its theoretical field, None where that is infinite; neither is clipped at the image.
     `field`: the smallest rectangle around all pixels that can influence the cell, inside the image. `grid_shape` and
-    `stride`: those of the grid, the latter in pixels of the given image. `notes`: what to
-    know of the scale that it was brought to, a line each.
+    `stride`: those of the grid, the latter in pixels of the given image. `notes`: what to know of the scale that it was
+    brought to, a line each.
     """
 
     cell: tuple[int, int]

@@ -68,11 +68,11 @@ def measure(
         chosen = int(scores.argmax()) if class_index is None else class_index
         weights = np.eye(len(scores))[[chosen]]
     else:
-        scores = merge(np.stack(given), np.ones(len(given), bool), outputs, options.merge)
+        scores = merge(np.stack(given), np.ones(len(given), bool), outputs, options.merging)
         chosen = int(scores.argmax()) if class_index is None else class_index
         before = [gradients.before_activation(each, view.place) for view, each in zip(views, pixels, strict=True)]
-        weights = merge_weights(np.stack(before), outputs, options.merge, chosen)
-        outputs = merged_outputs(outputs, options.merge)
+        weights = merge_weights(np.stack(before), outputs, options.merging, chosen)
+        outputs = merged_outputs(outputs, options.merging)
     parts = []
     for view, each, weight in zip(views, pixels, weights, strict=True):
         gradient = gradients.gradient(each, view.place, weight)

@@ -9,8 +9,8 @@ from zoo.errors import InputError, quoted, refuse
 from zoo.network.finer import FinerGeometry
 from zoo.network.geometry import Geometry
 from zoo.network.scannable import Scannable
+from zoo.scanning.byte_counts import bytes_text
 from zoo.scanning.grid import Grid
-from zoo.scanning.sizes import size_text
 
 # What a tile may take where no budget is given.
 _DEFAULT = 2**30
@@ -81,9 +81,9 @@ def choose_tile(network: Scannable, grid: Grid, memory: int | None, scores: int 
         budget = available() if memory is None else memory - held
         if need(height, width) > budget:
             raise InputError(
-                f"image: {height} x {width} pixels take about {size_text(held + need(height, width))} in one pass, and "
-                "a block inside this model pools over the whole image, so it is not cut into tiles; accepted: what "
-                f"fits {size_text(budget + held)}"
+                f"image: {height} x {width} pixels take about {bytes_text(held + need(height, width))} in one pass, "
+                "and a block inside this model pools over the whole image, so it is not cut into tiles; accepted: what "
+                f"fits {bytes_text(budget + held)}"
             )
         return max(height, width)
 
@@ -105,8 +105,8 @@ def choose_tile(network: Scannable, grid: Grid, memory: int | None, scores: int 
     if not fewest:
         refuse(
             "memory",
-            size_text(memory),
-            f"at least {size_text(held + bytes_with(1))}, {size_text(held)} of them for the process as it is and a "
+            bytes_text(memory),
+            f"at least {bytes_text(held + bytes_with(1))}, {bytes_text(held)} of them for the process as it is and a "
             "score map in memory (none with an output file)",
         )
     return fewest * stride

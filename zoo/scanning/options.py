@@ -9,8 +9,8 @@ import numpy as np
 from zoo.engines.engine import EngineName, Precision, RuntimeName
 from zoo.errors import quoted, refuse
 from zoo.pictures import Choice
+from zoo.scanning.byte_counts import parse_memory
 from zoo.scanning.merging import Merge, check_merge
-from zoo.scanning.sizes import parse_memory
 from zoo.scores import Outputs
 
 # What becomes of the pixels at an image's border that no window covers, or few do.
@@ -23,15 +23,15 @@ class Options:
     """What is asked of a scan, of all images alike; `zoo.scan` says what each option means.
 
     `scales` are floats, however they were given. `pixel_size`: that of the images in micrometres, where it is stated.
-    `border`: None is "none", and "full" for a counter, see `for_outputs`. `engine`: None is "keras", and of an exported
-    file its own runtime.
+    `merge`: None is "average-probabilities". `border`: None is "none", and "full" for a counter, see `for_outputs`.
+    `engine`: None is "keras", and of an exported file its own runtime.
     """
 
     tile: int | None = None
     memory: int | str | None = None
     stride: int | tuple[int, int] | None = None
     scales: Sequence[float] | None = None
-    merge: Merge = "average-probabilities"
+    merge: Merge | None = None
     border: BorderRule | None = None
     engine: EngineName | RuntimeName | None = None
     precision: Precision | None = None
@@ -45,7 +45,10 @@ class Options:
         Raises:
             InputError: naming the first option that is wrong.
         """
-        check_merge(self.merge)
+        if self.merge is not None:
+            check_merge(self.merge)
+            if self.scales is None:
+                refuse("merge", f"{quoted(self.merge)} without scales", "none, or scales, such as [0.7, 1, 1.4]")
         if self.border is not None:
             check_border(self.border)
         if self.tile is not None and self.memory is not None:
@@ -78,6 +81,11 @@ class Options:
         return self.border or "none"
 
     @property
+    def merging(self) -> Merge:
+        """`merge`, "average-probabilities" where none is asked for."""
+        return self.merge or "average-probabilities"
+
+    @property
     def budget(self) -> int | None:
         """`memory` in bytes."""
         return None if self.memory is None else parse_memory(self.memory)
@@ -93,9 +101,7 @@ class Options:
         if self.stride is not None:
             values["stride"] = np.broadcast_to(self.stride, 2).tolist()
         if self.scales is not None:
-            values["scales"] = list(self.scales)
-        else:
-            values["merge"] = None
+            values |= {"scales": list(self.scales), "merge": self.merging}
         later = {"output_name": self.output_name, "pixel_size": self.pixel_size}
         return {**values, **self.choice.given, **{name: value for name, value in later.items() if value is not None}}
 

@@ -138,15 +138,15 @@ def open_pixels(
     """An image for a model, from an array, what is read by slices like one, or a file of which `choice` says which.
 
     Raises:
-        InputError: where it cannot be read by regions, or has other channels or another sample type than the model's
-            images; for a model that takes something else than one image.
+        InputError: where it cannot be read by regions, does not offer the choice, or has other channels or another
+            sample type than the model's images; for a model that takes something else than one image.
     """
     if isinstance(image, Pixels):
         yield image
         return
     network.check_one_image()
     if not isinstance(image, str | Path):
-        check_array(image, wanted(network))
+        check_array(image, wanted(network), choice=choice)
         yield Pixels(image)
         return
     with open_picture(image, wanted(network), choice) as picture:

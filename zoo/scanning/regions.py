@@ -12,12 +12,13 @@ from zoo.errors import InputError, refuse
 from zoo.pictures import check_finite
 from zoo.progress import track
 from zoo.scanning.boxes import Boxes, BoxScores, check_boxes
+from zoo.scanning.byte_counts import bytes_text
 from zoo.scanning.density import counts_in
 from zoo.scanning.memory import available, tile_memory
 from zoo.scanning.model_scale import at_model_scale
 from zoo.scanning.pixels import Pixels, open_pixels
 from zoo.scanning.scan import Scanner
-from zoo.scanning.sizes import size_text
+from zoo.scanning.score_map import ScoreMap
 
 if TYPE_CHECKING:
     from zoo.engines.regions import Regions
@@ -74,8 +75,8 @@ class ByRegions:
         need, room = tile_memory(network.up_to(regions.map))(height, width), available()
         if need > room:
             raise InputError(
-                f"image: the feature map of {height} x {width} pixels takes about {size_text(need)} to compute; "
-                f"accepted for the way 'roi': what fits {size_text(room)}; 'cells' and 'crops' take images of any size"
+                f"image: the feature map of {height} x {width} pixels takes about {bytes_text(need)} to compute; "
+                f"accepted for the way 'roi': what fits {bytes_text(room)}; 'cells' and 'crops' take images of any size"
             )
         maps = regions.feature_map(check_finite(source[:, :].astype(np.float32), source.name)[None])
         # Boxes of like size together: the largest of those pooled together decides what all of them take.
@@ -94,11 +95,15 @@ class ByCells:
 
     def __call__(self, source: Pixels, boxes: np.ndarray) -> np.ndarray:
         """Score boxes."""
-        score_map = self.scanner(source)
-        last = np.array(score_map.scores.shape[:2]) - 1
-        nearest = np.array([score_map.geometry.nearest_cell(*box) for box in boxes.tolist()])
-        rows, columns = np.clip(nearest, 0, last).T
-        return score_map.scores[rows, columns]
+        return nearest_scores(self.scanner(source), boxes)
+
+
+def nearest_scores(score_map: ScoreMap, boxes: np.ndarray) -> np.ndarray:
+    """The scores (n, classes) of the cells whose windows are centred nearest to boxes (n, 4), in scanned pixels."""
+    last = np.array(score_map.scores.shape[:2]) - 1
+    nearest = [score_map.geometry.nearest_cell(*box) for box in boxes.tolist()]
+    rows, columns = np.clip(nearest, 0, last).T
+    return score_map.scores[rows, columns]
 
 
 @dataclass(frozen=True)

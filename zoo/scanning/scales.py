@@ -12,9 +12,9 @@ import numpy as np
 from zoo.errors import InputError, quoted, refuse
 from zoo.network.positions import Pair, pair
 from zoo.pictures import release, scaled_size
+from zoo.scanning.byte_counts import bytes_text
 from zoo.scanning.grid import Grid
 from zoo.scanning.merging import Merge, merge
-from zoo.scanning.sizes import size_text
 from zoo.scores import Outputs
 
 
@@ -55,8 +55,8 @@ def check_room(grid: Grid, sizes: Sequence[Pair], cell: int, room: int, output: 
     if need > room:
         where = "in memory" if output is None else f"in {quoted(str(output))}"
         raise InputError(
-            f"scales: the scores take about {size_text(need)} {where}; accepted: what fits {size_text(room)}, as fewer "
-            "or smaller scales do"
+            f"scales: the scores take about {bytes_text(need)} {where}; accepted: what fits {bytes_text(room)}, as "
+            "fewer or smaller scales do"
         )
 
 

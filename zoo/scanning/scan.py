@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.engines.engine import Engine
+from zoo.errors import refuse
 from zoo.network.scannable import Scannable
 from zoo.objects.cell_classes import CellClasses
 from zoo.pictures import open_mask
@@ -66,7 +67,12 @@ class Scanner:
 
         Without `settle` the output's journal stays, by which the same call finds the whole map, until the caller has
         done what is left to do with it (see `zoo.scanning.store.Store`).
+
+        Raises:
+            InputError: see `zoo.scan`.
         """
+        if overwrite and output is None:
+            refuse("overwrite", "True without an output", "False, or an output to replace")
         store, scales = InMemory() if output is None else Store(output, overwrite), self.options.scales
         with ExitStack() as opened:
             given = opened.enter_context(open_pixels(self.network, image, self.options.choice))
@@ -98,7 +104,7 @@ class Scanner:
             windows.starts,
             windows.sides,
             scanned,
-            merged_outputs(outputs, self.options.merge) if parts else outputs,
+            merged_outputs(outputs, self.options.merging) if parts else outputs,
             self.options.border_rule,
             made_from=store.made_from,
             other_function=grid.other_function,
@@ -232,7 +238,7 @@ class Scanner:
             with source.resized(part.grid.image_size) as pixels:
                 scorer.fill(own, part.grid, side, pixels, part.needed(wanted))
         maps, matches = [own.read() for own in stores], [part.match for part in parts]
-        rows = merger(maps, matches, self.network.outputs_are[0], self.options.merge)
+        rows = merger(maps, matches, self.network.outputs_are[0], self.options.merging)
         for index, first in enumerate(range(0, shape[0], step)):
             strip = slice(first, min(first + step, shape[0]))
             store.write(index, (strip, slice(0, shape[1])), rows(strip, scanned[strip]))

@@ -37,10 +37,10 @@ class ScoreMap:
     """Scores (rows, cols, classes) of a large image; cell (row, col) answers for `cell_box(row, col)`.
 
     The scores are what the model gives, logits for the zoo's own, of a counter the numbers of objects in each window;
-    `outputs` says what they are. They are an array, or
-    what is read by slices like one. `image_size` is (height, width) in pixels of the given image. `geometry` is that of
-    the pixels that were scanned: `scale` of them, (down, across), make one of the given image, and `border` "reflect"
-    and "full" add some. `pixel_size`: that of the given image in micrometres, (down, across), where known.
+    `outputs` says what they are. They are an array, or what is read by slices like one. `image_size`: (height, width)
+    in pixels of the given image. `geometry`: that of the pixels that were scanned; `scale` of them, (down, across),
+    make one of the given image, and `border` "reflect" and "full" add some. `pixel_size`: that of the given image in
+    micrometres, (down, across), where it is known.
     `made_from`: the model, image and options of a scan with an output, by their hashes. `other_function`: a sentence
     where the image's size makes another function of the model than the trained one (see `Geometry.other_function`),
     else empty.
@@ -50,8 +50,8 @@ class ScoreMap:
 
     All boxes are in pixels of the given image. `starts`: the first pixel of every row and of every column of windows,
     `window`: the sides of one, infinite where it is the whole image; both are rounded where the image was scaled.
-    `middles`: `centres`, where they are not those of these. `scales`: those that the image was scanned at, on top of
-    `scale`. A cell then looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and
+    `middles`: `centres`, where `starts` and `window` do not say. `scales`: those that the image was scanned at, on top
+    of `scale`. A cell then looks, at scale s, at a window of 1/s times the model's (`windows`), and `window` and
     `cell_box` are those of the smallest scale, in which those of all others lie. `notes`: what the reader has to say of
     image and mask, a line each. `crops`: how many cells were compared with their crops, and of how many the answer is
     the same, as JSON holds it (see `zoo.scanning.crop_check`); None where none were. `background` and `peaks`: see

@@ -73,8 +73,8 @@ class ShiftAndFlip(keras.layers.Layer):
     """Each image shifted by its own whole number of pixels, and mirrored left to right by its own coin, if by any.
 
     (B, H, W, C) -> (B, H, W, C). As in the ResNet papers: pad by `shift` on each side, crop at random; with `reflect`
-    the padding is the mirrored image, its outermost pixels not repeated. Its random
-    state is a variable of the model, so a checkpoint of all variables resumes it.
+    the padding is the mirrored image, its outermost pixels not repeated. Its random state is a variable of the model,
+    so a checkpoint of all variables resumes it.
     """
 
     def __init__(self, config: Augment, fill: tuple[float, ...]):

@@ -19,6 +19,6 @@ def parse_memory(memory: int | str) -> int:
     return int(float(parts[1]) * _UNITS[parts[2].upper()])
 
 
-def size_text(size: int) -> str:
+def bytes_text(size: int) -> str:
     """Bytes for people to read."""
     return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
