@@ -46,7 +46,7 @@ def rerun(file: str, *words: str, folder: Path | None = None, output: int | None
         check=False,
     )
     if done.returncode:
-        why = f"ended with {done.returncode}; -9 is, as a rule, a lack of memory"
+        why = "killed, as a rule for lack of memory" if done.returncode == -9 else f"ended with {done.returncode}"
         raise SystemExit(f"{done.stderr}--case {' '.join(words)}: {why}")
     return done.stdout or ""
 
