@@ -26,7 +26,7 @@ SEEN = {
 # From linear sRGB to XYZ, and its white.
 XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 # How far colours are apart at least, as CIE 1976 has it; 2.3 are just noticed.
-FAR = 10
+FAR = 15
 
 
 def linear(colours):
@@ -66,7 +66,7 @@ def test_ten_classes_have_colours_that_everybody_can_tell_apart(seen):
 
 def test_matplotlib_s_usual_colours_are_not_such():
     """That the measure can fail: brown and green, as deuteranopes see them."""
-    assert nearest(color_sequences["tab10"], SEEN["deuteranopia"]) < FAR / 2
+    assert nearest(color_sequences["tab10"], SEEN["deuteranopia"]) < FAR
 
 
 def test_colours_are_seen_within_black_rims():

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,14 +64,14 @@ def class_patch(index: int, classes: int, label: str = "") -> Patch:
     return Patch(facecolor=palette(classes)[index], edgecolor="black", lw=0.8, hatch=hatch, label=label)
 
 
-def hatch_classes(axis: Axes, classes: np.ndarray, x: Sequence[float], y: Sequence[float]) -> None:
+def hatch_classes(axis: Axes, classes: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     """Draw the patterns of classes over their areas: (h, w), -1 of none, at the places `x` (w,) and `y` (h,)."""
     patterns = np.array([0, *map(pattern, range(classes.max() + 1))])[classes + 1]
     for each in np.unique(patterns[patterns > 0]):
         hatch_where(axis, patterns == each, x, y, _HATCHES[each])
 
 
-def hatch_where(axis: Axes, where: np.ndarray, x: Sequence[float], y: Sequence[float], hatch: str = "////") -> None:
+def hatch_where(axis: Axes, where: np.ndarray, x: np.ndarray, y: np.ndarray, hatch: str = "////") -> None:
     """Hatch where a map (h, w) is true, at least two places a side."""
     axis.contourf(x, y, where, levels=[0.5, 1.5], colors="none", hatches=[hatch])
 

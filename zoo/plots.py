@@ -227,7 +227,9 @@ def cell(influence: Influence, image: np.ndarray | Pixels, path: Path, made_by: 
     axes[0].set(ylabel="row (pixels)", title="over the image, the stronger the more opaque")
     axes[1].set_title("influence of each pixel on the score")
     handles = [*axes[0].patches, *([Patch(color=_BEYOND, label="beyond the image")] if shown != view else [])]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, facecolor="0.2", labelcolor="white")
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=2, facecolor="0.2", framealpha=1, labelcolor="white"
+    )
     figure.suptitle(influence.sentence())
     return write_figure(figure, path, made_by)
 
@@ -267,7 +269,12 @@ def _circles(axis: Axes, score_map: ScoreMap, found: FoundObjects, point: float)
     for number in np.unique(patterns):
         own = patterns == number
         for colour, wide in (("black", _RIM), (colours[found.classes[own]], _WIDE)):
-            look = {"marker": MARKERS[number], "facecolors": "none", "edgecolors": colour, "linewidths": wide}
+            look: dict[str, Any] = {
+                "marker": MARKERS[number],
+                "facecolors": "none",
+                "edgecolors": colour,
+                "linewidths": wide,
+            }
             axis.scatter(x[own], y[own], across**2, **look)
     return np.bincount(found.classes, minlength=len(score_map.class_names)).tolist()
 

@@ -10,7 +10,7 @@ from zoo.network.geometry import Geometry
 from zoo.network.positions import pair
 from zoo.objects.window_counts import is_even, windows_per_pixel
 from zoo.scanning.options import BorderRule
-from zoo.scanning.overlay import OVER_GREY, Placed, blended, cells_of_picture, palette
+from zoo.scanning.overlay import DENSEST, Placed, blended, cells_of_picture, palette
 from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs
 
@@ -218,7 +218,7 @@ class Density:
         index = self.most_counted if class_index is None else class_index
         strength = np.nan_to_num(self.beside_largest(index, most))
         colour = palette(len(self._counted.class_names))[index]
-        return blended(below, strength * (OVER_GREY if opacity is None else opacity), colour)
+        return blended(below, strength * (DENSEST if opacity is None else opacity), colour)
 
     def beside_largest(self, class_index: int, most: int | None = None) -> np.ndarray:
         """The density of a class beside the largest one, 0 to 1, at the pixels of a picture of its image: (h, w).

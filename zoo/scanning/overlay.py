@@ -8,8 +8,9 @@ from zoo.objects.cell_classes import NONE, CellClasses, of_class
 from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs, to_probabilities
 
-# How opaque the strongest colour is: over grey, and over an image in colour, whose own colours stay to be seen.
-OVER_GREY, _OVER_COLOUR = 0.65, 0.4
+# How opaque the strongest colour is: over grey; over an image in colour, whose own colours stay to be seen; and that of
+# the largest density, of which most is less.
+_OVER_GREY, _OVER_COLOUR, DENSEST = 0.65, 0.4, 0.65
 # The radius of the circle about an object, as a part of the window's lesser side.
 MARK = 0.2
 # Which colour of matplotlib's sequence each of ten classes has, and how much white those of the second ten.
@@ -118,7 +119,7 @@ def blended(below: np.ndarray, opacity: np.ndarray, colours: np.ndarray) -> np.n
 
 def opacity_of(cell_classes: CellClasses) -> float:
     """How opaque the strongest colour is, where nothing else is asked for."""
-    return _OVER_COLOUR if cell_classes.find_objects else OVER_GREY
+    return _OVER_COLOUR if cell_classes.find_objects else _OVER_GREY
 
 
 def shown(score_map: Coloured, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -69,7 +69,8 @@ class Summary:
         self.uncertainty: float | None = None
         answering = None if how is None else Answering(score_map.outputs, how)
         over = self._add_up(page) if score_map.outputs == "counts" else self._look_at_classes(page, answering)
-        below = Thumbnail(image, _OVERLAY_PIXELS, score_map.cell_classes.find_objects)
+        in_colour = score_map.cell_classes.find_objects or self.density is not None
+        below = Thumbnail(image, _OVERLAY_PIXELS, in_colour)
         read_by(image, below, *(() if page is None else (page.view,)))
         self.picture = over(below.values.astype(np.float32))
 

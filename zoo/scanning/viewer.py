@@ -14,7 +14,7 @@ from zoo.files import check_output, replacing
 from zoo.objects.cell_classes import NONE
 from zoo.objects.peaks import FoundObjects, inside_image
 from zoo.scanning.density import Density, density_unit, why_approximate
-from zoo.scanning.overlay import MARK, opacity_of, palette, pattern, shown
+from zoo.scanning.overlay import DENSEST, MARK, opacity_of, palette, pattern, shown
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.thumbnails import Thumbnail, read_by
 from zoo.scores import to_probabilities
@@ -108,7 +108,7 @@ def write_viewer(
         "classNames": score_map.class_names,
         "colours": np.round(255 * palette(classes), 3).tolist(),
         "patterns": [pattern(index) for index in range(classes)],
-        "opacity": opacity_of(score_map.cell_classes),
+        "opacity": DENSEST if isinstance(cells, Density) else opacity_of(score_map.cell_classes),
         "counted": _counted(score_map),
         "objects": None if found is None else _objects(score_map, found),
         "density": _density(score_map, cells) if isinstance(cells, Density) else None,
