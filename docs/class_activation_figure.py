@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import zoo  # noqa: E402
+from zoo.figures import rim  # noqa: E402
 from zoo.large_images import influence  # noqa: E402
 
 CLASS = 8
@@ -54,11 +55,12 @@ def main(run: Path) -> None:
     for axis, (title, values, box, look) in zip(axes.flat, pictures, strict=True):
         extent = box[1] - 0.5, box[3] - 0.5, box[2] - 0.5, box[0] - 0.5
         shown = axis.imshow(values, extent=extent, interpolation="nearest", **look)
-        axis.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec="lime", lw=1.5))
+        frame = {"fill": False, "ec": "lime", "lw": 1.5, "path_effects": rim(1.5)}
+        axis.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **frame))
         axis.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5), facecolor="0.8")
         axis.set_title(title, fontsize=9)
         if title != "the image":
-            figure.colorbar(shown, ax=axis)
+            figure.colorbar(shown, ax=axis, label="absolute gradient" if look["cmap"] == "inferno" else "logit")
     figure.savefig(Path(__file__).with_name("images") / "class_activation.png", dpi=110)
 
 

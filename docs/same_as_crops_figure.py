@@ -12,9 +12,11 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np  # noqa: E402  # after the backend is chosen
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.colors import ListedColormap  # noqa: E402
 from sklearn.datasets import load_sample_image  # noqa: E402
 
 import zoo  # noqa: E402
+from zoo.scanning.overlay import palette  # noqa: E402
 
 NETS = {"nin_cifar10_padded": "with padding", "nin_cifar10_valid": "without padding"}
 
@@ -31,7 +33,7 @@ def main() -> None:
         crops = np.stack([image[top:bottom, left:right] for top, left, bottom, right in boxes])
         wanted = model.predict(crops, verbose=0).reshape(found.scores.shape)
         difference = np.abs(found.scores - wanted).max(-1) / np.abs(wanted).max()
-        winners = {"vmin": -0.5, "vmax": 9.5, "cmap": "tab10"}
+        winners = {"vmin": -0.5, "vmax": 9.5, "cmap": ListedColormap(palette(10))}
         row[0].imshow(found.scores.argmax(-1), **winners)
         row[0].set_ylabel(words)
         row[1].imshow(wanted.argmax(-1), **winners)

@@ -23,6 +23,7 @@ from zoo.data.scenes import labelled_images, read_test_scenes
 from zoo.errors import InputError
 from zoo.objects.cell_labels import scene_labels
 from zoo.pictures import Resized
+from zoo.scanning.overlay import palette
 
 
 def test_images_are_divided_whole_and_cropped(tmp_path):
@@ -404,7 +405,7 @@ def test_plot_draws_labels(tmp_path, capsys):
     with Image.open(tmp_path / "labels.png") as picture:
         seen = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     # The two classes' colours are there, as the objects' outlines.
-    for colour in ([31, 119, 180], [255, 127, 14]):
+    for colour in 255 * palette(3)[:2]:
         assert (np.abs(seen.astype(int) - colour).max(1) <= 2).sum() > 50
     for arguments, message in (
         ([config_file, "data.scale=1"], "data.scale=1: accepted with --cell-labels"),

@@ -10,8 +10,8 @@ from matplotlib.colors import Normalize
 
 from zoo.activation_maps import ClassActivation
 from zoo.errors import shortened
+from zoo.figures import LONGEST_NAME, own_style, subplots, write_figure
 from zoo.made_by import MadeBy
-from zoo.plots import LONGEST_NAME, own_style, subplots, write_figure
 from zoo.scanning.thumbnails import Thumbnail, read_by
 
 # The most pixels a side that an image is drawn with; how opaque a map lies over it, and how dark it is there at most.

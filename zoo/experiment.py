@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from zoo import data, dense_plots, model_files, plots
+from zoo import data, dense_plots, label_plots, model_files, plots
 from zoo.builder import build
 from zoo.calibration import Calibration, calibrate_on_images
 from zoo.card import PIXEL_TYPES, Card, attach, card
@@ -315,7 +315,7 @@ def draw_labels(config: Config, path: Path, made_by: MadeBy | None = None) -> No
         rows += [] if name == scenes.background else [[name, *(f"{count:,}" for count in counts)]]
     say(aligned(rows))
     geometry = network.geometry()
-    plots.labels(scenes, pair(geometry.window_sides), pair(geometry.stride), path, made_by)
+    label_plots.labels(scenes, pair(geometry.window_sides), pair(geometry.stride), path, made_by)
 
 
 def _draw(

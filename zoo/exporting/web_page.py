@@ -17,7 +17,7 @@ from zoo.exported.carried import Carried
 from zoo.made_by import json_text
 from zoo.network.network import Network
 from zoo.objects.cell_classes import CellClasses
-from zoo.scanning.overlay import MARK, opacity_of, palette
+from zoo.scanning.overlay import MARK, opacity_of, palette, pattern
 from zoo.scanning.viewer import LOOK
 from zoo.shipped import checksum
 
@@ -141,6 +141,7 @@ def about_page(network: Network, carried: Carried) -> dict[str, Any]:
         "objects": classes.objects,
         "least": [least if math.isfinite(least) else None for least in classes.least.tolist()],
         "colours": np.round(255 * palette(len(classes.class_names)), 3).tolist(),
+        "patterns": [pattern(index) for index in range(len(classes.class_names))],
         "opacity": opacity_of(classes),
         "mark": MARK,
         "mostPixels": MOST_PIXELS,

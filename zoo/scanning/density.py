@@ -10,7 +10,7 @@ from zoo.network.geometry import Geometry
 from zoo.network.positions import pair
 from zoo.objects.window_counts import is_even, windows_per_pixel
 from zoo.scanning.options import BorderRule
-from zoo.scanning.overlay import OVER_GREY, Placed, blended, cells_of_picture, palette
+from zoo.scanning.overlay import DENSEST, Placed, blended, cells_of_picture, palette
 from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs
 
@@ -216,13 +216,20 @@ class Density:
             opacity: of the largest density; default: 0.65.
         """
         index = self.most_counted if class_index is None else class_index
-        factor = factor_for(self._counted.image_size, most)
-        rows, columns = cells_of_picture(self._counted, factor)
-        known = (rows >= 0)[:, None] & (columns >= 0)
-        shares = np.nan_to_num(np.clip(self.of_cells(index) / (self.largest(index) or 1), 0, 1))
-        strength = shares[np.ix_(np.maximum(rows, 0) // self.square, np.maximum(columns, 0) // self.square)] * known
+        strength = np.nan_to_num(self.beside_largest(index, most))
         colour = palette(len(self._counted.class_names))[index]
-        return blended(below, strength * (OVER_GREY if opacity is None else opacity), colour)
+        return blended(below, strength * (DENSEST if opacity is None else opacity), colour)
+
+    def beside_largest(self, class_index: int, most: int | None = None) -> np.ndarray:
+        """The density of a class beside the largest one, 0 to 1, at the pixels of a picture of its image: (h, w).
+
+        The picture has at most `most` pixels a side. NaN is where no cell is, or none was scanned.
+        """
+        rows, columns = cells_of_picture(self._counted, factor_for(self._counted.image_size, most))
+        known = (rows >= 0)[:, None] & (columns >= 0)
+        shares = np.clip(self.of_cells(class_index) / (self.largest(class_index) or 1), 0, 1)
+        squares = np.ix_(np.maximum(rows, 0) // self.square, np.maximum(columns, 0) // self.square)
+        return np.where(known, shares[squares], np.nan)
 
 
 def _from_to(cells: np.ndarray) -> tuple[int, int]:

@@ -8,10 +8,13 @@ from zoo.objects.cell_classes import NONE, CellClasses, of_class
 from zoo.scanning.thumbnails import factor_for
 from zoo.scores import Outputs, to_probabilities
 
-# How opaque the strongest colour is: over grey, and over an image in colour, whose own colours stay to be seen.
-OVER_GREY, _OVER_COLOUR = 0.65, 0.4
+# How opaque the strongest colour is: over grey; over an image in colour, whose own colours stay to be seen; and that of
+# the largest density, of which most is less.
+_OVER_GREY, _OVER_COLOUR, DENSEST = 0.65, 0.4, 0.65
 # The radius of the circle about an object, as a part of the window's lesser side.
 MARK = 0.2
+# Which colour of matplotlib's sequence each of ten classes has, and how much white those of the second ten.
+_ORDER, _LIGHTER = (0, 1, 2, 4, 6, 9, 5, 7, 3, 8), 0.5
 
 
 class Placed(Protocol):
@@ -79,11 +82,21 @@ class Overlay:
         """The picture over the image: (h, w, 3 or 1) in 0 to 255 -> RGB (h, w, 3) uint8; see `ScoreMap.overlay`."""
         if opacity is None:
             opacity = opacity_of(self._map.cell_classes)
-        rows, columns = self._cells
-        known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
-        where = np.ix_(np.searchsorted(self._shown[0], rows), np.searchsorted(self._shown[1], columns))
+        known, where = self._of_pixels()
         colours = palette(self._map.scores.shape[-1]).astype(np.float32)[self._classes]
         return blended(below, self._strength[where] * known * np.float32(opacity), colours[where])
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The class whose colour each pixel of the picture has, (h, w); -1 where it has none."""
+        known, where = self._of_pixels()
+        return np.where(known & (self._strength[where] > 0), self._classes[where], NONE)
+
+    def _of_pixels(self) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Which pixels of the picture, (h, w), a cell colours, and where that is among those that are kept."""
+        rows, columns = self._cells
+        known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
+        return known, np.ix_(np.searchsorted(self._shown[0], rows), np.searchsorted(self._shown[1], columns))
 
 
 def cells_of_picture(score_map: Placed, factor: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +119,7 @@ def blended(below: np.ndarray, opacity: np.ndarray, colours: np.ndarray) -> np.n
 
 def opacity_of(cell_classes: CellClasses) -> float:
     """How opaque the strongest colour is, where nothing else is asked for."""
-    return _OVER_COLOUR if cell_classes.find_objects else OVER_GREY
+    return _OVER_COLOUR if cell_classes.find_objects else _OVER_GREY
 
 
 def shown(score_map: Coloured, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,10 +142,19 @@ def _middles(side: int, factor: int) -> np.ndarray:
 
 
 def palette(classes: int) -> np.ndarray:
-    """One colour a class, (classes, 3) in 0 to 1, well apart; the tenth and later ones repeat in shades."""
-    from matplotlib import colormaps
+    """One colour a class, (classes, 3) in 0 to 1.
 
-    names = "tab10" if classes <= 10 else "tab20"
-    if classes <= 20:
-        return colormaps[names](np.arange(classes))[:, :3]
-    return colormaps["gist_rainbow"](np.linspace(0, 1, classes))[:, :3]
+    Ten colours are well apart for colour-blind readers too, and seen on black: those of Petroff, Accessible Color
+    Sequences for Data Visualization (arXiv 2107.02270), the greys last, as images may be grey. Then they repeat, in
+    every second ten lighter, and a class has a `pattern` too.
+    """
+    from matplotlib import color_sequences
+
+    ten, index = np.array(color_sequences["petroff10"])[list(_ORDER)], np.arange(classes)
+    lighter = _LIGHTER * (index // len(ten) % 2)[:, None]
+    return ten[index % len(ten)] * (1 - lighter) + lighter
+
+
+def pattern(index: int) -> int:
+    """Which of six patterns is over the colour of a class: 0, that is none, of the first ten, and so on."""
+    return index // len(_ORDER) % 6

@@ -354,8 +354,9 @@ class ScoreMap:
         cell's: a classifier has an answer for empty background too, and what stands out is what is not background.
 
         Of a model that knows a background the image is in colour, and a cell of none of the other classes has no
-        colour; that of the others is as opaque as their class is probable. Of a counter the density of a class is
-        shown, by default of that of which there are most objects (see `zoo.scanning.density.Density.over`).
+        colour; that of the others is as opaque as their class is probable. Of a counter the image is in colour too, and
+        the density of a class is shown, by default of that of which there are most objects (see
+        `zoo.scanning.density.Density.over`).
 
         Args:
             image: the image that was scanned, an array or what is read by slices like one.
@@ -371,7 +372,7 @@ class ScoreMap:
         if self.outputs == "counts":
             density = Density(self)
             self.read_by(density)
-            return density.over(view_below(image, side), class_index, side, opacity)
+            return density.over(view_below(image, side, in_colour=True), class_index, side, opacity)
         overlay = Overlay(self, class_index, side)
         self.read_by(overlay)
         return overlay.over(view_below(image, side, self.cell_classes.find_objects), opacity)

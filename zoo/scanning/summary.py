@@ -28,6 +28,7 @@ class Summary:
         class_index: the class that the picture shows, None for the winners; of a counter it is always one.
         picture: the overlay, at most 2,000 pixels a side; see `ScoreMap.overlay`.
         factor: how many pixels of the image a pixel of it stands for.
+        overlay: the colours of its cells; None of a counter.
         wins: how many cells are of each class, (classes,).
         cells: how many cells there are, those of no class too. Of a model that knows a background neither counts those
             whose middle is beyond the image.
@@ -61,32 +62,34 @@ class Summary:
         self.score_map, self.class_index = score_map, class_index
         self.factor = score_map.factor(_OVERLAY_PIXELS)
         self.wins, self.cells = np.zeros(len(score_map.class_names), int), 0
+        self.overlay: Overlay | None = None
         self.found: FoundObjects | None = None
         self.answer: np.ndarray | None = None
         self.density: Density | None = None
         self.uncertainty: float | None = None
         answering = None if how is None else Answering(score_map.outputs, how)
         over = self._add_up(page) if score_map.outputs == "counts" else self._look_at_classes(page, answering)
-        below = Thumbnail(image, _OVERLAY_PIXELS, score_map.cell_classes.find_objects)
+        in_colour = score_map.cell_classes.find_objects or self.density is not None
+        below = Thumbnail(image, _OVERLAY_PIXELS, in_colour)
         read_by(image, below, *(() if page is None else (page.view,)))
         self.picture = over(below.values.astype(np.float32))
 
     def _look_at_classes(self, page: Page | None, answering: Answering | None) -> Callable[[np.ndarray], np.ndarray]:
         """Read a classifier's scores; what lays their colours over an image."""
         score_map, find_objects = self.score_map, self.score_map.cell_classes.find_objects
-        overlay = Overlay(score_map, self.class_index, _OVERLAY_PIXELS)
+        self.overlay = Overlay(score_map, self.class_index, _OVERLAY_PIXELS)
         # Shares are those of the image, and not of what a border adds to it.
         counted = inside_image(score_map.centres, score_map.image_size) if find_objects else None
         wins = Wins(score_map.scores.shape[-1], score_map.classes_of, counted)
         finder = score_map.peak_finder() if find_objects else None
         uncertain = Uncertainty(score_map.outputs, score_map.cell_classes.background_index, counted)
-        readers = (overlay, wins, None if page is None else page.cells, answering, finder, uncertain)
+        readers = (self.overlay, wins, None if page is None else page.cells, answering, finder, uncertain)
         score_map.read_by(*(each for each in readers if each is not None))
         self.wins, self.cells = wins.counts, wins.cells
         self.found = None if finder is None else finder.found()
         self.uncertainty = uncertain.mean
         self.answer = None if answering is None else answering.probabilities
-        return overlay.over
+        return self.overlay.over
 
     def _add_up(self, page: Page | None) -> Callable[[np.ndarray], np.ndarray]:
         """Read a counter's numbers; what lays the density of a class over an image."""

@@ -14,7 +14,7 @@ from zoo.files import check_output, replacing
 from zoo.objects.cell_classes import NONE
 from zoo.objects.peaks import FoundObjects, inside_image
 from zoo.scanning.density import Density, density_unit, why_approximate
-from zoo.scanning.overlay import MARK, opacity_of, palette, shown
+from zoo.scanning.overlay import DENSEST, MARK, opacity_of, palette, pattern, shown
 from zoo.scanning.score_map import ScoreMap
 from zoo.scanning.thumbnails import Thumbnail, read_by
 from zoo.scores import to_probabilities
@@ -107,7 +107,8 @@ def write_viewer(
         "own": [edges.tolist() for edges in score_map.own_pixels],
         "classNames": score_map.class_names,
         "colours": np.round(255 * palette(classes), 3).tolist(),
-        "opacity": opacity_of(score_map.cell_classes),
+        "patterns": [pattern(index) for index in range(classes)],
+        "opacity": DENSEST if isinstance(cells, Density) else opacity_of(score_map.cell_classes),
         "counted": _counted(score_map),
         "objects": None if found is None else _objects(score_map, found),
         "density": _density(score_map, cells) if isinstance(cells, Density) else None,

@@ -14,15 +14,16 @@ function make(name, properties = {}, ...children) {
   element.append(...children);
   return element;
 }
-function swatch(colour) {
+function swatch(about, index) {
   const box = make("span", { className: "swatch" });
-  box.style.background = rgb(colour);
+  box.style.backgroundColor = rgb(about.colours[index]);
+  box.dataset.pattern = about.patterns[index];
   return box;
 }
-// Rows of a table: [colour or null, text, value].
-function table(rows) {
-  return make("table", {}, ...rows.map(([colour, name, value]) => make("tr", {},
-    make("td", {}, ...(colour ? [swatch(colour)] : []), name), make("td", {}, value))));
+// Rows of a table: [class's index or null, text, value].
+function table(about, rows) {
+  return make("table", {}, ...rows.map(([index, name, value]) => make("tr", {},
+    make("td", {}, ...(index === null ? [] : [swatch(about, index)]), name), make("td", {}, value))));
 }
 
 // The cell that is chosen: where it is, what it looks at, and its scores. `answer` as in view.js.
@@ -38,9 +39,9 @@ export function showCell(about, answer, chosen, picture) {
     [null, "crop, pixel rows", `${top}:${bottom}`], [null, "crop, pixel columns", `${left}:${right}`]];
   if (about.findObjects) {
     const index = winners[cell];
-    rows.push([index === none ? null : about.colours[index], "class", index === none ? "none" : about.classNames[index]]);
+    rows.push(index === none ? [null, "class", "none"] : [index, "class", about.classNames[index]]);
   }
-  $("read").replaceChildren(table(rows));
+  $("read").replaceChildren(table(about, rows));
   showWindow([top, left, bottom, right], picture);
   showBars(about, probabilities(cell));
 }
@@ -75,7 +76,7 @@ function showBars(about, probable) {
     bar.style.width = `${100 * Math.min(Math.max(probable[index], 0), 1)}%`;
     bar.style.background = rgb(about.colours[index]);
     bar.hidden = probable[index] < 0.00005;
-    return make("tr", {}, make("td", { title: about.classNames[index] }, swatch(about.colours[index]),
+    return make("tr", {}, make("td", { title: about.classNames[index] }, swatch(about, index),
       about.classNames[index]), make("td", {}, bar),
       make("td", {}, probable[index].toFixed(4)));
   })));
@@ -85,20 +86,20 @@ function showBars(about, probable) {
 export function showLegend(about, answer, shown) {
   if (!answer) return $("legend").replaceChildren();
   if (shown >= 0) {
-    const ramp = make("div", { id: "ramp" }), colour = about.colours[shown];
-    ramp.style.background = `linear-gradient(to right, transparent, ${rgb(colour)})`;
+    const ramp = make("div", { id: "ramp" });
+    ramp.style.background = `linear-gradient(to right, transparent, ${rgb(about.colours[shown])})`;
     const ends = make("div", { className: "ends" }, ...["0", "probability", "1"].map((text) => make("span", {}, text)));
-    return $("legend").replaceChildren(table([[colour, about.classNames[shown], ""]]), ramp, ends);
+    return $("legend").replaceChildren(table(about, [[shown, about.classNames[shown], ""]]), ramp, ends);
   }
   const all = answer.shares.reduce((sum, [, count]) => sum + count, 0);
   const share = (count) => `${(100 * count / all).toFixed(1)} %`;
   const classes = answer.shares.filter(([index]) => index !== none), rest = classes.slice(mostShares);
   const rows = classes.slice(0, mostShares).map(([index, count]) =>
-    [about.colours[index], about.classNames[index], share(count)]);
+    [index, about.classNames[index], share(count)]);
   if (rest.length) rows.push([null, `${rest.length} more`, share(rest.reduce((sum, [, count]) => sum + count, 0))]);
   const left = answer.shares.find(([index]) => index === none);
   if (left) rows.push([null, "none", share(left[1])]);
-  $("legend").replaceChildren(table(rows));
+  $("legend").replaceChildren(table(about, rows));
 }
 
 // A row for each class that objects may have: a box that shows or hides them, and their number; and all their places.
@@ -112,7 +113,7 @@ export function showObjects(about, answer, hidden, changed, go) {
       changed();
     });
     const count = answer.objects.filter((each) => each.index === index).length;
-    return make("tr", {}, make("td", {}, make("label", {}, box, swatch(about.colours[index]), about.classNames[index])),
+    return make("tr", {}, make("td", {}, make("label", {}, box, swatch(about, index), about.classNames[index])),
       make("td", {}, String(count)));
   });
   $("counts").replaceChildren(make("table", {}, ...rows));

@@ -5,6 +5,17 @@ import { none } from "./scores.js";
 
 const $ = (id) => document.getElementById(id);
 export const rgb = (colour) => `rgb(${colour.map(Math.round)})`;
+// Of each pattern of classes (see `pattern` in overlay.py) its lines, eight pixels of the screen apart, and the corners of
+// marks with how far these are turned; a circle has none.
+const onLine = [() => false, (x, y) => (x + y & 7) < 2, (x, y) => (x - y & 7) < 2, (x, y) => (y & 7) < 2,
+  (x, y) => (x & 7) < 2, (x, y) => (x + y & 7) < 2 || (x - y & 7) < 2];
+const corners = [[0, 0], [4, Math.PI / 4], [4, 0], [3, 0], [3, Math.PI], [5, 0]];
+// What a pattern's lines are drawn with: a tile that repeats.
+function tileOf(pattern) {
+  const tile = newCanvas(8, 8), pen = tile.getContext("2d");
+  for (let i = 0; i < 64; i++) if (onLine[pattern](i & 7, i >> 3)) pen.fillRect(i & 7, i >> 3, 1, 1);
+  return tile;
+}
 
 export class View {
   // `about`: what page.json says. `shown` is a class's index, -1 of the winner.
@@ -33,20 +44,26 @@ export class View {
     this.colourCells();
   }
 
-  // A picture of the cells' colours, a pixel each.
   colourCells() {
     if (!this.answer) return this.redraw();
+    const { patterns } = this.about, repeated = this.shown < 0 ? [...new Set(patterns)].filter(Boolean) : [];
+    this.cells = this.#cellsOf(() => true);
+    this.lined = repeated.map((pattern) => [tileOf(pattern), this.#cellsOf((index) => patterns[index] === pattern)]);
+    this.redraw();
+  }
+
+  // A picture of the colours of the cells of some classes, a pixel each.
+  #cellsOf(isWanted) {
     const { grid, winners, strength, probability } = this.answer, [rows, columns] = grid.shape;
     const cells = newCanvas(rows, columns), pen = cells.getContext("2d"), frame = pen.createImageData(columns, rows);
     for (let cell = 0; cell < rows * columns; cell++) {
       const index = this.shown < 0 ? winners[cell] : this.shown;
-      if (index === none) continue;
+      if (index === none || !isWanted(index)) continue;
       const weight = this.shown < 0 ? strength[cell] : probability(cell, this.shown);
       frame.data.set([...this.about.colours[index].map(Math.round), Math.round(255 * weight)], 4 * cell);
     }
     pen.putImageData(frame, 0, 0);
-    this.cells = cells;
-    this.redraw();
+    return cells;
   }
 
   // The image with the mean of its colours in their place.
@@ -91,21 +108,47 @@ export class View {
     context.globalAlpha = this.opacity;
     // From the first cell's own pixels to the last one's, of which all are equally far apart.
     const [top, left] = [down[0], across[0]].map(Math.floor);
-    context.drawImage(this.cells, left, top, across.at(-1) - across[0], down.at(-1) - down[0]);
+    const place = [left, top, across.at(-1) - across[0], down.at(-1) - down[0]];
+    context.drawImage(this.cells, ...place);
+    for (const [tile, cells] of this.lined) this.#drawLines(tile, cells, place);
     context.restore();
     if (!objects) return;
     const radius = Math.min(Math.max(Math.min(...grid.sides) * this.about.mark, 3 * devicePixelRatio / this.zoom),
       9 * devicePixelRatio / this.zoom);
     for (const { index, y, x } of [...objects].reverse()) {
-      if (!this.hidden.has(index)) this.#circle(x, y, radius, rgb(this.about.colours[index]));
+      if (!this.hidden.has(index)) this.#circle(x, y, radius, rgb(this.about.colours[index]), this.about.patterns[index]);
     }
   }
 
-  #circle(x, y, radius, colour) {
-    const { context } = this;
+  // Lines over some cells, as opaque as these are; they keep their places on the image, and their width on the screen.
+  #drawLines(tile, cells, place) {
+    const { canvas, context, zoom } = this, layer = newCanvas(canvas.height, canvas.width), pen = layer.getContext("2d");
+    pen.setTransform(context.getTransform());
+    pen.imageSmoothingEnabled = false;
+    pen.drawImage(cells, ...place);
+    pen.resetTransform();
+    pen.globalCompositeOperation = "source-in";
+    const lines = pen.createPattern(tile, "repeat"), wide = Math.max(Math.round(devicePixelRatio), 1);
+    lines.setTransform(new DOMMatrix([wide, 0, 0, wide, -Math.round(this.left * zoom), -Math.round(this.top * zoom)]));
+    pen.fillStyle = lines;
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    context.save();
+    context.resetTransform();
+    context.drawImage(layer, 0, 0);
+    context.restore();
+  }
+
+  // A circle, or another mark of a class's pattern.
+  #circle(x, y, radius, colour, pattern = 0) {
+    const { context } = this, [count, turned] = corners[pattern];
     context.beginPath();
-    context.arc(x, y, radius, 0, 2 * Math.PI);
-    for (const [style, wide] of [["#000", 4], [colour, 2]]) {
+    if (!count) context.arc(x, y, radius, 0, 2 * Math.PI);
+    for (let i = 0; i < count; i++) {
+      const angle = turned + 2 * Math.PI * i / count;
+      context.lineTo(x + radius * Math.sin(angle), y - radius * Math.cos(angle));
+    }
+    context.closePath();
+    for (const [style, wide] of [["#000", 5], [colour, 2.5]]) {
       context.strokeStyle = style;
       context.lineWidth = wide * devicePixelRatio / this.zoom;
       context.stroke();
