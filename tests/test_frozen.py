@@ -120,3 +120,9 @@ def test_digests_are_those_of_version_1():
     assert zoo.load_config("nin_cifar10_bn", recipe).digest == "aee295ef"
     assert zoo.load_config(FROZEN / "tiny.yaml").digest == "ac196330"
     assert zoo.load_config("nin_digits", ["seed=3", "scene.size=[400,400]"]).digest == "e2639f4b"
+
+
+def test_an_earlier_name_of_a_module_is_imported_still():
+    from zoo import card, model_files, saving
+
+    assert all(getattr(saving, name) in (*vars(card).values(), *vars(model_files).values()) for name in saving.__all__)
