@@ -14,8 +14,8 @@ module's input. All are trained alike, from seeds 0 to N - 1, on a stratified pa
 augmentation, so that the gap between training and test accuracy shows; the test images are all 10,000. Accuracies are
 those after the last step.
 
-DIR gets `results.jsonl`, a line a run, and `bottlenecks.png`. Runs that are there are not run again, so the command
-goes on where it was stopped.
+DIR gets `results.jsonl`, a line a run. Runs that are there are not run again, so the command goes on where it was
+stopped. docs/bottlenecks_figure.py draws the records.
 """
 
 import argparse
@@ -185,35 +185,8 @@ def grouped(rows: list[dict], options: argparse.Namespace) -> list[tuple[str, st
     return groups
 
 
-def draw(rows: list[dict], options: argparse.Namespace, path: Path) -> None:
-    """Test accuracy over multiply-adds, a panel a family; every seed is a dot."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib import ticker
-
-    figure, axes = plt.subplots(1, len(options.families), figsize=(5.5 * len(options.families), 4.2), squeeze=False)
-    for axis, family in zip(axes[0], options.families, strict=True):
-        for index, variant in enumerate(TITLES):
-            own = [each for *key, each in grouped(rows, options) if key == [family, variant]]
-            for runs in own:
-                macs, accuracy = runs[0]["macs"] / 1e6, [100 * row["accuracy"] for row in runs]
-                colour = f"C{index}"
-                axis.plot([macs] * len(runs), accuracy, ".", color=colour, alpha=0.5)
-                axis.plot(macs, statistics.mean(accuracy), "_", ms=22, mew=2.5, color=colour, label=TITLES[variant])
-        axis.set(title=family, xlabel="multiply-adds, millions", ylabel="test accuracy, %", xscale="log")
-        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(ticker.ScalarFormatter())
-        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-        axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
-    """Run what is missing, seed by seed, print the table and draw it."""
+    """Run what is missing, seed by seed, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
@@ -238,7 +211,6 @@ def main() -> None:
     print(f"{options.images:,} training images, {options.epochs} epochs, seeds 0 to {options.seeds - 1}\n")
     families = ", ".join(options.families)
     report(table(rows, options), options.record, f"families {families}", 10_000, tuple(range(options.seeds)))
-    draw(rows, options, options.output / "bottlenecks.png")
 
 
 if __name__ == "__main__":
