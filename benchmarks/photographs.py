@@ -7,10 +7,10 @@ table gives, over all test images, how many digits are answered right at the gri
 background cells are answered with a digit, and how well digits are found as objects (see docs/whole_images.md).
 
 The images are `images/*.png` (256 x 256, grey), with `labels.csv` (image, class, and the box of each digit) and
-`split.csv`. The photographs are the two that scikit-learn ships, china.jpg and flower.jpg (CC BY 2.0; NOTICE names their
-sources). Images of the training and validation part come from the left 60 % of either photograph with training digits
-of MNIST, test images from the right 40 % with test digits, so that neither digits nor pixels are shared. Digits are laid
-on as light: the larger of photograph and digit, after the photograph is darkened to 60 %.
+`split.csv`. The photographs are the two that scikit-learn ships, china.jpg and flower.jpg (CC BY 2.0; NOTICE names
+their sources). Images of the training and validation part come from the left 60 % of either photograph with training
+digits of MNIST, test images from the right 40 % with test digits, so that neither digits nor pixels are shared. Digits
+are laid on as light: the larger of photograph and digit, after the photograph is darkened to 60 %.
 """
 
 import argparse
