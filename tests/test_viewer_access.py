@@ -160,6 +160,24 @@ def test_the_map_is_moved_zoomed_and_read_and_the_answers_are_scrolled_by_keyboa
     assert any(page.evaluate(AT_END) or page.wait_for_timeout(20) for _ in range(100))
 
 
+# The controls of the header whose middle something else covers.
+COVERED = """[...document.querySelectorAll('header button, header input, header select')].filter(each => {
+  if (!each.offsetParent) return false;
+  const { x, y, width, height } = each.getBoundingClientRect();
+  return document.elementFromPoint(x + width / 2, y + height / 2) !== each;
+}).map(each => each.outerHTML)"""
+
+
+@OF_CONTROLS
+def test_the_header_s_rows_are_seen_at_any_width_and_when_a_part_grows(page):
+    for width in range(620, 1020, 40):
+        page.set_viewport_size({"width": width, "height": 600})
+        settled(page)
+        assert page.evaluate(COVERED) == []
+    page.evaluate("$('zoom').textContent = 'a text as long as no zoom that there is, which needs a row of its own'")
+    page.wait_for_function(f"!{COVERED}.length")
+
+
 @OF_CONTROLS
 def test_nothing_is_cut_off_or_covered_as_at_a_zoom_of_200_and_400_percent(page):
     for size in ((1280, 800), (640, 400), (320, 400)):

@@ -294,6 +294,9 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 addEventListener("resize", () => view.resize());
+// The header, whose height is set, has another row when one of its parts grows.
+const parts = new ResizeObserver(() => view.resize());
+for (const part of document.querySelectorAll("header *")) parts.observe(part);
 
 document.title = $("model").textContent = carried.model;
 for (const [index, called] of [[-1, "the winner"], ...about.classNames.entries()]) $("shown").add(new Option(called, index));
