@@ -55,7 +55,6 @@ class Step:
         return None
 
 
-_ENGINE = "--engine openvino --precision bfloat16"
 STEPS = (
     Step("installed_size", 0.5, "installed_size.py"),
     Step("dense_training", 0.5, "dense_training.py --rounds 3 --steps 3"),
@@ -85,9 +84,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="how long it may take (default: 60)")
     options = parser.parse_args()
     if unknown := set(options.steps) - {step.name for step in STEPS}:
-        parser.error(
-            f"steps: received {', '.join(sorted(unknown))}; accepted: {', '.join(step.name for step in STEPS)}"
-        )
+        parser.error(f"steps: received {', '.join(sorted(unknown))}; accepted: {names}")
     begin, failed = time.monotonic(), False
     with tempfile.TemporaryDirectory() as folder:
         work, records = Path(folder), Path(folder) / "records"
@@ -102,9 +99,8 @@ def main() -> None:
                     continue
                 wrong = step.run(work, records)
                 failed |= wrong is not None
-                print(
-                    f"{step.name}: {wrong or 'measured'}, {(time.monotonic() - started) / 60:.1f} minutes", flush=True
-                )
+                minutes = (time.monotonic() - started) / 60
+                print(f"{step.name}: {wrong or 'measured'}, {minutes:.1f} minutes", flush=True)
         finally:
             for record in records.glob("*.json"):
                 shutil.move(record, ROOT / "docs" / "records" / record.name)

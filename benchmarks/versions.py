@@ -72,9 +72,8 @@ def main() -> None:
     if shutil.which("uv") is None:
         parser.error("needs uv; pip install uv")
     found = [measure(*each, options.tests) for each in options.cases or map(case, CASES)]
-    report(
-        [row for row, _ in found], options.record, "pytest " + " ".join(options.tests or ["(the default suite)"]), n=1
-    )
+    config = f"pytest {' '.join(options.tests)}" if options.tests else "pytest, the default suite"
+    report([row for row, _ in found], options.record, config, n=1)
     raise SystemExit(not all(passed for _, passed in found))
 
 
