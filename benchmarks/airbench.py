@@ -190,7 +190,7 @@ def main() -> None:
         data[part] = torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2)
         data[f"{part}_labels"] = torch.from_numpy(arrays["label"])
     results = [learn(data, seed, options.epochs) for seed in options.seeds]
-    mean = {key: deviation([each[key] for each in results]) for key in results[0]}
+    mean = {key: deviation([each[key] for each in results], digits=4) for key in results[0]}
     row = {
         "net": "airbench94, PyTorch bfloat16",
         "test accuracy, %": mean["plain"],

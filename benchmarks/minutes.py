@@ -1,6 +1,6 @@
 """What a config learns in how many minutes: test accuracy after every epoch, and over six views at the end.
 
-    python benchmarks/minutes.py [--config fast_cifar10] [--threshold 90] [--seeds 0 1 2] [--views] [--record FILE]
+    python benchmarks/minutes.py [--config fast_cifar10] [KEY=VALUE ...] [--threshold 90] [--seeds 0 1 2] [--views]
 
 The table has the columns of `benchmarks/airbench.py`, beside which it is to be run, on the same machine in one sitting:
 minutes of training (reading, augmenting, compiling and the test images after every epoch are part of them), TFLOP/s,
@@ -75,6 +75,7 @@ def _images(config, count: int) -> int:
 def main() -> None:
     """Train once a seed, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the config, such as train.epochs=8")
     parser.add_argument("--config", default="fast_cifar10")
     parser.add_argument("--threshold", type=float, default=90, help="in %%")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -83,11 +84,15 @@ def main() -> None:
     options = parser.parse_args()
     from zoo.config import load_config
 
-    configs = [load_config(options.config, [f"seed={seed}", "data.validation=0"]) for seed in options.seeds]
+    overrides = [*options.overrides, "data.validation=0"]
+    configs = [load_config(options.config, [*overrides, f"seed={seed}"]) for seed in options.seeds]
     results = [learn(config, options.threshold, options.views) for config in configs]
     tested = int(results[0].pop("n"))
-    row: dict = {"net": f"`{options.config}`"}
-    row |= {title: deviation([each[title] for each in results], digits=4) for title in results[0]}
+    row: dict = {"net": f"`{' '.join([options.config, *options.overrides])}`"}
+    for title in results[0]:
+        values = [each[title] for each in results]
+        # Nothing where a seed never came to the threshold.
+        row[title] = None if any(map(math.isnan, values)) else deviation(values, digits=4)
     report([row], options.record, options.config, tested, tuple(options.seeds))
 
 
