@@ -27,13 +27,9 @@ def test_the_table_has_what_the_training_reached(tmp_path, monkeypatch):
     record = measured(monkeypatch, tmp_path / "record.json", "--threshold", "20", "--views", "--seeds", "0", "1")
     (row,) = record.rows
     assert record.n == 360 and record.seeds == [0, 1]
-    trained = [
-        zoo.run(
-            "nin_digits", ["train.epochs=3", "canvas=null", "data.validation=0", f"seed={seed}"], tmp_path / str(seed)
-        )
-        for seed in (0, 1)
-    ]
-    accuracies = [100 * each.evaluation["accuracy"] for each in trained]
+    overrides = ["train.epochs=3", "canvas=null", "data.validation=0"]
+    configs = [zoo.load_config("nin_digits", [*overrides, f"seed={seed}"]) for seed in (0, 1)]
+    accuracies = [100 * zoo.run(each, tmp_path / str(each.seed)).evaluation["accuracy"] for each in configs]
     assert isinstance(row["test accuracy, %"], Deviation)
     assert row["test accuracy, %"].mean == pytest.approx(sum(accuracies) / 2, abs=0.01)
     assert 0 < row["minutes to 20 %"].mean <= row["minutes"].mean < 5
