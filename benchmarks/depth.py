@@ -177,12 +177,17 @@ def draw(rows: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
+    from zoo.figures import MARKERS
+    from zoo.scanning.overlay import palette
+
     figure, axis = plt.subplots(figsize=(5.5, 4), layout="constrained")
-    for block, title, mark in (("basic", "two 3×3", "o"), ("bottleneck", "1×1, 3×3, 1×1", "s")):
+    titles = {"basic": "two 3×3", "bottleneck": "1×1, 3×3, 1×1"}
+    for (block, title), colour, marker in zip(titles.items(), palette(len(titles)), MARKERS, strict=False):
         runs = [row for row in rows if row["block"] == block]
         means = [statistics.mean(100 * row["accuracy"] for row in runs if row["depth"] == depth) for depth in DEPTHS]
-        (line,) = axis.plot(DEPTHS, means, label=title)
-        axis.plot([row["depth"] for row in runs], [100 * row["accuracy"] for row in runs], mark, color=line.get_color())
+        axis.plot(DEPTHS, means, color=colour)
+        depths, shares = [row["depth"] for row in runs], [100 * row["accuracy"] for row in runs]
+        axis.plot(depths, shares, marker, color=colour, markeredgecolor="black", label=title)
     axis.set(xlabel="layers", ylabel="test accuracy, %", xscale="log", xticks=DEPTHS, xticklabels=DEPTHS)
     axis.minorticks_off()
     axis.grid(alpha=0.3)
