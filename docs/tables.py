@@ -146,6 +146,7 @@ TABLES = {
         "nin_mnist_bn",
         "nin_mnist_bn_valid",
         "nin_mnist",
+        "fast_mnist",
         "nin_cifar10_wide",
         "fast_cifar10",
         "nin_cifar10_bn",

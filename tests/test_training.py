@@ -310,3 +310,13 @@ def test_a_checkpoint_of_another_shape_is_passed_over(tmp_path):
             progress, _ = checkpoint.restore(tmp_path, trainer)
         assert progress.step == 4 and progress.history == [{"loss": 1.0}]
         (tmp_path / f"step-{step:09d}.npz").unlink()
+
+
+@pytest.mark.parametrize(
+    ("step", "place"),
+    [(0, "epoch 1 of 3, step 0 of 4"), (5, "epoch 2 of 3, step 1 of 4"), (12, "epoch 3 of 3, step 4 of 4")],
+)
+def test_the_place_of_a_training_is_never_behind_its_last_epoch(step, place):
+    keeper = loop._Keeper.__new__(loop._Keeper)
+    keeper.progress, keeper.steps, keeper.epochs = Progress(step=step), 4, 3
+    assert keeper.place() == place

@@ -138,6 +138,8 @@ class _Keeper(keras.callbacks.Callback):
     def place(self) -> str:
         """How far the training has come, in words."""
         epoch, step = divmod(self.progress.step, self.steps)
+        if epoch == self.epochs:
+            epoch, step = epoch - 1, self.steps
         return f"epoch {epoch + 1} of {self.epochs}, step {step} of {self.steps}"
 
     def has_stalled(self) -> bool:
