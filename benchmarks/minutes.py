@@ -21,7 +21,9 @@ from record import add_option, deviation, report
 def ends_of_epochs(path: Path, begin: float, stop: threading.Event) -> list[float]:
     """Seconds from `begin` to each line that training writes to its history, watched until `stop`."""
     seconds: list[float] = []
-    while not stop.wait(0.2):
+    is_over = False
+    while not is_over:
+        is_over = stop.wait(0.2)  # the file is read once more then
         lines = path.read_text(encoding="utf-8").count("\n") - 1 if path.exists() else 0
         seconds += [time.perf_counter() - begin] * (lines - len(seconds))
     return seconds
@@ -48,7 +50,6 @@ def learn(config, threshold: float, views: bool) -> dict[str, float]:
             logs = train(model, tested, config, Path(folder))
             minutes = (time.perf_counter() - begin) / 60
         finally:
-            time.sleep(0.5)
             stop.set()
             watch.join()
     shares = [100 * log["val_accuracy"] for log in logs]
