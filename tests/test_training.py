@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -6,12 +8,14 @@ from conftest import noise
 import zoo
 from zoo import data
 from zoo.config import load_config
+from zoo.config.recipe import Augment
 from zoo.data import Split
 from zoo.errors import InputError
 from zoo.training import checkpoint, loop
 from zoo.training.augmentation import ShiftAndFlip
 from zoo.training.batches import EvaluationBatches, training_batches
 from zoo.training.checkpoint import Progress
+from zoo.training.feeding import fed
 from zoo.training.recipe import learning_rates, optimizer, trainer
 
 
@@ -47,6 +51,52 @@ def test_evaluation_batches_cover_the_split_in_order(split):
     batches = EvaluationBatches(split, 10, 16)
     images = np.concatenate([batches[index][0].ravel() for index in range(len(batches))])
     np.testing.assert_array_equal(images, np.arange(50))
+
+
+def test_bytes_travel_as_bytes_and_what_is_tinted_is_not_cut_to_them(split):
+    images = np.random.default_rng(0).integers(0, 256, (8, 5, 5, 3)).astype(np.uint8)
+    real, whole = Split(images.astype(np.float32), np.arange(8)), Split(images, np.arange(8))
+    for augment in (
+        Augment(),
+        Augment(flip=True, alternate=True),
+        Augment(turns=True),
+        Augment(brightness=0.3, colour=0.1),
+    ):
+        given, wanted = (next(training_batches(each, 8, 4, 1, augment=augment))[0] for each in (whole, real))
+        np.testing.assert_array_equal(given, wanted)
+        assert wanted.dtype == np.float32
+        assert given.dtype == (np.float32 if augment.turns or augment.brightness else np.uint8)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data is what TensorFlow's fit takes")
+def test_fit_is_given_sets_that_do_not_tune_themselves(tmp_path, monkeypatch):
+    config = load_config("nin_digits", ["train.epochs=2", "train.batch_size=300", "data.validation=300"])
+    given, fit = [], keras.Model.fit
+
+    def watched(self, x, **options):
+        given.extend([x, options["validation_data"]])
+        return fit(self, x, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", watched)
+    logs = loop.train(zoo.build(config.model), data.load(config), config, tmp_path)
+    assert len(logs) == 2 and len(given) == 2
+    assert [each.options().autotune.enabled for each in given] == [False, False]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data is what TensorFlow's fit takes")
+def test_what_fit_is_given_are_the_batches(split):
+    for made, count in (
+        (lambda: training_batches(split, 10, 16, seed=0), -1),
+        (lambda: EvaluationBatches(split, 10, 16), 4),
+    ):
+        with_tensorflow = fed(made())
+        assert int(with_tensorflow.cardinality()) == count
+        for _ in range(1 if count < 0 else 2):  # a set can be gone through again
+            given, wanted = (list(itertools.islice(each, 7)) for each in (with_tensorflow, made()))
+            assert len(given) == len(wanted) == (7 if count < 0 else count)
+            for a, b in zip(given, wanted, strict=True):
+                assert [x.dtype for x in map(np.asarray, a)] == [x.dtype for x in b]
+                assert all(map(np.array_equal, map(np.asarray, a), b))
 
 
 def test_warm_up_and_cosine():

@@ -40,7 +40,7 @@ def training_batches(
         order = np.random.default_rng([seed, epoch]).permutation(len(split))
         for position in range(start, steps):
             chosen = order[job.share(position * batch_size, (position + 1) * batch_size)]
-            images = np.asarray(split.images[chosen], np.float32)
+            images = _as_they_travel(split.images[chosen])
             if is_needed(augment):
                 images = jittered(images, augment, seed, epoch, chosen)
             yield images, one_hot(split.labels[chosen], num_classes)
@@ -63,4 +63,9 @@ class EvaluationBatches(keras.utils.PyDataset):
         """One batch."""
         start = index * self.batch_size
         part = self.job.share(start, min(start + self.batch_size, len(self.split)))
-        return np.asarray(self.split.images[part], np.float32), one_hot(self.split.labels[part], self.num_classes)
+        return _as_they_travel(self.split.images[part]), one_hot(self.split.labels[part], self.num_classes)
+
+
+def _as_they_travel(images: np.ndarray) -> np.ndarray:
+    """Images as they go to the step, which makes float32 of them: bytes stay bytes, which are a quarter as much."""
+    return images if images.dtype == np.uint8 else np.asarray(images, np.float32)

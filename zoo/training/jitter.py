@@ -57,13 +57,16 @@ def alternately_flipped(images: np.ndarray, seed: int, epoch: int, indices: np.n
 
 
 def jittered(images: np.ndarray, augment: Augment, seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
-    """A batch of crops (B, H, W, C) float32, turned and tinted; `indices` are those of the images in their split."""
+    """A batch of crops (B, H, W, C), turned and tinted; `indices` are those of the images in their split.
+
+    Float32, but for images that are flipped at most, which keep their samples.
+    """
     if augment.alternate:
         images = alternately_flipped(images, seed, epoch, indices)
     if not (augment.turns or augment.brightness or augment.colour):
         return images
     is_square = images.shape[1] == images.shape[2]
-    made = np.empty_like(images)
+    made = np.empty(images.shape, np.float32)
     for place, index in enumerate(indices):
         rng = generator(seed, epoch, int(index))
         made[place] = tinted(moved(images[place], draw_move(augment.turns, False, is_square, rng)), augment, rng)

@@ -23,6 +23,7 @@ from zoo.training.checkpoint import Progress
 from zoo.training.crops import CropTraining
 from zoo.training.dense import DenseTraining
 from zoo.training.distribution import ALONE, Job
+from zoo.training.feeding import fed
 from zoo.training.initial import begin_as_identity, whiten
 from zoo.training.precision import assign
 
@@ -78,13 +79,13 @@ def train(
             epoch, done = divmod(progress.step, steps)
             with redirect_stdout(sys.stderr), at_work("training", keeper.place, draws=True):
                 trainer.fit(
-                    course.batches(progress.step),
+                    fed(course.batches(progress.step)),
                     # An epoch that was cut is finished on its own, since all of one `fit`'s epochs have equal length.
                     initial_epoch=epoch,
                     epochs=epoch + 1 if done else recipe.epochs,
                     steps_per_epoch=steps - done,
                     shuffle=False,
-                    validation_data=course.validation,
+                    validation_data=course.validation and fed(course.validation),
                     # The keeper sees validated weights before they are swapped back.
                     callbacks=[*(_tensorboard(folder) if job.first else ()), keeper, *averaging],
                     verbose=(1 if sys.stderr.isatty() else 2) if job.first else 0,
