@@ -4,9 +4,10 @@
     python benchmarks/again.py [STEP...] [--minutes 60]
 
 The steps of `STEPS` run one after the other, as long as the next one's minutes still fit; one that fails is named with
-its last line, and the others go on. Records are written beside the checkout and moved into docs/records/ when the last
-one is there, so that all of them are of one commit; then `docs/tables.py --write` makes the tables. What takes longer
-(CIFAR-10, counting, every way to run a net) has its command in its own record or in docs/not_run.md.
+its last line, and the others go on. Those that time bfloat16 or int8 are left out where the processor has no
+instructions for them. Records are written beside the checkout and moved into docs/records/ when the last one is there,
+so that all of them are of one commit; then `docs/tables.py --write` makes the tables. What takes longer (CIFAR-10,
+counting, every way to run a net) has its command in its own record or in docs/not_run.md.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from record import ROOT, of_runs, write
+from record import ROOT, instructions, of_runs, write
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,15 @@ class Step:
     """One command: a benchmark of this folder, or a training, of whose runs the record is made.
 
     `words`: what follows `python benchmarks/`, or `zoo train` where `trains`, in a folder for what is made on the way,
-    where NAME is a training's run directory. `minutes`: on two cores of an Intel Xeon with AMX. A benchmark of several
-    nets writes NAME_NET.json, any other NAME.json.
+    where NAME is a training's run directory. `minutes`: on two cores of an Intel Xeon with AMX. `low`: whether it times
+    bfloat16 or int8. A benchmark of several nets writes NAME_NET.json, any other NAME.json.
     """
 
     name: str
     minutes: float
     words: str
     trains: bool = False
+    low: bool = False
 
     def run(self, work: Path, records: Path) -> str | None:
         """Write its records; what went wrong, or None. What it prints goes to a file of `work`."""
@@ -64,15 +66,18 @@ STEPS = (
     Step("nin_mnist_bn_valid", 3, "nin_mnist_bn model.padding=valid", trains=True),
     Step("twins", 1.5, "twins.py nin_mnist_bn --valid nin_mnist_bn_valid"),
     Step("sliding", 2, "sliding.py --rounds 5"),
-    Step("one_pass", 11, "one_pass.py --rounds 3"),
+    Step("one_pass", 11, "one_pass.py --rounds 3", low=True),
     Step("freezing", 3, "freezing.py --rounds 3"),
-    Step("training", 7, "training.py --rounds 5 --steps 4"),
+    Step("training", 7, "training.py --rounds 5 --steps 4", low=True),
     Step(
-        "per_megapixel", 4, "per_megapixel.py --megapixels 1 4 16 400 --folder . --engine openvino --precision bfloat16"
+        "per_megapixel",
+        4,
+        "per_megapixel.py --megapixels 1 4 16 400 --folder . --engine openvino --precision bfloat16",
+        low=True,
     ),
-    Step("int8_speed", 5, "int8.py --speed"),
+    Step("int8_speed", 5, "int8.py --speed", low=True),
     Step("without_keras", 5, "without_keras.py"),
-    Step("overlap", 6, "overlap.py"),
+    Step("overlap", 6, "overlap.py", low=True),
 )
 
 
@@ -85,6 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.steps) - {step.name for step in STEPS}:
         parser.error(f"steps: received {', '.join(sorted(unknown))}; accepted: {names}")
+    has_low = "bfloat16" in " ".join(instructions(Path("/proc/cpuinfo")))
     begin, failed = time.monotonic(), False
     with tempfile.TemporaryDirectory() as folder:
         work, records = Path(folder), Path(folder) / "records"
@@ -96,6 +102,9 @@ def main() -> None:
                 started = time.monotonic()
                 if (started - begin) / 60 + step.minutes > options.minutes:
                     print(f"{step.name}: left out, about {step.minutes:g} minutes", flush=True)
+                    continue
+                if step.low and not has_low:
+                    print(f"{step.name}: left out, this processor has no instructions for bfloat16", flush=True)
                     continue
                 wrong = step.run(work, records)
                 failed |= wrong is not None

@@ -3,13 +3,16 @@
     python docs/tables.py            reports which pages differ from what the records give; exit code 1 where one does
     python docs/tables.py --write    brings them up to date
 
-A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is below.
+A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is below. Under it stand the
+machines and the days of its records.
 """
 
 import argparse
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,19 +24,38 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(?<=<!-- table: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
-def rows_of(*names: str) -> Callable[[], list[dict]]:
+@dataclass(frozen=True)
+class Table:
+    """The rows of a table, and the records whose machines and days are told under it."""
+
+    rows: Callable[[], list[dict]]
+    records: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """The table as a page has it."""
+        places = dict.fromkeys(place(read(name)) for name in self.records)
+        return table(self.rows()) + (f"\n\n*Measured on {'; '.join(places)}.*" if places else "")
+
+
+def place(record: Record) -> str:
+    """Where and when a record was measured."""
+    return f"{record.hardware}, {record.date}"
+
+
+def of(*names: str) -> Table:
     """The rows of these records, one after the other, with the columns that all of them have."""
-
-    def rows() -> list[dict]:
-        every = [row for name in names for row in read(name).rows]
-        return [{key: row[key] for key in row if all(key in other for other in every)} for row in every]
-
-    return rows
+    return Table(partial(rows_of, *names), names)
 
 
-def trained(*names: str) -> Callable[[], list[dict]]:
-    """The rows of trainings' records, with the images tested on, the seeds and the time."""
-    return lambda: [training(read(name)) for name in names]
+def rows_of(*names: str) -> list[dict]:
+    """These rows."""
+    every = [row for name in names for row in read(name).rows]
+    return [{key: row[key] for key in row if all(key in other for other in every)} for row in every]
+
+
+def trained(*names: str) -> Table:
+    """The rows of trainings' records, with the images tested on, the seeds, the time, the machine and the day."""
+    return Table(lambda: [training(read(name)) for name in names])
 
 
 def training(record: Record) -> dict:
@@ -48,24 +70,24 @@ def training(record: Record) -> dict:
         "seeds": ", ".join(map(str, record.seeds)),
         "trained on": row["trained on"],
         "time": minutes(record.seconds),
+        "on": place(record),
     }
 
 
 def few_results() -> list[dict]:
-    """A few trainings for the README, with the machine and the day."""
-    rows = []
-    for name in ("nin_digits", "nin_mnist_bn_valid", "fast_cifar10", "nin_cifar10_valid"):
-        record = read(name)
-        row = training(record)
-        del row["trained on"]
-        rows.append({**row, "on": f"{record.hardware}, {record.date}"})
-    return rows
+    """A few trainings for the README."""
+    names = ("nin_digits", "nin_mnist_bn_valid", "fast_cifar10", "nin_cifar10_valid")
+    rows = [training(read(name)) for name in names]
+    return [{key: row[key] for key in row if key != "trained on"} for row in rows]
+
+
+FOUND = ("scenes_blood_cells", "scenes_blood_cells_crops", "scenes_blood_cells_padded")
 
 
 def found() -> list[dict]:
     """What is found in the blood cells' test images, a row a way of training."""
     rows = []
-    for name in ("scenes_blood_cells", "scenes_blood_cells_crops", "scenes_blood_cells_padded"):
+    for name in FOUND:
         record = read(name)
         (row,) = record.rows
         scores = {key: row[key] for key in row if key.startswith("F1 of ")}
@@ -87,12 +109,13 @@ def recipe() -> list[dict]:
     return [{"`resnet_digits` with": key, "test accuracy, %": value} for key, value in values.items()]
 
 
+SPEED = ("one_pass_vgg16", "one_pass_resnet50", "one_pass_nin_cifar10_bn", "one_pass_inception_cifar10")
+
+
 def speed() -> list[dict]:
     """How many times as long all crops take as one pass, a row a model, a column an engine."""
     rows = {}
-    for row in rows_of(
-        "one_pass_vgg16", "one_pass_resnet50", "one_pass_nin_cifar10_bn", "one_pass_inception_cifar10"
-    )():
+    for row in rows_of(*SPEED):
         own = {key: row[key] for key in ("model", "image", "cells", "limit")}
         known = rows.setdefault(row["model"], own)
         if "bfloat16" not in row["engine"]:
@@ -132,11 +155,11 @@ def pretrained_data() -> list[dict]:
 
 
 TABLES = {
-    "crops": rows_of("crops_nin_mnist_valid", "crops_nin_mnist", "crops_nin_cifar10_wide", "crops_vgg16"),
-    "twins": rows_of("twins"),
-    "agreement": rows_of("agreement"),
-    "speed": speed,
-    "few_results": few_results,
+    "crops": of("crops_nin_mnist_valid", "crops_nin_mnist", "crops_nin_cifar10_wide", "crops_vgg16"),
+    "twins": of("twins"),
+    "agreement": of("agreement"),
+    "speed": Table(speed, SPEED),
+    "few_results": Table(few_results),
     "results": trained(
         "nin_digits",
         "resnet_digits",
@@ -158,22 +181,22 @@ TABLES = {
         "resnet29_cifar10",
         "resnet29_cifar10_4_epochs",
     ),
-    "canvas": rows_of("canvas_nin_mnist"),
-    "dense_training": rows_of("dense_training"),
-    "found": found,
-    "class_weight": rows_of("scenes_blood_cells_class_weight"),
-    "found_nets": rows_of("scenes_blood_cells_nets"),
-    "photographs": rows_of("photographs"),
-    "recipe": recipe,
-    "fast_parts": rows_of("fast_cifar10_parts"),
-    "fast_nets": rows_of("fast_cifar10_nets"),
-    "fast_record": rows_of("airbench94", "fast_minutes"),
-    "marking": rows_of("marking"),
-    "counting": rows_of("counting"),
-    "counting_peaks": rows_of("counting_peaks"),
-    "counting_losses": rows_of("counting_losses"),
-    "counting_rules": rows_of("counting_rules"),
-    "one_pass": rows_of(
+    "canvas": of("canvas_nin_mnist"),
+    "dense_training": of("dense_training"),
+    "found": Table(found, FOUND),
+    "class_weight": of("scenes_blood_cells_class_weight"),
+    "found_nets": of("scenes_blood_cells_nets"),
+    "photographs": of("photographs"),
+    "recipe": Table(recipe, ("resnet_digits", "resnet_digits_plain")),
+    "fast_parts": of("fast_cifar10_parts"),
+    "fast_nets": of("fast_cifar10_nets"),
+    "fast_record": of("airbench94", "fast_minutes"),
+    "marking": of("marking"),
+    "counting": of("counting"),
+    "counting_peaks": of("counting_peaks"),
+    "counting_losses": of("counting_losses"),
+    "counting_rules": of("counting_rules"),
+    "one_pass": of(
         "one_pass_vgg16",
         "one_pass_resnet50",
         "one_pass_resnet50_bfloat16",
@@ -181,37 +204,35 @@ TABLES = {
         "one_pass_resnet29_cifar10",
         "one_pass_inception_cifar10",
     ),
-    "one_pass_errors": rows_of("one_pass_errors"),
-    "pretrained": pretrained,
-    "pretrained_data": pretrained_data,
-    "profile": rows_of("profile_vgg16"),
-    "tiles": rows_of("tiles_resnet29"),
-    "sliding": rows_of("sliding"),
-    "overlap": rows_of("overlap"),
-    "runtimes": rows_of(
-        "runtimes_resnet50", "runtimes_inception_v3", "runtimes_nin_cifar10_bn", "runtimes_resnet50_1024"
-    ),
-    "int8": rows_of("int8"),
-    "int8_speed": rows_of("int8_speed"),
-    "without_keras": rows_of("without_keras"),
-    "without_keras_30000": rows_of("without_keras_30000"),
-    "per_megapixel": rows_of("per_megapixel"),
-    "gigapixel": rows_of("gigapixel"),
-    "training_resnet29": rows_of("training_resnet29_cifar10"),
-    "training_nin": rows_of("training_nin_cifar10_bn"),
-    "training_more": rows_of("training_more"),
-    "bottlenecks_resnet": rows_of("bottlenecks_resnet"),
-    "bottlenecks_inception": rows_of("bottlenecks_inception"),
-    "depth": rows_of("depth"),
-    "freezing": rows_of("freezing"),
-    "exports": rows_of("exports"),
-    "installed_size": rows_of("installed_size"),
+    "one_pass_errors": of("one_pass_errors"),
+    "pretrained": Table(pretrained),
+    "pretrained_data": Table(pretrained_data),
+    "profile": of("profile_vgg16"),
+    "tiles": of("tiles_resnet29"),
+    "sliding": of("sliding"),
+    "overlap": of("overlap"),
+    "runtimes": of("runtimes_resnet50", "runtimes_inception_v3", "runtimes_nin_cifar10_bn", "runtimes_resnet50_1024"),
+    "int8": of("int8"),
+    "int8_speed": of("int8_speed"),
+    "without_keras": of("without_keras"),
+    "without_keras_30000": of("without_keras_30000"),
+    "per_megapixel": of("per_megapixel"),
+    "gigapixel": of("gigapixel"),
+    "training_resnet29": of("training_resnet29_cifar10"),
+    "training_nin": of("training_nin_cifar10_bn"),
+    "training_more": of("training_more"),
+    "bottlenecks_resnet": of("bottlenecks_resnet"),
+    "bottlenecks_inception": of("bottlenecks_inception"),
+    "depth": of("depth"),
+    "freezing": of("freezing"),
+    "exports": of("exports"),
+    "installed_size": of("installed_size"),
 }
 
 
 def made(text: str) -> str:
     """A page's text with its tables as the records give them."""
-    return MARKED.sub(lambda match: f"{match[1]}{match[2]}{table(TABLES[match[1]]())}\n", text)
+    return MARKED.sub(lambda match: f"{match[1]}{match[2]}{TABLES[match[1]].text()}\n", text)
 
 
 def main() -> None:

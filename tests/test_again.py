@@ -23,7 +23,7 @@ def steps(*named):
                 return "no torch here"
             (records / f"{self.name}.json").write_text(self.name)
 
-    return tuple(Step(name, minutes, "") for name, minutes in named)
+    return tuple(Step(name, minutes, "", low=name == "low") for name, minutes in named)
 
 
 @pytest.fixture
@@ -50,6 +50,16 @@ def test_what_fits_is_measured_and_what_fails_is_named(root, monkeypatch, capsys
     assert (root / "tables").read_text() == "--write"
     assert main(monkeypatch, "two") == 0
     assert capsys.readouterr().out.startswith("two: measured")
+
+
+@pytest.mark.parametrize("has", [[], ["AVX-512 VNNI"], ["AVX-512 bfloat16", "AMX int8"]])
+def test_what_a_processor_cannot_do_fast_is_left_out(root, monkeypatch, capsys, has):
+    monkeypatch.setattr(again, "STEPS", steps(("low", 1), ("one", 1)))
+    monkeypatch.setattr(again, "instructions", lambda file: has)
+    assert main(monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "one: measured" in said
+    assert ("low: measured" if len(has) == 2 else "low: left out, this processor has no instructions") in said
 
 
 def test_records_survive_an_interruption(root, monkeypatch):

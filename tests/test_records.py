@@ -53,9 +53,26 @@ def test_every_record_is_shown_and_every_table_stands_in_one_page(monkeypatch):
     assert text.count("<!-- end -->") == len(tables.TABLES)
     shown, read = set(), record.read
     monkeypatch.setattr(tables, "read", lambda name: shown.add(name) or read(name))
-    for rows in tables.TABLES.values():
-        rows()
+    for each in tables.TABLES.values():
+        each.rows()
     assert shown == set(NAMES)
+
+
+def test_under_a_table_stand_the_machines_and_days_of_its_records():
+    both = tables.Table(lambda: [{"a": 1}], ("sliding", "int8"))
+    first, second = record.read("sliding"), record.read("int8")
+    assert first.hardware != second.hardware
+    under = f"*Measured on {first.hardware}, {first.date}; {second.hardware}, {second.date}.*"
+    assert both.text().endswith(f" |\n\n{under}")
+    assert (
+        tables.Table(both.rows, ("sliding", "sliding"))
+        .text()
+        .endswith(f"\n\n*Measured on {first.hardware}, {first.date}.*")
+    )
+    on_their_own = [name for name, each in tables.TABLES.items() if not each.records]
+    assert on_their_own == ["few_results", "results", "pretrained", "pretrained_data"]
+    for name in on_their_own[:3]:
+        assert all(re.search(r"\d{4}-\d\d-\d\d$", row["on"]) for row in tables.TABLES[name].rows())
 
 
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
