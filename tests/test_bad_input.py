@@ -16,7 +16,7 @@ from zoo.catalogue import resolve
 from zoo.classes import class_list
 from zoo.config import load_config
 from zoo.config.parsing import parse_yaml
-from zoo.errors import InputError, chosen, printable, quoted, refuse
+from zoo.errors import InputError, cause, chosen, printable, quoted, refuse
 from zoo.schema import FIRST_FORM, Added, Renamed, Schema
 
 BOMB = "&a0 [x, x]" + "".join(f", &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))
@@ -289,3 +289,20 @@ def test_pictures_change_nothing_of_matplotlib_and_take_texts_as_they_are(tmp_pa
 
 def test_every_stored_config_is_yaml_of_plain_values():
     assert yaml.safe_load(load_config("nin_digits").to_yaml())["version"] == 1
+
+
+KERAS = "Exception encountered when calling Conv2D.call()."
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "ValueError"),
+        (" \n\n", "ValueError"),
+        ("no such layer\nin any file", "no such layer"),
+        (f"{KERAS}\n\n\x1b[1m{{{{function_node a/b}}}} The op is NCHW\x1b[0m\n", "The op is NCHW"),
+        (KERAS, "ValueError"),
+    ],
+)
+def test_the_line_that_says_what_failed(text, said):
+    assert cause(ValueError(text)) == said

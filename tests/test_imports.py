@@ -1,6 +1,7 @@
 """Imports point one way: docs/architecture.md lists the package in order, and a module imports from above it alone."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -76,3 +77,13 @@ def test_these_packages_load_no_backend(package):
     names = [name for name in modules() if name.startswith(f"zoo.{package}")]
     code = f"import sys, {', '.join(names)}; assert not {{'keras', 'tensorflow', 'jax'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, "1"), ("0", "0")])
+def test_tensorflow_computes_with_onednn_on_every_processor_unless_it_is_told_not_to(asked, given):
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": asked or ""}
+    if asked is None:
+        del environment["TF_ENABLE_ONEDNN_OPTS"]
+    code = "import os, zoo; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment, capture_output=True)
+    assert done.stdout.decode().strip() == given

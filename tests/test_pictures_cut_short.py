@@ -49,6 +49,17 @@ def test_jpeg_files(tmp_path, name):
             read_image(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("start", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM" + bytes(12) + b"\x28\0\0\0"])
+def test_a_file_of_a_known_format_that_is_cut_at_once_is_broken_not_unknown(tmp_path, start):
+    for more in (b"", bytes(40), b"more"):
+        (tmp_path / "a.jpg").write_bytes(start + more)
+        with pytest.raises(InputError, match="a.jpg: broken or truncated"):
+            read_image(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(b"GIF89a" + bytes(40))
+    with pytest.raises(InputError, match="a.jpg: unknown format"):
+        read_image(tmp_path / "a.jpg")
+
+
 def test_data_that_are_missing_in_the_middle(tmp_path):
     content = jpeg(restart_marker_blocks=3)
     restart = content.index(b"\xff\xd2")

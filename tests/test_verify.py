@@ -250,12 +250,17 @@ def test_a_run_without_its_data_is_measured_on_its_canvas(capsys, run, tmp_path,
 
 
 def cancelling():
-    """Weights of a training that diverged: scores that are the difference of numbers beyond float32's digits."""
+    """Weights of a training that diverged: scores that are the difference of numbers beyond float32's digits.
+
+    The third map is the sum of the first two, up to rounding, in whatever order a processor adds.
+    """
     model = stack(lambda x: layers.Dense(4, use_bias=False, name="scores")(layers.GlobalAveragePooling2D()(x)))
-    matrix = np.random.default_rng(0).normal(0, 1e20, (5, 4))
-    matrix[1] = -matrix[0]
-    model.layers[-3].set_weights([np.repeat(model.layers[-3].get_weights()[0][..., :1], 5, -1), np.zeros(5)])
-    matrix[2:] = 0
+    matrix = np.zeros((5, 4))
+    matrix[:2] = np.random.default_rng(0).normal(0, 1e20, 4)
+    matrix[2] = -matrix[0]
+    kernel = np.abs(model.layers[-3].get_weights()[0])
+    kernel[..., 2] = kernel[..., 0] + kernel[..., 1]
+    model.layers[-3].set_weights([kernel, np.zeros(5)])
     model.get_layer("scores").set_weights([matrix])
     return model
 

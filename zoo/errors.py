@@ -1,6 +1,7 @@
 """The errors, of which one means: what the user gave cannot be used; and how text that a user gave is shown."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Sequence
 from typing import NoReturn, TypeVar
@@ -11,6 +12,8 @@ Value = TypeVar("Value")
 LONGEST = 500
 # What to do about a training whose numbers ran away.
 ADVICE = "try a lower train.optimizer.learning_rate, longer train.warmup, or train.clip_norm"
+# What Keras and TensorFlow write before what failed: in which layer it was called, colours, and names of their own.
+_PREAMBLE = re.compile(r"\x1b\[\d*m|\{\{[^{}]*\}\} *|^Exception encountered when calling .*$", re.MULTILINE)
 # Names beyond this length are not compared with the accepted ones: that takes their lengths' product.
 _LONGEST_NAME = 100
 
@@ -49,6 +52,11 @@ def os_text(error: OSError) -> str:
     if not error.strerror:
         return str(error)
     return error.strerror if error.filename is None else f"file {str(error.filename)!r}: {error.strerror}"
+
+
+def cause(error: BaseException) -> str:
+    """What a library says of a failure, in one line: the first one that says what failed, or the exception's name."""
+    return next(filter(None, map(str.strip, _PREAMBLE.sub("", str(error)).splitlines())), type(error).__name__)
 
 
 class Diverged(InputError):

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from zoo.archives import MODEST, SHRINKS
-from zoo.errors import InputError, quoted
+from zoo.errors import InputError, cause, quoted
 from zoo.stored_layers import in_lower_case, kernel_size, own_code_in_hdf5, parts_of
 
 ENDINGS = (".h5", ".hdf5")
@@ -56,8 +56,8 @@ def load(file: Path, what: str, largest_config: int) -> keras.Model:
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, RecursionError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{what}: no HDF5 file of a Keras model, or a damaged one ({cause})") from None
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{what}: no HDF5 file of a Keras model, or a damaged one ({why})") from None
     by = f", which Keras {version} wrote," if version[:1].isdigit() else ""
     anew = f"accepted: a .keras file; {_ANEW}"
     if code := own_code_in_hdf5(parts):
@@ -68,8 +68,8 @@ def load(file: Path, what: str, largest_config: int) -> keras.Model:
         with in_lower_case(file) as named:
             return keras.models.load_model(named, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever its layers do with settings that are not theirs
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{what}{by} cannot be read by Keras {keras.__version__}: {cause[:150]}; {anew}") from None
+        why = cause(error)[:150]
+        raise InputError(f"{what}{by} cannot be read by Keras {keras.__version__}: {why}; {anew}") from None
 
 
 def _config(content: Any, largest: int) -> Any:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from zoo import archives, hdf5_models
 from zoo.card import Card, attach, card
 from zoo.classes import class_list
-from zoo.errors import InputError
+from zoo.errors import InputError, cause
 from zoo.exported.reading import format_at
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
@@ -121,8 +121,7 @@ def load(path: str | Path) -> keras.Model:
         with in_lower_case(file) as named:
             model = keras.models.load_model(named, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever its layers do with settings that are not theirs
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{what}: {own_code(parts) or f'Keras cannot read it: {cause}'}") from None
+        raise InputError(f"{what}: {own_code(parts) or f'Keras cannot read it: {cause(error)}'}") from None
     if member.class_names and len(model.outputs) == 1:
         class_list(member.class_names, f"{what}: {_MEMBER}", max(int(model.outputs[0].shape[-1] or 0), 1))
     return attach(model, member)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from zoo.convert.copy import in_dtype, in_float32
-from zoo.errors import ADVICE, Diverged, InputError, refuse
+from zoo.errors import ADVICE, Diverged, InputError, cause, refuse
 from zoo.network.graph import known_shape, run_steps
 from zoo.network.network import Network
 from zoo.network.outputs import as_taken, scores_before, without_activations
@@ -49,10 +49,8 @@ def check_graph(network: Network, size: Ints) -> None:
     try:
         answers = keras.tree.flatten(network.model(taken, training=False))
     except Exception as failure:  # Keras and its backends raise whatever their layers come upon
-        why = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
-        refuse(
-            f"model {network.name!r}", f"one that does not run on an image of {size} itself ({why})", "one that does"
-        )
+        received = f"one that does not run on an image of {size} itself ({cause(failure)})"
+        refuse(f"model {network.name!r}", received, "one that does")
     own = [keras.ops.convert_to_numpy(each) for each in answers]
     values = run_steps(network.graph, {network.graph.inputs[0]: taken}, network.graph.outputs)
     traced = [keras.ops.convert_to_numpy(values[key]) for key in network.graph.outputs]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from zoo.engines.engine import Run, RuntimeName
-from zoo.errors import InputError, refuse
+from zoo.errors import InputError, cause, refuse
 from zoo.exported import alone
 from zoo.exported.carried import MEMBER, Carried, Precision
 from zoo.exported.image_bytes import FileForm
@@ -149,8 +149,7 @@ class Format(ABC):
         except OSError:
             raise
         except Exception as error:  # of whatever kind each format's reader has
-            cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            why = f"carries no {MEMBER}" if isinstance(error, KeyError) else f"cannot be read: {cause}"
+            why = f"carries no {MEMBER}" if isinstance(error, KeyError) else f"cannot be read: {cause(error)}"
             raise InputError(f"{what}: {why}; accepted: a file of `zoo export`") from None
         return Carried.of_text(text, what)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from zoo.errors import InputError, quoted, refuse
+from zoo.errors import InputError, cause, quoted, refuse
 from zoo.network.keras_internals import (
     arguments,
     cast_node,
@@ -317,8 +317,8 @@ def shapes_at(graph: Graph, size: Shape | None) -> dict[int, Shape]:
         try:
             made = keras.tree.flatten(step.layer.compute_output_spec(*args, **kwargs))
         except (ValueError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"image_size: received {size}; layer {step.path!r} does not take it: {reason}") from None
+            what = f"image_size: received {size}; layer {step.path!r} does not take it"
+            raise InputError(f"{what}: {cause(error)}") from None
         if any(side is not None and side < 1 for tensor in made for side in tensor.shape):
             raise InputError(f"image_size: received {size}; nothing is left of it at layer {step.path!r}")
         values |= dict(zip(step.outputs, made, strict=True))

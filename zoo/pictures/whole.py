@@ -84,7 +84,10 @@ def _opened(path: Path) -> "ImageFile.ImageFile":
     try:
         return Image.open(path, formats=("PNG", "JPEG", "BMP"))
     except UnidentifiedImageError:
-        raise InputError(f"image {path}: unknown format; accepted: PNG, JPEG, BMP, TIFF and .npy") from None
+        with path.open("rb") as content:
+            is_ours = is_whole(content.read(18))
+        why = "broken or truncated" if is_ours else "unknown format; accepted: PNG, JPEG, BMP, TIFF and .npy"
+        raise InputError(f"image {path}: {why}") from None
 
 
 def header(path: Path) -> tuple[np.dtype, tuple[int, int]]:
