@@ -202,17 +202,14 @@ def input_share(pipe, name: str, batch: int, threads: int) -> None:
     from zoo.training import start
     from zoo.training.augmentation import ShiftAndFlip
     from zoo.training.batches import training_batches
+    from zoo.training.feeding import fed
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     start(0, True)
     config = load_config(name)
     images = np.random.default_rng(0).integers(0, 256, (50_000, 32, 32, 3), np.uint8)
     batches = training_batches(Split(images, np.arange(50_000) % 10), 10, batch, 0)
-    signature = (tf.TensorSpec((batch, 32, 32, 3)), tf.TensorSpec((batch, 10)))
-    # As Keras's fit wraps a generator.
-    arrived = iter(
-        tf.data.Dataset.from_generator(lambda: batches, output_signature=signature).prefetch(tf.data.AUTOTUNE)
-    )
+    arrived = iter(fed(batches))
     layer = ShiftAndFlip(config.train.augment, config.model.preprocess.mean)
     augment = tf.function(lambda images: layer(images, training=True))
     example = next(arrived)[0]

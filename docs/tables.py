@@ -221,6 +221,8 @@ TABLES = {
     "training_resnet29": of("training_resnet29_cifar10"),
     "training_nin": of("training_nin_cifar10_bn"),
     "training_more": of("training_more"),
+    "onednn": of("onednn"),
+    "versions": of("versions"),
     "bottlenecks_resnet": of("bottlenecks_resnet"),
     "bottlenecks_inception": of("bottlenecks_inception"),
     "depth": of("depth"),
