@@ -39,14 +39,7 @@ def measure(name: str, batch: int, side: int, rounds: int) -> dict:
     for which, value in SIDES.items():
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = value  # of the process that starts now
         workers[which] = turns.start(work, name, batch, side)
-    times: dict[str, list[tuple[float, float]]] = {which: [] for which in workers}
-    for _ in range(rounds):
-        for which, (pipe, _) in workers.items():
-            pipe.send(True)
-            times[which].append(pipe.recv())
-    for pipe, process in workers.values():
-        pipe.send(False)
-        process.join()
+    times: dict[str, list[tuple[float, float]]] = turns.measured(workers, rounds)
     row: dict = {"net": f"`{name}`"}
     for index, (title, amount) in enumerate((("training, images/s", batch), ("scan, megapixels/s", side**2 / 1e6))):
         for which in SIDES:

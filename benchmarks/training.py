@@ -171,14 +171,7 @@ def compare(name: str, batch: int, threads: int, steps: int, rounds: int, record
             process.join()
         else:
             workers[case] = pipe, process
-    times: dict[str, list[tuple[float, float]]] = {case: [] for case in workers}
-    for _ in range(rounds):
-        for case, (pipe, _process) in workers.items():
-            pipe.send(True)
-            times[case].append(pipe.recv())
-    for pipe, process in workers.values():
-        pipe.send(False)
-        process.join()
+    times: dict[str, list[tuple[float, float]]] = turns.measured(workers, rounds)
     print(f"\n{name}, batch {batch}, {threads} threads, {rounds} rounds of {steps} steps\n")
     table = []
     for case, rows in times.items():

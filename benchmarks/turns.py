@@ -25,6 +25,19 @@ def start(target: Callable, *arguments: Any) -> tuple[Connection, BaseProcess]:
     return ours, process
 
 
+def measured(workers: dict[str, tuple[Connection, BaseProcess]], rounds: int) -> dict[str, list[Any]]:
+    """What each worker sends at a True, in so many rounds in which they take turns; a False ends them after it."""
+    found: dict[str, list[Any]] = {name: [] for name in workers}
+    for _ in range(rounds):
+        for name, (pipe, _) in workers.items():
+            pipe.send(True)
+            found[name].append(pipe.recv())
+    for pipe, process in workers.values():
+        pipe.send(False)
+        process.join()
+    return found
+
+
 def case(file: str, *words: str, folder: Path | None = None) -> Any:
     """What a benchmark's `--case` with these words prints last, which is JSON; it runs in a fresh process."""
     return json.loads(rerun(file, *words, folder=folder, output=subprocess.PIPE).splitlines()[-1])
