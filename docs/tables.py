@@ -48,7 +48,7 @@ def of(*names: str) -> Table:
 
 
 def rows_of(*names: str) -> list[dict]:
-    """These rows."""
+    """Those rows."""
     every = [row for name in names for row in read(name).rows]
     return [{key: row[key] for key in row if all(key in other for other in every)} for row in every]
 
