@@ -114,7 +114,7 @@ def _choose_planes(
     every = list(file.series)
     if not every:
         refuse(name, "a file without images", "one image")
-    counts = [math.prod(series.get_shape(False)) // math.prod(series.keyframe.shape) for series in every]
+    counts = [math.prod(series.shape) // math.prod(series.keyframe.shape) for series in every]
     for series, count in zip(every, counts, strict=True):
         _check_planes(name, count)
         # Planes that lie one after the other have a page for the first one alone, so nothing else bears the claim out.
@@ -165,7 +165,7 @@ def _channels(
 ) -> tuple["tifffile.TiffPageSeries", list[int], list[str]]:
     """The planes that are channels of one image; of several images without names, the first."""
     keyframe = series.keyframe
-    named = [each for each in zip(series.get_axes(False), series.get_shape(False), strict=True) if each[1] != 1]
+    named = [each for each in zip(series.axes, series.shape, strict=True) if each[1] != 1]
     page = [each for each in zip(keyframe.axes, keyframe.shape, strict=True) if each[1] != 1]
     before, own = named[: len(named) - len(page)], named[len(named) - len(page) :]
     if [axis.replace("C", "S") for axis, _ in own] != [axis for axis, _ in page]:
