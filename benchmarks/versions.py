@@ -71,7 +71,10 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("uv") is None:
         parser.error("needs uv; pip install uv")
-    found = [measure(*each, options.tests) for each in options.cases or map(case, CASES)]
+    found = []
+    for python, releases in options.cases or map(case, CASES):
+        found.append(measure(python, releases, options.tests))
+        print(f"{python}:{releases}: {found[-1][0]['tests']}", file=sys.stderr, flush=True)
     config = f"pytest {' '.join(options.tests)}" if options.tests else "pytest, the default suite"
     report([row for row, _ in found], options.record, config, n=1)
     raise SystemExit(not all(passed for _, passed in found))
