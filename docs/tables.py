@@ -222,7 +222,6 @@ TABLES = {
     "training_nin": of("training_nin_cifar10_bn"),
     "training_more": of("training_more"),
     "onednn": of("onednn"),
-    "versions": of("versions"),
     "bottlenecks_resnet": of("bottlenecks_resnet"),
     "bottlenecks_inception": of("bottlenecks_inception"),
     "depth": of("depth"),

@@ -103,7 +103,7 @@ def _tensorflow_gradient(score: Callable[[Any], Any], images: np.ndarray) -> np.
 
     images = tf.constant(images)
     # Traced for this call alone, of which TensorFlow warns where it is left to trace.
-    return tf.function(gradient).get_concrete_function(images)(images).numpy()
+    return tf.function(gradient, autograph=False).get_concrete_function(images)(images).numpy()
 
 
 def _jax_gradient(score: Callable[[Any], Any], images: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def run_keras(graph: Graph) -> Run:
             return _with_values(run, fixed, [tf.constant(value) for value in values], images)
 
         # Traced here, once: a function that were traced at its first call would be warned of in a loop of scans.
-        compiled = tf.function(compute).get_concrete_function(tf.TensorSpec(shape, dtype))
+        compiled = tf.function(compute, autograph=False).get_concrete_function(tf.TensorSpec(shape, dtype))
         return lambda images: compiled(tf.constant(np.asarray(images, dtype))).numpy()
     if backend == "jax":
         import jax

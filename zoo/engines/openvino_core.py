@@ -1,6 +1,9 @@
 """OpenVINO on the processor: how it is told what to compute in, and on how many threads. No backend is needed here."""
 
+import contextlib
 import importlib.util
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from zoo.engines.engine import Precision, threads
@@ -33,6 +36,26 @@ def check_bfloat16(core: Any) -> None:
     """
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         refuse("precision", "'bfloat16', which this processor does not have", "'float32'")
+
+
+@contextlib.contextmanager
+def reading_tensorflow() -> Iterator[None]:
+    """Let OpenVINO take TensorFlow's graphs on Python 3.13 and later too.
+
+    It asks for TensorFlow's version by `exec("del tensorflow")` in a function (2026.4), a NameError there (PEP 667).
+    """
+    if sys.version_info < (3, 13):
+        yield
+        return
+    import tensorflow as tf
+    from openvino.frontend.tensorflow import utils
+
+    asked = utils.get_environment_setup
+    utils.get_environment_setup = lambda framework: {"tensorflow": tf.__version__}
+    try:
+        yield
+    finally:
+        utils.get_environment_setup = asked
 
 
 def compiled(model: Any, precision: Precision) -> Any:

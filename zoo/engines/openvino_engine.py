@@ -5,7 +5,7 @@ import numpy as np
 
 from zoo.engines.engine import Precision, Run
 from zoo.engines.lighter_graph import LighterGraph
-from zoo.engines.openvino_core import check_openvino, compiled
+from zoo.engines.openvino_core import check_openvino, compiled, reading_tensorflow
 from zoo.errors import InputError, refuse
 from zoo.network.graph import Graph
 
@@ -24,7 +24,9 @@ def run_openvino(graph: Graph, precision: Precision) -> Run:
     import tensorflow as tf
 
     # In bfloat16 OpenVINO's own convolution reads a large kernel as fast.
-    run = tf.function(LighterGraph(graph, by_rows=precision == "float32"))
+    run = tf.function(LighterGraph(graph, by_rows=precision == "float32"), autograph=False)
     traced = run.get_concrete_function(tf.TensorSpec(model.inputs[0].shape, "float32"))
-    made = compiled(openvino.convert_model(traced), precision)
+    with reading_tensorflow():
+        converted = openvino.convert_model(traced)
+    made = compiled(converted, precision)
     return lambda images: made(np.asarray(images, np.float32))[0]

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from zoo.engines.engine import Run
-from zoo.engines.openvino_core import check_bfloat16, compiled
+from zoo.engines.openvino_core import check_bfloat16, compiled, reading_tensorflow
 from zoo.exported.carried import MEMBER, Carried, Precision
 from zoo.exported.format import EngineFormat, converting
 from zoo.exported.onnx_file import Onnx
@@ -41,7 +41,8 @@ class OpenVino(EngineFormat):
 
     def convert(self, model: "keras.Model", path: Path, signature: list["keras.InputSpec"], carried: Carried) -> None:
         """Have Keras write it, and leave each output one name: an operation that is dropped leaves a second one."""
-        super().convert(model, path, signature, carried)
+        with reading_tensorflow():
+            super().convert(model, path, signature, carried)
         import openvino
 
         written = openvino.Core().read_model(str(path))
