@@ -17,7 +17,7 @@ from zoo.errors import Differs, InputError
 from zoo.exported.format import CannotHold
 from zoo.exported.formats import FORMATS
 from zoo.exported.reading import opened
-from zoo.exporting import quantised
+from zoo.exporting import quantised, verification
 from zoo.exporting.quantised import Trial
 from zoo.network.network import Network
 
@@ -99,6 +99,42 @@ def test_kernels_are_bytes_with_a_scale_for_each_channel_but_for_the_last(file, 
             kinds.append("float" if kernel is None else kernel.op_type)
     convolutions = [layer for layer in fcn.layers if isinstance(layer, keras.layers.Conv2D)]
     assert kinds == ["DequantizeLinear"] * (len(convolutions) - 1) + ["float"]
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize(("without_vnni", "largest"), [(True, 64), (False, 127)])
+def test_weights_have_seven_bits_where_the_processor_would_saturate(
+    fcn, trial, tmp_path, monkeypatch, without_vnni, largest
+):
+    monkeypatch.setattr(quantised, "saturates", lambda: without_vnni)
+    loose = dataclasses.replace(trial, tolerance=1.0)
+    monkeypatch.setitem(verification.SAME_WINNER, "int8", 0.0)
+    path = zoo.export(fcn, tmp_path / "fcn.onnx", format="onnx", precision="int8", trial=loose)
+    graph = onnx.load(str(path)).graph
+    kernels = [
+        onnx.numpy_helper.to_array(each) for each in graph.initializer if each.data_type == onnx.TensorProto.INT8
+    ]
+    assert kernels and max(np.abs(each.astype(int)).max() for each in kernels) == largest
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "wanted"),
+    [
+        ("x86_64", "flags : avx2 fma", True),
+        ("x86_64", "flags : avx2 avx_vnni", False),
+        ("AMD64", None, True),
+        ("aarch64", "Features : asimd", False),
+    ],
+)
+def test_which_processors_saturate(monkeypatch, machine, flags, wanted):
+    def read(path, encoding):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return flags
+
+    monkeypatch.setattr(quantised.platform, "machine", lambda: machine)
+    monkeypatch.setattr(quantised.Path, "read_text", read)
+    assert quantised.saturates() is wanted
 
 
 def test_it_is_calibrated_on_training_images_alone(trial):
