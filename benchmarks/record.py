@@ -162,9 +162,10 @@ def hardware() -> str:
 
 def instructions(file: Path) -> list[str]:
     """What a processor that Linux describes in `file` has for bfloat16 and int8."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    return [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
+    from zoo.processor import flags
+
+    there = flags(file)
+    return [name for flag, name in _INSTRUCTIONS.items() if flag in there]
 
 
 def versions() -> dict[str, str]:

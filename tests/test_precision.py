@@ -151,7 +151,7 @@ def test_ten_steps_of_the_fused_net_are_keras_steps():
     ],
 )
 def test_auto_takes_bfloat16_where_the_processor_has_it(monkeypatch, text, wanted):
-    monkeypatch.setattr(precision.Path, "read_text", lambda self, encoding: text)
+    monkeypatch.setattr(precision.processor.Path, "read_text", lambda self, encoding: text)
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     assert resolve("auto") == wanted
     assert [resolve(each) for each in ("float32", "bfloat16")] == ["float32", "bfloat16"]
@@ -161,5 +161,5 @@ def test_auto_is_float32_where_no_processor_is_told(monkeypatch):
     def nothing(self, encoding):
         raise FileNotFoundError
 
-    monkeypatch.setattr(precision.Path, "read_text", nothing)
+    monkeypatch.setattr(precision.processor.Path, "read_text", nothing)
     assert resolve("auto") == "float32"

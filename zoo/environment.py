@@ -5,12 +5,12 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from zoo.data import Dataset
+from zoo.processor import model
 
 _PACKAGES = ("bottleneck-zoo", "keras", "tensorflow", "jax", "numpy")
 
@@ -47,12 +47,7 @@ def timestamp() -> str:
 
 def processor() -> str:
     """The processor's model, where Linux names it, else its architecture."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
+    return model() or platform.processor() or platform.machine()
 
 
 def machine(environment: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 The gate is that of `zoo evaluate --against`: `zoo.comparison.compare`, on the same test images.
 """
 
-import contextlib
 import importlib.metadata
 import logging
 import platform
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
+from zoo import processor
 from zoo.classes import difference
 from zoo.comparison import check_images, compare
 from zoo.data import Dataset
@@ -151,9 +151,7 @@ def saturates() -> bool:
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    with contextlib.suppress(OSError):
-        return _VNNI.isdisjoint(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    return True
+    return _VNNI.isdisjoint(processor.flags())
 
 
 def refuse_quantised(kind: Format, network: Network, error: CannotHold) -> NoReturn:

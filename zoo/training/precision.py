@@ -4,12 +4,10 @@ The copy has the model's layers, names and weights; what is learned goes back to
 own layers in float32, whatever it was trained in.
 """
 
-import contextlib
-from pathlib import Path
-
 import keras
 from keras import layers
 
+from zoo import processor
 from zoo.network.graph import trace
 
 # What Linux calls the instructions that multiply bfloat16: x86's (AVX-512, AMX) and 64-bit Arm's.
@@ -33,12 +31,7 @@ def _has_bfloat16() -> bool:
         if device.platform == "gpu":
             return float(device.compute_capability) >= _COMPUTE_CAPABILITY
         return device.platform == "tpu"  # XLA on a CPU computes bfloat16 in float32
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("flags", "Features"):
-                return not _INSTRUCTIONS.isdisjoint(value.split())
-    return False
+    return not _INSTRUCTIONS.isdisjoint(processor.flags())
 
 
 def training_copy(model: keras.Model, precision: str) -> keras.Model:
