@@ -2,7 +2,7 @@
 
     python benchmarks/onednn.py [--models NAME...] [--batch 64] [--side 512] [--rounds 5]
 
-TensorFlow uses oneDNN by itself where a processor has AVX-512; `import zoo` has it used everywhere. Each side is a
+TensorFlow uses oneDNN by itself where a processor has AVX-512; `import zoo` has it used everywhere. Each way is a
 process of its own, and they take turns. Training is a step of the config's recipe on a constant batch, without
 augmentation, in float32; a scan is one of noise, by Keras. Ratios are within each round.
 """
@@ -15,7 +15,7 @@ import turns
 from record import add_option, report, spread
 from training import our_step
 
-SIDES = {"without": "0", "with": "1"}
+WAYS = {"without": "0", "with": "1"}
 
 
 def work(pipe, name: str, batch: int, side: int) -> None:
@@ -28,7 +28,8 @@ def work(pipe, name: str, batch: int, side: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
     scan = partial(zoo.scan, zoo.convolutionalize(zoo.build(name)), image)
     for _ in range(2):
-        step(), scan()
+        step()
+        scan()
     while pipe.recv():
         pipe.send((turns.seconds(step), turns.seconds(scan)))
 
@@ -36,13 +37,13 @@ def work(pipe, name: str, batch: int, side: int) -> None:
 def measure(name: str, batch: int, side: int, rounds: int) -> dict:
     """The row of one net."""
     workers = {}
-    for which, value in SIDES.items():
+    for which, value in WAYS.items():
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = value  # of the process that starts now
         workers[which] = turns.start(work, name, batch, side)
     times: dict[str, list[tuple[float, float]]] = turns.measured(workers, rounds)
     row: dict = {"net": f"`{name}`"}
     for index, (title, amount) in enumerate((("training, images/s", batch), ("scan, megapixels/s", side**2 / 1e6))):
-        for which in SIDES:
+        for which in WAYS:
             row[f"{title}, {which}"] = spread([amount / each[index] for each in times[which]])
         pairs = zip(times["without"], times["with"], strict=True)
         row[f"{title.partition(',')[0]}, times"] = spread([slow[index] / fast[index] for slow, fast in pairs])

@@ -154,9 +154,9 @@ _INSTRUCTIONS = {
 
 def hardware() -> str:
     """The processor's cores, its model, and what it has for lower precisions, where Linux says so."""
-    from zoo.environment import processor
+    from zoo.processor import model
 
-    cores = f"{len(os.sched_getaffinity(0))} cores of {processor()}"
+    cores = f"{len(os.sched_getaffinity(0))} cores of {model()}"
     return " with ".join(filter(None, (cores, ", ".join(instructions(Path("/proc/cpuinfo"))))))
 
 

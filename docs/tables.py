@@ -3,8 +3,8 @@
     python docs/tables.py            reports which pages differ from what the records give; exit code 1 where one does
     python docs/tables.py --write    brings them up to date
 
-A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is below. Under it stand the
-machines and the days of its records.
+A table stands in a page between `<!-- table: NAME -->` and `<!-- end -->`, and NAME is below. Under it, or in
+its last column, stand the machines and the days of its records.
 """
 
 import argparse

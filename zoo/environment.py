@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
+from zoo import processor
 from zoo.data import Dataset
-from zoo.processor import model
 
 _PACKAGES = ("bottleneck-zoo", "keras", "tensorflow", "jax", "numpy")
 
@@ -22,7 +22,7 @@ def describe_environment(dataset: Dataset) -> dict[str, Any]:
         "versions": versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": processor(),
+        "processor": processor.model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "devices": _devices(),
         "data": dataset.name,
@@ -43,11 +43,6 @@ def versions() -> dict[str, str]:
 def timestamp() -> str:
     """The time, to the second, with its zone (ISO 8601)."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def processor() -> str:
-    """The processor's model, where Linux names it, else its architecture."""
-    return model() or platform.processor() or platform.machine()
 
 
 def machine(environment: dict[str, Any]) -> str:

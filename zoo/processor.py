@@ -1,18 +1,19 @@
-"""What Linux says of the processor; nothing, on other systems."""
+"""What is known of the processor: where Linux tells of it, its model and its instructions."""
 
 import contextlib
+import platform
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def model() -> str:
-    """Its model's name, or ""."""
-    return _told("model name")
+    """Its model, where Linux names it, else its architecture."""
+    return _told("model name") or platform.processor() or platform.machine()
 
 
 def flags(file: Path = CPUINFO) -> set[str]:
-    """The instructions that it has beyond the usual ones, by Linux's names."""
+    """The instructions that it has beyond the usual ones, by Linux's names; none where nothing tells of them."""
     return set(_told("flags", "Features", file=file).split())
 
 
