@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 from conftest import command, noise, randomize
+from PIL import Image
 
 import zoo
-from zoo import data
+from zoo import data, processor
 from zoo.card import Card, attach
 from zoo.cli.start import training_config
 from zoo.errors import Differs, InputError
@@ -102,11 +103,11 @@ def test_kernels_are_bytes_with_a_scale_for_each_channel_but_for_the_last(file, 
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize(("without_vnni", "largest"), [(True, 64), (False, 127)])
-def test_weights_have_seven_bits_where_the_processor_would_saturate(
-    fcn, trial, tmp_path, monkeypatch, without_vnni, largest
+@pytest.mark.parametrize(("saturates", "bits"), [(True, 7), (None, 7), (False, 8)])
+def test_weights_of_eight_bits_are_for_processors_that_add_them(
+    fcn, trial, tmp_path, capsys, monkeypatch, saturates, bits
 ):
-    monkeypatch.setattr(quantised, "saturates", lambda: without_vnni)
+    monkeypatch.setattr(processor, "saturates", lambda: saturates)
     loose = dataclasses.replace(trial, tolerance=1.0)
     monkeypatch.setitem(verification.SAME_WINNER, "int8", 0.0)
     path = zoo.export(fcn, tmp_path / "fcn.onnx", format="onnx", precision="int8", trial=loose)
@@ -114,7 +115,20 @@ def test_weights_have_seven_bits_where_the_processor_would_saturate(
     kernels = [
         onnx.numpy_helper.to_array(each) for each in graph.initializer if each.data_type == onnx.TensorProto.INT8
     ]
-    assert kernels and max(np.abs(each.astype(int)).max() for each in kernels) == largest
+    largest = max(np.abs(each.astype(int)).max() for each in kernels)
+    assert 2 ** (bits - 1) - 1 <= largest <= 2 ** (bits - 1) and opened(path).carried.quantised.weight_bits == bits
+
+    monkeypatch.setattr(processor, "saturates", lambda: True)
+    Image.fromarray(digits().test.images[0][..., 0]).save(tmp_path / "digit.png")
+    line = ["scan", path, tmp_path / "digit.png", "-o", tmp_path / "out"]
+    if bits == 7:
+        opened(path)
+        assert command(capsys, *line)[0] == 0
+        return
+    with pytest.raises(InputError, match="in int8: received weights of 8 bits, .*; accepted: a file that was exported"):
+        opened(path)
+    code, _, error = command(capsys, *line)
+    assert code == 2 and "without VNNI" in error and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -122,14 +136,14 @@ def test_weights_have_seven_bits_where_the_processor_would_saturate(
     [
         ("x86_64", {"avx2", "fma"}, True),
         ("x86_64", {"avx2", "avx_vnni"}, False),
-        ("AMD64", set(), True),  # nothing says what it has
+        ("AMD64", set(), None),  # nothing says what it has
         ("aarch64", {"asimd"}, False),
     ],
 )
 def test_which_processors_saturate(monkeypatch, machine, flags, wanted):
-    monkeypatch.setattr(quantised.platform, "machine", lambda: machine)
-    monkeypatch.setattr(quantised.processor, "flags", lambda: flags)
-    assert quantised.saturates() is wanted
+    monkeypatch.setattr(processor.platform, "machine", lambda: machine)
+    monkeypatch.setattr(processor, "flags", lambda: flags)
+    assert processor.saturates() is wanted
 
 
 def test_it_is_calibrated_on_training_images_alone(trial):

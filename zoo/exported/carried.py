@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from zoo import processor
 from zoo.card import Card, Sides
 from zoo.engines.engine import Precision
 from zoo.errors import InputError, refuse
@@ -68,15 +69,17 @@ class Verified(Schema):
 class Quantised(Schema):
     """How a file in int8 answers test images, in its own runtime, beside the model in Keras.
 
-    `calibrated_on`, `measured_on`: images, in words. `n`: those it was measured on. `same_winner`: the share of them
-    with the same highest score. `accuracy`, and `accuracy_in_keras`; null where labels were not known. `tolerance`: the
-    fall in accuracy, or in their place the share of other winners, that was accepted.
+    `calibrated_on`, `measured_on`: images, in words. `n`: those it was measured on. `weight_bits`: the bits of weights,
+    of which 8 need a processor that does not saturate. `same_winner`: the share of images with the same highest score.
+    `accuracy`, and `accuracy_in_keras`; null where labels were not known. `tolerance`: the fall in accuracy, or in
+    their place the share of other winners, that was accepted.
     """
 
     by: str
     calibrated_on: str
     measured_on: str
     n: int
+    weight_bits: int = 8
     same_winner: float
     accuracy_in_keras: float | None
     accuracy: float | None
@@ -140,6 +143,17 @@ class Carried(Schema):
                 raise
             why = one_line(error, data) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
             raise InputError(f"{what}: its {MEMBER} is damaged ({why}); accepted: a file of `zoo export`") from None
+
+    def check_processor(self) -> None:
+        """Check that this processor computes the file as the one that it was measured on.
+
+        Raises:
+            InputError: for weights of 8 bits where sums of their products overflow, which changes scores silently.
+        """
+        if self.quantised is not None and self.quantised.weight_bits > 7 and processor.saturates():
+            received = "weights of 8 bits, whose sums overflow on this processor, which is without VNNI"
+            accepted = "a file that was exported on a processor without VNNI, or in another precision"
+            refuse(f"model {self.model!r} in int8", received, accepted)
 
     def geometry(self, image_size: Sequence[int] | None = None) -> Geometry:
         """The geometry of the first output's grid, as `zoo.geometry` gives it of the model.

@@ -210,9 +210,11 @@ class ExportedNetwork(Scannable):
         """What computes the scores of its one output.
 
         Raises:
-            InputError: where it has several outputs; for bfloat16 on a processor that does not have it.
+            InputError: where it has several outputs; for a precision that this processor does not have, or does not
+                compute as it was measured.
         """
         self.check_one_output()
+        self.carried.check_processor()
         run = self.kind.scores(self.path, self.carried.precision, self.given_outputs[0].name)
         run = _channels_first(run) if self.carried.channels_first else run
         return Engine(self, self.kind.engine, run, self.carried.precision)

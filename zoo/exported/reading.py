@@ -42,7 +42,8 @@ def opened(path: str | Path) -> Exported:
     """Open an exported file in its runtime, in the precision that it was exported for.
 
     Raises:
-        InputError: where it is no file of `zoo export`, or of a newer version's; where its runtime is not installed.
+        InputError: where it is no file of `zoo export`, or of a newer version's; where its runtime is not installed, or
+            this processor would not compute it as it was measured.
     """
     path = Path(path)
     if (format := format_at(path)) is None:
@@ -50,4 +51,5 @@ def opened(path: str | Path) -> Exported:
         accepted = f"a folder of saved_model or web, or a file that ends in {endings}"
         raise InputError(f"exported file {str(path)!r}: accepted: {accepted}")
     carried = format.carried(path)
+    carried.check_processor()
     return Exported(carried, format.opened(path, carried.precision))

@@ -5,7 +5,6 @@ The gate is that of `zoo evaluate --against`: `zoo.comparison.compare`, on the s
 
 import importlib.metadata
 import logging
-import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,8 +30,6 @@ from zoo.trial_images import side_by_side
 # Operations that are computed in int8: those with kernels, and what lies between two of them and takes int8 as it is.
 _WITH_KERNELS = ("Conv", "Gemm", "MatMul")
 _BETWEEN = ("Relu", "MaxPool", "Concat", "Pad")
-# What Linux calls the instructions of x86 that add four products of bytes in 32 bits.
-_VNNI = {"avx_vnni", "avx512_vnni", "amx_int8"}
 # Training images that are drawn, and how many of them, or of test images, are run at once.
 _DRAWN, _BATCH = 256, 32
 # The fall in accuracy that is accepted, where nobody says otherwise.
@@ -111,8 +108,7 @@ def write_quantised(kind: EngineFormat, served: keras.Model, path: Path, carried
 def quantise(plain: Path, made: Path, images: Any, dtype: str) -> None:
     """Quantise an .onnx file by ONNX Runtime: weights for each channel, activations by their range on `images`.
 
-    The layers that give the outputs stay in float32, so that scores keep their digits. Where this processor would
-    saturate, weights have 7 bits.
+    The layers that give the outputs stay in float32, so that scores keep their digits. Weights have `weight_bits()`.
     """
     import onnx
     from onnxruntime import quantization
@@ -138,20 +134,15 @@ def quantise(plain: Path, made: Path, images: Any, dtype: str) -> None:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            reduce_range=saturates(),
+            reduce_range=weight_bits() < 8,
         )
     finally:
         logging.disable(before)
 
 
-def saturates() -> bool:
-    """Whether this processor adds two products of bytes in 16 bits, which two of 8 bits overflow: x86 without VNNI.
-
-    Where nothing says what it has, as without Linux, it is taken to.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    return _VNNI.isdisjoint(processor.flags())
+def weight_bits() -> int:
+    """The bits of weights: 8, or 7 where this processor would saturate, or nothing tells whether it would."""
+    return 8 if processor.saturates() is False else 7
 
 
 def refuse_quantised(kind: Format, network: Network, error: CannotHold) -> NoReturn:
@@ -211,6 +202,7 @@ def measured(network: Network, kind: Format, path: Path, carried: Carried, trial
         calibrated_on=f"{len(trial.training):,} training images of {trial.of}",
         measured_on=f"test images of {trial.of}",
         n=len(labels),
+        weight_bits=weight_bits(),
         same_winner=float((winners == ours).mean()),
         accuracy_in_keras=comparison.overall.old if known else None,
         accuracy=comparison.overall.new if known else None,
