@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from record import ROOT, instructions, of_runs, write
+from record import ROOT, of_runs, write
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.steps) - {step.name for step in STEPS}:
         parser.error(f"steps: received {', '.join(sorted(unknown))}; accepted: {names}")
-    has_low = "bfloat16" in " ".join(instructions(Path("/proc/cpuinfo")))
+    from zoo.training.precision import resolve
+
+    has_low = resolve("auto") == "bfloat16"
     begin, failed = time.monotonic(), False
     with tempfile.TemporaryDirectory() as folder:
         work, records = Path(folder), Path(folder) / "records"

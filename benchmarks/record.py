@@ -11,6 +11,7 @@ import datetime
 import importlib.metadata
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -190,39 +191,54 @@ def _age() -> float:
 
 
 def of_runs(folders: list[Path], command: str) -> Record:
-    """The record of finished run directories of one config, one a seed; `seconds` are those of the longest.
+    """The record of finished run directories of one config, one a seed; `seconds` are those of all of them together.
 
-    They run from `environment.json`, which a training writes when it begins, to `evaluation.json`, its last file.
+    Of the command's words, the overrides of `model` and `train` are part of what was trained.
     """
     from zoo.environment import machine
 
     reports = [json.loads((folder / "evaluation.json").read_text()) for folder in folders]
     environment = json.loads((folders[0] / "environment.json").read_text())
-    seconds = [
-        (folder / "evaluation.json").stat().st_mtime - (folder / "environment.json").stat().st_mtime
-        for folder in folders
-    ]
-    when = datetime.date.fromtimestamp((folders[-1] / "evaluation.json").stat().st_mtime)
+    times = [_times(folder) for folder in folders]
     (name,) = {report["config"] for report in reports}
+    overrides = [word for word in shlex.split(command) if word.startswith(("model.", "train."))]
+    config = shlex.join([name, *overrides])
     dense = [report["dense"] for report in reports if "dense" in report]
     if "accuracy" in reports[0]:
         accuracies = [round(100 * report["accuracy"], 4) for report in reports]
-        reached = {"test accuracy, %": accuracies, "trained on": reports[0]["protocol"], **_objects(dense)}
+        trained_on = _trained_on(reports[0]["protocol"])
+        reached = {"test accuracy, %": accuracies, "trained on": trained_on, **_objects(dense)}
     else:
         reached = {"images": reports[0]["protocol"], **_counts(dense)}
     return Record(
-        config=name,
+        config=config,
         command=command,
         commit=commit(),
         hardware=machine(environment),
         versions=environment["versions"],
         seeds=[report["seed"] for report in reports],
         n=reports[0]["n"],
-        date=when,
-        seconds=round(max(seconds), 1) or None,
+        date=max(ended for _, ended in times).date(),
+        seconds=round(sum((ended - began).total_seconds() for began, ended in times), 1) or None,
         note="",
-        rows=[{"config": f"`{name}`", **reached}],
+        rows=[{"config": f"`{config}`", **reached}],
     )
+
+
+def _times(folder: Path) -> tuple[datetime.datetime, datetime.datetime]:
+    """When a run began and ended, as its `environment.json` says; of an older version by its first and last file."""
+    path = folder / "environment.json"
+    environment = json.loads(path.read_text())
+    if "ended" in environment:
+        return tuple(datetime.datetime.fromisoformat(environment[key]) for key in ("began", "ended"))
+    files = (path, folder / "evaluation.json")
+    return tuple(datetime.datetime.fromtimestamp(each.stat().st_mtime, datetime.UTC) for each in files)
+
+
+def _trained_on(protocol: str) -> str:
+    """How many images a training had, of which kind; of those that were drawn by a seed in few words."""
+    found = re.match(r"([\d,]+) training images, (none|[\d,]+)( more)?\b.* held out", protocol)
+    return f"{found[1]}, {found[2]} held out" if found else protocol
 
 
 def _objects(evaluations: list[dict]) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 """Scans and predictions by exported files: those of Keras, by their own runtimes, in processes without Keras."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -418,6 +419,39 @@ def test_the_memory_suffices(name, plain, folder, tmp_path):
     assert done.returncode == 0, done.stderr
     peak, budget = map(int, done.stdout.split())
     assert peak <= budget
+
+
+COMMAND = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from zoo.cli import main
+np.lib.format.open_memmap("image.npy", "w+", np.uint8, (3000, 3000, 1))
+try:
+    main(["scan", *sys.argv[1:], "image.npy", "-o", "out", "--no-check"])
+except SystemExit as stopped:
+    assert not stopped.code
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.extended
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read of /proc")
+@pytest.mark.parametrize("name", ["keras", *ENGINES])
+def test_the_least_memory_that_the_command_takes_suffices_for_the_pictures_too(name, plain, folder, tmp_path):
+    model = folder / "plain.keras" if name == "keras" else exported(plain, folder, name).path
+
+    def run(memory):
+        line = [sys.executable, "-c", COMMAND, str(model), "--memory", memory]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+
+    refused = run("10MiB")
+    assert "memory: received 10 MiB; accepted: at least " in refused.stderr
+    least = int(re.search(r"at least ([\d,]+) MiB", refused.stderr)[1].replace(",", ""))
+    # The process holds a little more or less each time.
+    done = run(f"{least + 8}MiB")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) <= least + 8
 
 
 def test_a_field_is_found_in_protocol_buffers(plain, folder):

@@ -132,7 +132,7 @@ def test_a_folder_of_specimens(tmp_path, group):
     parts = [names_of(part) for part in (data.train, data.validation, data.test)]
     assert all(parts) and sum(map(len, parts)) == 12 == len(set.union(*parts))
     assert len(data.train) + len(data.validation) + len(data.test) == 96 and data.faults == ()
-    assert "training images, whole specimens, held out" in data.protocol and "chosen by specimen" in data.protocol
+    assert " more, of whole specimens, held out" in data.protocol and "chosen by specimen" in data.protocol
     without = load(image_folder(root, validation=0.2, test=0.4))
     assert without.protocol.endswith("chosen by content hash, used once") and without.train.records.specimens is None
 

@@ -51,7 +51,7 @@ def test_folder_with_train_and_test(tmp_path):
     write_images(tmp_path / "test", count=4)
     data = load(image_folder(tmp_path, validation=2))
     assert (len(data.train), len(data.validation), len(data.test)) == (16, 2, 8)
-    assert data.protocol == "2 training images held out for validation by seed 0; test split used once"
+    assert data.protocol == "16 training images, 2 more held out for validation by seed 0; test split used once"
 
 
 def test_folder_of_16_bit_images(tmp_path):

@@ -155,6 +155,35 @@ def test_run_directories_become_a_record(monkeypatch, tmp_path):
     assert row["test images"] == 360 and row["time"] == "90 s" and found.date == datetime.date(1970, 1, 12)
 
 
+def test_a_record_has_the_overrides_and_the_time_of_all_runs(tmp_path):
+    folders = [tmp_path / "seed-0", tmp_path / "seed-1"]
+    for folder, ended in zip(folders, ("00:01:40", "00:00:50"), strict=True):
+        shutil.copytree(FROZEN, folder)
+        environment = json.loads((folder / "environment.json").read_text())
+        environment |= {"began": "2026-01-02T00:00:00+00:00", "ended": f"2026-01-02T{ended}+00:00"}
+        (folder / "environment.json").write_text(json.dumps(environment))
+    command = "KERAS_BACKEND=jax zoo train tiny data.dir=my model.padding=valid 'train.epochs=3' --seeds 0-1"
+    found = record.of_runs(folders, command)
+    assert found.config == "tiny model.padding=valid train.epochs=3" and found.seconds == 150
+    assert found.date == datetime.date(2026, 1, 2) and found.hardware == "2 cores of AMD EPYC"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        (
+            "1,293 training images, 144 more held out for validation by seed 0; test split used once",
+            "1,293, 144 held out",
+        ),
+        ("60 training images, 12 more, of whole specimens, held out for validation by seed 1; used", "60, 12 held out"),
+        ("50,000 training images, none held out; test split used once", "50,000, none held out"),
+        ("5,646 training crops of scenes; whole images", "5,646 training crops of scenes; whole images"),
+    ],
+)
+def test_what_a_run_was_trained_on_in_few_words(protocol, told):
+    assert record._trained_on(protocol) == told
+
+
 def test_every_benchmark_can_write_its_record():
     for path in (ROOT / "benchmarks").glob("*.py"):
         text = path.read_text()

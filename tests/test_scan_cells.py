@@ -178,10 +178,10 @@ def test_absurd_scales_are_refused_before_anything_is_written(model, tmp_path, m
         assert len(str(error.value)) < 500 and not output.parent.exists(), scales
     monkeypatch.setattr("zoo.scanning.scan.available", lambda: 1000)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(InputError, match="scales: .* take about 0 MiB in memory; accepted: what fits"):
+    with pytest.raises(InputError, match="scales: .* take 1 MiB in memory; accepted: what fits"):
         zoo.scan(model, noise(33, 38), scales=[1, 2])
     if ending == "npy":
-        with pytest.raises(InputError, match="take about 0 MiB in '.*a.npy'; accepted: what fits"):
+        with pytest.raises(InputError, match="take 1 MiB in '.*a.npy'; accepted: what fits"):
             zoo.scan(model, noise(33, 38), scales=[1, 2], output=output)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from conftest import noise, randomize
 from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import layers
 
 import zoo
@@ -17,7 +19,7 @@ from zoo.engines import factory
 from zoo.errors import InputError, Interrupted
 from zoo.network.network import Network
 from zoo.scanning import scan as scanning
-from zoo.scanning.byte_counts import parse_memory
+from zoo.scanning.byte_counts import bytes_text, parse_memory
 from zoo.scanning.grid import Grid
 from zoo.scanning.memory import choose_tile, resident, tile_memory
 from zoo.scanning.store import Store
@@ -322,6 +324,13 @@ def test_bad_masks_are_refused(model, mask):
 )
 def test_memory_is_bytes_or_text(text, size):
     assert parse_memory(text) == size
+
+
+@given(st.integers(1, 2**50), st.integers(1, 2**40))
+def test_what_is_needed_is_never_told_as_less_nor_what_fits_as_more(size, more):
+    needed, fits = bytes_text(size, up=True), bytes_text(size)
+    assert parse_memory(fits.replace(",", "")) <= size <= parse_memory(needed.replace(",", "")) + 1
+    assert bytes_text(size + more, up=True) != fits
 
 
 @pytest.mark.parametrize("text", ["much", "2 GiBs", -1, True, ""])

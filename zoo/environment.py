@@ -46,8 +46,9 @@ def timestamp() -> str:
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """Where a run was, in words: what `describe_environment` said of it."""
-    return f"{environment['cores']} cores of {environment['processor']}, {', '.join(environment['devices'])}"
+    """Where a run was, in words: what `describe_environment` said of it; a device is told where it is no processor."""
+    devices = [device for device in environment["devices"] if not device.startswith("cpu")]
+    return ", ".join([f"{environment['cores']} cores of {environment['processor']}", *devices])
 
 
 def _devices() -> list[str]:

@@ -66,7 +66,8 @@ def class_patch(index: int, classes: int, label: str = "") -> Patch:
 
 def hatch_classes(axis: Axes, classes: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     """Draw the patterns of classes over their areas: (h, w), -1 of none, at the places `x` (w,) and `y` (h,)."""
-    patterns = np.array([0, *map(pattern, range(classes.max() + 1))])[classes + 1]
+    # The last one is that of -1.
+    patterns = np.array([*map(pattern, range(classes.max() + 1)), 0], np.uint8)[classes]
     for each in np.unique(patterns[patterns > 0]):
         hatch_where(axis, patterns == each, x, y, _HATCHES[each])
 

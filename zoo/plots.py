@@ -10,6 +10,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 
 from zoo.errors import InputError, shortened
 from zoo.figures import (
@@ -48,6 +49,8 @@ _LINES: dict[str, dict[str, Any]] = {
 }
 # How wide the circle about an object is, and the rim below it.
 _WIDE, _RIM = 1.8, 3.4
+# Pixels a side of a heat map that matplotlib is given; it draws 830 of them.
+_DRAWN = 1000
 # The frame of what was answered wrongly.
 _WRONG = "orangered"
 
@@ -147,11 +150,12 @@ def overlay(summary: Summary, path: Path, canvas: "Canvas | None" = None) -> Pat
     scale = 9 / max(height, width)
     figure, ((axis,),) = subplots(1, 1, (width * scale + 1.6, height * scale))
     bottom, right = (side * summary.factor - 0.5 for side in summary.picture.shape[:2])
-    axis.imshow(summary.picture, interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
+    axis.imshow(_as_drawn(summary.picture), interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="column (pixels)", ylabel="row (pixels)", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if class_index is None and summary.overlay is not None:
-        down, across = (summary.factor * (np.arange(side) + 0.5) - 0.5 for side in summary.picture.shape[:2])
-        hatch_classes(axis, summary.overlay.classes, across, down)
+        step = -(-max(summary.picture.shape[:2]) // _DRAWN)
+        down, across = (summary.factor * (np.arange(0, side, step) + 0.5) - 0.5 for side in summary.picture.shape[:2])
+        hatch_classes(axis, summary.overlay.classes[::step, ::step], across, down)
     if canvas is not None:
         _frames(axis, score_map, canvas)
     shown: Sequence[int] = np.flatnonzero(summary.wins).tolist() if class_index is None else [class_index]
@@ -181,6 +185,15 @@ def overlay(summary: Summary, path: Path, canvas: "Canvas | None" = None) -> Pat
         fontsize=9,
     )
     return write_figure(figure, path, score_map.made_by)
+
+
+def _as_drawn(picture: np.ndarray) -> np.ndarray:
+    """A picture (h, w, 3) uint8 with about as many pixels as are drawn of it: matplotlib takes 70 bytes for each."""
+    height, width = picture.shape[:2]
+    if (share := _DRAWN / max(height, width)) >= 1:
+        return picture
+    size = (max(round(width * share), 1), max(round(height * share), 1))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
 
 
 def about_counts(density: Density, names: Sequence[str]) -> list[str]:

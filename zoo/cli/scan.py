@@ -114,6 +114,7 @@ def scan(
     from zoo.large_images import files_at, scanner_at
     from zoo.made_by import MadeBy
     from zoo.scanning.crop_check import shares
+    from zoo.scanning.memory import check_pictures
     from zoo.scanning.merging import check_merge
     from zoo.scores import check_no_counts
 
@@ -121,6 +122,8 @@ def scan(
     check_output(output, folder=True)
     merge = None if how is None else check_merge(how)
     scanner, failed = scanner_at(model, options, progress=True), []
+    if workers is None:
+        check_pictures(options.budget)
     if how is not None:
         check_no_counts("answer", scanner.network.outputs_are[0])
     class_name = chosen_class(class_name, scanner.network.class_names)

@@ -57,10 +57,13 @@ class ImageScans:
         return scan_image
 
     def prepare_file(self, model: Path) -> Callable[[Path, Path], None]:
-        """`prepare` for the model in a file, or a run directory."""
+        """`prepare` for the model in a file, or a run directory, in a process of its own."""
         from zoo.large_images import scanner_at
+        from zoo.scanning.memory import check_pictures
 
-        return self.prepare(scanner_at(model, self.options, progress=True))
+        scanner = scanner_at(model, self.options, progress=True)
+        check_pictures(self.options.budget)
+        return self.prepare(scanner)
 
     def scan_image(self, scanner: "Scanner", image: Path, mask: Path | None, folder: Path) -> None:
         """Scan one image into its folder; geometry.json comes last and says that the rest is whole."""

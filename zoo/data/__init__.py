@@ -77,15 +77,16 @@ def read(data: DataConfig, form: ImageForm, num_classes: int, seed: int) -> Data
         # Crops of one image are not held out from each other.
         held_out = f"{len(train):,} training crops of scenes"
     elif validation is not None:
-        held_out = f"{len(validation):,} images of the set's own validation part (data.validation is not used)"
+        own = f"{len(validation):,} in the set's own validation part (data.validation is not used)"
+        held_out = f"{len(train):,} training images, {own}"
     else:
         train, validation = hold_out(train, data.validation, seed)
-        held_out = "trained on all training images"
+        held_out = f"{len(train):,} training images, none held out"
         if validation:
             faults += leaks("training", train, "validation", validation)
             parts |= {"training": train, "validation": validation}
-            images = "training images" if data.group is None else "training images, whole specimens,"
-            held_out = f"{len(validation):,} {images} held out for validation by seed {seed}"
+            more = f"{len(validation):,} more{'' if data.group is None else ', of whole specimens,'}"
+            held_out = f"{len(train):,} training images, {more} held out for validation by seed {seed}"
     return Dataset(
         name,
         given.class_names,

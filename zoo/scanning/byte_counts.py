@@ -1,5 +1,6 @@
 """Numbers of bytes as text, read and written."""
 
+import math
 import re
 
 from zoo.errors import refuse
@@ -19,6 +20,8 @@ def parse_memory(memory: int | str) -> int:
     return int(float(parts[1]) * _UNITS[parts[2].upper()])
 
 
-def bytes_text(size: int) -> str:
-    """Bytes for people to read."""
-    return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
+def bytes_text(size: int, up: bool = False) -> str:
+    """Bytes for people to read: rounded down, as of what fits, or `up`, as of what is needed."""
+    unit, digits, name = (2**20, 0, "MiB") if size < 10 * 2**30 else (2**30, 1, "GiB")
+    number = (math.ceil if up else math.floor)(size / unit * 10**digits) / 10**digits
+    return f"{number:,.{digits}f} {name}"

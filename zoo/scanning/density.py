@@ -217,8 +217,8 @@ class Density:
         """
         index = self.most_counted if class_index is None else class_index
         strength = np.nan_to_num(self.beside_largest(index, most))
-        colour = palette(len(self._counted.class_names))[index]
-        return blended(below, strength * (DENSEST if opacity is None else opacity), colour)
+        colours, which = palette(len(self._counted.class_names)), np.broadcast_to(index, strength.shape)
+        return blended(below, strength * (DENSEST if opacity is None else opacity), colours, which)
 
     def beside_largest(self, class_index: int, most: int | None = None) -> np.ndarray:
         """The density of a class beside the largest one, 0 to 1, at the pixels of a picture of its image: (h, w).

@@ -1,6 +1,7 @@
 """How much memory a tile takes, and the largest tile that a budget allows."""
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 import psutil
@@ -16,8 +17,10 @@ from zoo.scanning.grid import Grid
 _DEFAULT = 2**30
 # The largest tile: beyond it the pixels that tiles share are few, and less is lost to an interruption.
 _LARGEST = 2048
-# What the backend keeps beside the tensors: thread stacks, compiled kernels, freed blocks not given back.
-_RESERVE = 96 * 2**20
+# What the backend keeps beside the tensors: thread stacks, compiled kernels, freed blocks; 40 to 130 MiB.
+_RESERVE = 160 * 2**20
+# What the runtime and the pictures of a map take, matplotlib included: 120 to 320 MiB, whatever the size of the image.
+_PICTURES = 340 * 2**20
 # What kernels take for patches and reordered copies: the zoo's nets were measured at 1.0 to 1.5 times their tensors.
 _WORKSPACE = 1.6
 
@@ -81,7 +84,7 @@ def choose_tile(network: Scannable, grid: Grid, memory: int | None, scores: int 
         budget = available() if memory is None else memory - held
         if need(height, width) > budget:
             raise InputError(
-                f"image: {height} x {width} pixels take about {bytes_text(held + need(height, width))} in one pass, "
+                f"image: {height} x {width} pixels take {bytes_text(held + need(height, width), up=True)} in one pass, "
                 "and a block inside this model pools over the whole image, so it is not cut into tiles; accepted: what "
                 f"fits {bytes_text(budget + held)}"
             )
@@ -103,13 +106,25 @@ def choose_tile(network: Scannable, grid: Grid, memory: int | None, scores: int 
     if memory is None:
         return max(fewest, min(max(geometry.field_sides), _LARGEST // 2) // stride, 1) * stride
     if not fewest:
-        refuse(
-            "memory",
-            bytes_text(memory),
-            f"at least {bytes_text(held + bytes_with(1))}, {bytes_text(held)} of them for the process as it is and a "
-            "score map in memory (none with an output file)",
-        )
+        _refuse(memory, held, bytes_with(1), " and a score map in memory (none with an output file)")
     return fewest * stride
+
+
+def check_pictures(memory: int | None) -> None:
+    """Check that the process may hold, beside what it holds, what the pictures of a map take.
+
+    Raises:
+        InputError: where `memory`, in bytes, is less.
+    """
+    held = resident()
+    if memory is not None and memory < held + _PICTURES:
+        _refuse(memory, held, _PICTURES, ", the rest for the runtime and pictures of the map")
+
+
+def _refuse(memory: int, held: int, further: int, parts: str) -> NoReturn:
+    least = bytes_text(held + further, up=True)
+    accepted = f"at least {least}, {bytes_text(held)} of them for the process as it is{parts}"
+    refuse("memory", bytes_text(memory), accepted)
 
 
 def check_tile(tile: object, geometry: Geometry) -> None:

@@ -15,6 +15,8 @@ _OVER_GREY, _OVER_COLOUR, DENSEST = 0.65, 0.4, 0.65
 MARK = 0.2
 # Which colour of matplotlib's sequence each of ten classes has, and how much white those of the second ten.
 _ORDER, _LIGHTER = (0, 1, 2, 4, 6, 9, 5, 7, 3, 8), 0.5
+# Rows of a picture that are blended at a time.
+_ROWS_AT_ONCE = 128
 
 
 class Placed(Protocol):
@@ -62,7 +64,8 @@ class Overlay:
         self.factor = factor_for(score_map.image_size, most)
         self._cells = cells_of_picture(score_map, self.factor)
         self._shown = tuple(np.unique(np.maximum(each, 0)) for each in self._cells)
-        self._classes = np.full([len(each) for each in self._shown], class_index or 0)
+        smallest = np.min_scalar_type(-score_map.scores.shape[-1])
+        self._classes = np.full([len(each) for each in self._shown], class_index or 0, smallest)
         self._strength = np.zeros(self._classes.shape, np.float32)
 
     def add(self, row: int, column: int, scores: np.ndarray, scanned: np.ndarray) -> None:
@@ -83,8 +86,8 @@ class Overlay:
         if opacity is None:
             opacity = opacity_of(self._map.cell_classes)
         known, where = self._of_pixels()
-        colours = palette(self._map.scores.shape[-1]).astype(np.float32)[self._classes]
-        return blended(below, self._strength[where] * known * np.float32(opacity), colours[where])
+        colours = palette(self._map.scores.shape[-1]).astype(np.float32)
+        return blended(below, self._strength[where] * known * np.float32(opacity), colours, self._classes[where])
 
     @property
     def classes(self) -> np.ndarray:
@@ -111,10 +114,21 @@ def cells_of_picture(score_map: Placed, factor: int) -> tuple[np.ndarray, np.nda
     return rows, columns
 
 
-def blended(below: np.ndarray, opacity: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Colours over an image: (h, w, 3 or 1) in 0 to 255, (h, w), (h, w, 3) or (3,) in 0 to 1 -> (h, w, 3) uint8."""
-    weight = opacity[..., None]
-    return np.round(below * (1 - weight) + 255 * colours * weight).astype(np.uint8)
+def blended(below: np.ndarray, opacity: np.ndarray, colours: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Colours over an image, a few rows at a time: RGB (h, w, 3) uint8.
+
+    Args:
+        below: (h, w, 3 or 1) in 0 to 255.
+        opacity: (h, w) in 0 to 1.
+        colours: (n, 3) in 0 to 1.
+        which: which of them lies over each pixel, (h, w).
+    """
+    picture = np.empty((*below.shape[:2], 3), np.uint8)
+    for top in range(0, len(picture), _ROWS_AT_ONCE):
+        rows = slice(top, top + _ROWS_AT_ONCE)
+        weight = opacity[rows, :, None]
+        picture[rows] = np.round(below[rows] * (1 - weight) + 255 * colours[which[rows]] * weight)
+    return picture
 
 
 def opacity_of(cell_classes: CellClasses) -> float:

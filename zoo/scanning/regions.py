@@ -75,7 +75,7 @@ class ByRegions:
         need, room = tile_memory(network.up_to(regions.map))(height, width), available()
         if need > room:
             raise InputError(
-                f"image: the feature map of {height} x {width} pixels takes about {bytes_text(need)} to compute; "
+                f"image: the feature map of {height} x {width} pixels takes {bytes_text(need, up=True)} to compute; "
                 f"accepted for the way 'roi': what fits {bytes_text(room)}; 'cells' and 'crops' take images of any size"
             )
         maps = regions.feature_map(check_finite(source[:, :].astype(np.float32), source.name)[None])

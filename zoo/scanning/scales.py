@@ -55,7 +55,7 @@ def check_room(grid: Grid, sizes: Sequence[Pair], cell: int, room: int, output: 
     if need > room:
         where = "in memory" if output is None else f"in {quoted(str(output))}"
         raise InputError(
-            f"scales: the scores take about {bytes_text(need)} {where}; accepted: what fits {bytes_text(room)}, as "
+            f"scales: the scores take {bytes_text(need, up=True)} {where}; accepted: what fits {bytes_text(room)}, as "
             "fewer or smaller scales do"
         )
 

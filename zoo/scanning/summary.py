@@ -72,7 +72,7 @@ class Summary:
         in_colour = score_map.cell_classes.find_objects or self.density is not None
         below = Thumbnail(image, _OVERLAY_PIXELS, in_colour)
         read_by(image, below, *(() if page is None else (page.view,)))
-        self.picture = over(below.values.astype(np.float32))
+        self.picture = over(below.values)
 
     def _look_at_classes(self, page: Page | None, answering: Answering | None) -> Callable[[np.ndarray], np.ndarray]:
         """Read a classifier's scores; what lays their colours over an image."""

@@ -1,6 +1,7 @@
 """An image of any size as small pictures, all of them from one reading of it."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,11 @@ class Thumbnail:
         self.factor = factor_for(image.shape[:2], most)
         self._dtype = np.dtype(image.dtype)
         self._colours = 3 if in_colour and image.shape[2] in (3, 4) else None
-        sides = (np.arange(0, side, self.factor) for side in image.shape[:2])
-        self._rows, self._columns = sides
-        counts = (
+        self._rows, self._columns = (np.arange(0, side, self.factor) for side in image.shape[:2])
+        self._heights, self._widths = (
             np.diff(begins, append=side)
             for begins, side in zip((self._rows, self._columns), image.shape[:2], strict=True)
         )
-        self._pixels = np.multiply.outer(*counts)[..., None]
         self._sums = np.zeros((len(self._rows), len(self._columns), self._colours or 1))
 
     def add(self, top: int, strip: np.ndarray) -> None:
@@ -49,14 +48,24 @@ class Thumbnail:
         begins = np.maximum(self._rows[first:last] - top, 0)
         self._sums[first:last] += np.add.reduceat(strip, begins, 0)
 
+    def _means(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """The means of some rows of the picture at a time."""
+        for top in range(0, len(self._rows), _ROWS_AT_ONCE):
+            rows = slice(top, top + _ROWS_AT_ONCE)
+            yield rows, self._sums[rows] / np.multiply.outer(self._heights[rows], self._widths)[..., None]
+
     @property
     def values(self) -> np.ndarray:
-        """The picture, (h, w, 3 or 1) in 0 to 255."""
-        means = self._sums / self._pixels
-        if self._dtype == np.uint8:
-            return means
-        low, high = means.min(), means.max()
-        return (means - low) * (255 / (high - low) if high > low else 0)
+        """The picture, (h, w, 3 or 1) float32 in 0 to 255."""
+        low, stretch = 0.0, 1.0
+        if self._dtype != np.uint8:
+            low = min(means.min() for _, means in self._means())
+            high = max(means.max() for _, means in self._means())
+            stretch = 255 / (high - low) if high > low else 0.0
+        values = np.empty(self._sums.shape, np.float32)
+        for rows, means in self._means():
+            values[rows] = (means - low) * stretch
+        return values
 
     @property
     def rgb(self) -> np.ndarray:
@@ -88,7 +97,7 @@ def view_below(image: Any, most: int | None = None, in_colour: bool = False) -> 
     """
     thumbnail = Thumbnail(image, most, in_colour)
     read_by(image, thumbnail)
-    return thumbnail.values.astype(np.float32)
+    return thumbnail.values
 
 
 def grey_view(image: Any, most: int | None = None) -> np.ndarray:
