@@ -62,8 +62,17 @@ STEPS = (
     Step("dense_training", 0.5, "dense_training.py --rounds 3 --steps 3"),
     Step("nin_digits", 1.5, "nin_digits --seeds 0-2", trains=True),
     Step("resnet_digits", 3, "resnet_digits --seeds 0-2", trains=True),
+    Step(
+        "resnet_digits_plain",
+        2,
+        "resnet_digits --seeds 0-2 train.ema=null train.augment.randaugment=null train.augment.mixup=0 "
+        "train.augment.cutmix=0 model.stochastic_depth=0 train.label_smoothing=0 train.accumulate=1",
+        trains=True,
+    ),
     Step("nin_mnist_bn", 5, "nin_mnist_bn", trains=True),
     Step("nin_mnist_bn_valid", 3, "nin_mnist_bn model.padding=valid", trains=True),
+    Step("nin_digits_tuned", 0.5, "nin_digits_tuned train.weights=nin_mnist_bn", trains=True),
+    Step("nin_digits_untuned", 0.5, "nin_digits_tuned train.weights=null train.freeze=null", trains=True),
     Step("twins", 1.5, "twins.py nin_mnist_bn --valid nin_mnist_bn_valid"),
     Step("sliding", 2, "sliding.py --rounds 5"),
     Step("one_pass", 11, "one_pass.py --rounds 3", low=True),
