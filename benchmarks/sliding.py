@@ -76,10 +76,14 @@ def measure(name: str, padding: str, side: int, rounds: int, batches: list[int],
     crops = np.stack([image[y, x] for y, x in slices])
     wanted = np.concatenate([np.asarray(model(crops[i : i + 64], training=False)) for i in range(0, len(crops), 64)])
     cases: dict[str, Callable[[], np.ndarray]] = {"zoo, one pass": lambda: engine(image[None]).reshape(wanted.shape)}
-    for kind in (loop, monai):
+    others = {
+        "the same net in PyTorch, a loop over batches of": loop,
+        "MONAI `sliding_window_inference`, batches of": monai,
+    }
+    for case, kind in others.items():
         costs = {batch: seconds(kind, batch) for batch in batches}
         best = min(costs, key=costs.get)
-        cases[f"{kind.__name__}, batch {best}"] = lambda kind=kind, best=best: kind(best)
+        cases[f"{case} {best}"] = lambda kind=kind, best=best: kind(best)
     errors = {case: relative_error(run(), wanted) for case, run in cases.items()}
     times: dict[str, list[float]] = {case: [] for case in cases}
     for _ in range(rounds):

@@ -38,8 +38,8 @@ def main() -> None:
     test = data.load(config).test
     source = zoo.load(options.run)
     nets = {
-        "padded": (source, zoo.convolutionalize(source)),
-        "twin": (source, zoo.convolutionalize(source, padding="valid")),
+        f"`{config.name}`": (source, zoo.convolutionalize(source)),
+        "its padding-free twin": (source, zoo.convolutionalize(source, padding="valid")),
     }
     if options.valid:
         valid = zoo.load(options.valid)

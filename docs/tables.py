@@ -105,8 +105,9 @@ def minutes(seconds: float | None) -> str:
 def recipe() -> list[dict]:
     """What a modern recipe is worth: mean and deviation with all of its parts, and with none."""
     (every,), (none,) = read("resnet_digits").rows, read("resnet_digits_plain").rows
-    values = {"every part at once": deviation(every["test accuracy, %"], 4), "none of them": none["test accuracy, %"]}
-    return [{"`resnet_digits` with": key, "test accuracy, %": value} for key, value in values.items()]
+    values = {"every part at once": every, "none of them": none}
+    key = "test accuracy, %"
+    return [{"`resnet_digits` with": name, key: deviation(row[key], 4)} for name, row in values.items()]
 
 
 SPEED = ("one_pass_vgg16", "one_pass_resnet50", "one_pass_nin_cifar10_bn", "one_pass_inception_cifar10")
