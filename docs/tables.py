@@ -229,6 +229,7 @@ TABLES = {
     "freezing": of("freezing"),
     "exports": of("exports"),
     "installed_size": of("installed_size"),
+    "versions": of("versions"),
 }
 
 
