@@ -102,7 +102,9 @@ def test_training_and_validation_differ_by_their_lines(drawn):
         assert min(contrast(line.get_color(), "white") for line in axis.lines) >= 3
 
 
-def test_areas_and_legend_of_more_than_ten_classes_are_hatched(drawn):
+@pytest.mark.parametrize("most", [plots._DRAWN, 40])
+def test_areas_and_legend_of_more_than_ten_classes_are_hatched(drawn, monkeypatch, most):
+    monkeypatch.setattr(plots, "_DRAWN", most)
     names = tuple(map(str, range(23)))
     scores = score_map(names=names)
     scores.scores[...] = 9 * np.eye(23)[[12]]
@@ -117,6 +119,18 @@ def test_areas_and_legend_of_more_than_ten_classes_are_hatched(drawn):
     assert areas.hatches == ["////"]
     across = np.concatenate([path.vertices[:, 0] for path in areas.get_paths()])
     assert across.min() < 8 and 76 < across.max() < 80
+    (picture,) = axis.images
+    assert max(picture.get_size()) <= most and picture.get_extent() == [-0.5, 159.5, 119.5, -0.5]
+
+
+@pytest.mark.parametrize("sides", [(90, 160), (160, 90), (7, 3), (1, 500), (300, 1)])
+def test_a_picture_is_drawn_with_no_more_pixels_than_that_takes(monkeypatch, sides):
+    monkeypatch.setattr(plots, "_DRAWN", 100)
+    picture = np.random.default_rng(0).integers(0, 256, (*sides, 3), np.uint8)
+    drawn = plots._as_drawn(picture)
+    assert drawn.dtype == np.uint8 and max(drawn.shape[:2]) == min(max(sides), 100) and min(drawn.shape) >= 1
+    assert max(sides) > 100 or drawn is picture
+    np.testing.assert_allclose(drawn.mean(), picture.mean(), atol=2)
 
 
 def test_objects_of_more_than_ten_classes_have_marks_of_their_own(drawn):

@@ -153,9 +153,12 @@ def overlay(summary: Summary, path: Path, canvas: "Canvas | None" = None) -> Pat
     axis.imshow(_as_drawn(summary.picture), interpolation="nearest", extent=(-0.5, right, bottom, -0.5))
     axis.set(xlabel="column (pixels)", ylabel="row (pixels)", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if class_index is None and summary.overlay is not None:
-        step = -(-max(summary.picture.shape[:2]) // _DRAWN)
-        down, across = (summary.factor * (np.arange(0, side, step) + 0.5) - 0.5 for side in summary.picture.shape[:2])
-        hatch_classes(axis, summary.overlay.classes[::step, ::step], across, down)
+        every = [-(-side // _DRAWN) for side in summary.picture.shape[:2]]
+        down, across = (
+            summary.factor * (np.arange(0, side, step) + 0.5) - 0.5
+            for side, step in zip(summary.picture.shape[:2], every, strict=True)
+        )
+        hatch_classes(axis, summary.overlay.classes[:: every[0], :: every[1]], across, down)
     if canvas is not None:
         _frames(axis, score_map, canvas)
     shown: Sequence[int] = np.flatnonzero(summary.wins).tolist() if class_index is None else [class_index]
