@@ -370,3 +370,6 @@ def test_the_place_of_a_training_is_never_behind_its_last_epoch(step, place):
     keeper = loop._Keeper.__new__(loop._Keeper)
     keeper.progress, keeper.steps, keeper.epochs = Progress(step=step), 4, 3
     assert keeper.place() == place
+    row = {"epoch": step // 4, "accuracy": 0.5, "val_loss": 1.25, "learning_rate": 0.1}
+    keeper.progress.history.append(row)
+    assert keeper.place() == f"{place} (epoch {step // 4}: accuracy 0.5000, val_loss 1.2500)"

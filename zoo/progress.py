@@ -18,8 +18,9 @@ T = TypeVar("T")
 
 # Whether `results_alone` is at work.
 _RESULTS_ALONE = False
-# Seconds between two lines of `never_silent`.
-PERIOD = 6.0
+# Seconds between two lines of `never_silent`, and whether it is at work.
+PERIOD = 8.0
+_TOLD = False
 
 
 def say(text: object) -> None:
@@ -122,6 +123,7 @@ def never_silent(name: str) -> Iterator[None]:
     It says what is done, how far it has come, and how long the work takes so far: "zoo scan: scanning, 12 of 40, 16 s".
     It comes from a thread of its own, and so also while code of other libraries runs that reports nothing.
     """
+    global _TOLD
     period, begin, ended = PERIOD, time.monotonic(), threading.Event()
     with _shown() as stream:
 
@@ -136,11 +138,18 @@ def never_silent(name: str) -> Iterator[None]:
 
         teller = threading.Thread(target=tell, name="progress", daemon=True)
         teller.start()
+        _TOLD = True
         try:
             yield
         finally:
+            _TOLD = False
             ended.set()
             teller.join()
+
+
+def is_told() -> bool:
+    """Whether lines tell of the work meanwhile; see `never_silent`."""
+    return _TOLD
 
 
 @contextlib.contextmanager

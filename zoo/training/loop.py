@@ -16,7 +16,7 @@ from zoo.config.recipe import TrainConfig
 from zoo.data import Dataset
 from zoo.errors import ADVICE, Diverged, InputError, Interrupted, refuse
 from zoo.files import replacing
-from zoo.progress import at_work
+from zoo.progress import at_work, is_told
 from zoo.signals import stop_signals
 from zoo.training import checkpoint
 from zoo.training.checkpoint import Progress
@@ -88,7 +88,7 @@ def train(
                     validation_data=course.validation and fed(course.validation),
                     # The keeper sees validated weights before they are swapped back.
                     callbacks=[*(_tensorboard(folder) if job.first else ()), keeper, *averaging],
-                    verbose=(1 if sys.stderr.isatty() else 2) if job.first else 0,
+                    verbose=_verbosity() if job.first else 0,
                 )
             if averaging:
                 # `fit` ended by writing the average over the weights that training goes on with.
@@ -97,6 +97,11 @@ def train(
         if recipe.patience:
             _assign_best(learner, progress, job)
     return progress.history
+
+
+def _verbosity() -> int:
+    """How Keras tells of the epochs: by a bar on a terminal, a line each elsewhere, not at all where we do."""
+    return 1 if sys.stderr.isatty() else 0 if is_told() else 2
 
 
 def _assign_best(learner: keras.Model, progress: Progress, job: Job) -> None:
@@ -137,11 +142,16 @@ class _Keeper(keras.callbacks.Callback):
         self.stop_asked = False
 
     def place(self) -> str:
-        """How far the training has come, in words."""
+        """How far the training has come, in words, and what the last epoch reached."""
         epoch, step = divmod(self.progress.step, self.steps)
         if epoch == self.epochs:
             epoch, step = epoch - 1, self.steps
-        return f"epoch {epoch + 1} of {self.epochs}, step {step} of {self.steps}"
+        place = f"epoch {epoch + 1} of {self.epochs}, step {step} of {self.steps}"
+        if not self.progress.history:
+            return place
+        last = self.progress.history[-1]
+        reached = [f"{key} {value:.4f}" for key, value in last.items() if key not in ("epoch", "learning_rate")]
+        return f"{place} (epoch {last['epoch']:.0f}: {', '.join(reached)})"
 
     def has_stalled(self) -> bool:
         """Whether as many epochs as the recipe's patience have passed since the lowest validation loss."""
