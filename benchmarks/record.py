@@ -236,7 +236,7 @@ def _times(folder: Path) -> tuple[datetime.datetime, datetime.datetime]:
 
 
 def _trained_on(protocol: str) -> str:
-    """How many images a training had, of which kind; of those that were drawn by a seed in few words."""
+    """How many images a training had and how many were held out, in few words; another protocol as it is."""
     found = re.match(r"([\d,]+) training images, (none|[\d,]+)( more)?\b.* held out", protocol)
     return f"{found[1]}, {found[2]} held out" if found else protocol
 

@@ -422,7 +422,7 @@ def test_the_memory_suffices(name, plain, folder, tmp_path):
 
 
 COMMAND = """
-import re, sys
+import sys
 from pathlib import Path
 import numpy as np
 from zoo.cli import main

@@ -1,4 +1,4 @@
-"""How much memory a tile takes, and the largest tile that a budget allows."""
+"""How much memory a tile takes, the largest tile that a budget allows, and what the pictures of a map need."""
 
 from collections.abc import Callable
 from typing import NoReturn
