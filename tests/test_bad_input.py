@@ -193,6 +193,28 @@ def model(tmp_path_factory):
     return zoo.save(randomize(net), tmp_path_factory.mktemp("bad") / "net.keras")
 
 
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("build", "a name of the catalogue, the path of a config, or a model section"),
+        *((name, "a Keras model") for name in ("convolutionalize", "describe", "geometry", "scan", "class_activation")),
+        *((name, "a Keras model") for name in ("export", "save", "verify", "evaluate", "score_boxes")),
+        ("run", "a Config, as `load_config` gives it"),
+    ],
+)
+def test_what_is_no_model_and_no_config_is_refused_as_that(name, accepted, tmp_path):
+    rest = {
+        **dict.fromkeys(("scan", "class_activation", "score_boxes"), (np.zeros((9, 9, 1)),)),
+        **dict.fromkeys(("export", "save"), (tmp_path / "new.keras",)),
+        "verify": (keras.Sequential(),),
+        "evaluate": (None, ["a"]),
+    }
+    given = load_config("nin_digits") if name != "run" else {"name": "nin_digits"}
+    boxes = ([(0, 0, 4, 4)],) if name == "score_boxes" else ()
+    assert f"accepted: {accepted}" in refusal(getattr(zoo, name), given, *rest.get(name, ()), *boxes)
+    assert not list(tmp_path.iterdir())
+
+
 def changed(path, folder, **members):
     """A copy of an archive with other contents of some members, None for one that is left out."""
     members = {name.replace("_", "."): content for name, content in members.items()}

@@ -12,6 +12,8 @@ from zoo.config.recipe import Augment
 from zoo.data import Split
 from zoo.errors import InputError
 from zoo.experiment import training_fill
+from zoo.models.blocks import Whitening
+from zoo.models.inception import InceptionConfig
 from zoo.training import train
 from zoo.training.batches import training_batches
 from zoo.training.initial import begin_as_identity, whiten
@@ -100,9 +102,40 @@ def test_a_pooling_first_lies_before_the_normalisation_and_drops_odd_rows():
     assert model.get_layer("mlpconv1_pool").output.shape[1:3] == (3, 3)
 
 
+def of_modules(padding: str) -> InceptionConfig:
+    """A small Inception with a first layer that whitens, and normalisations without a scale."""
+    rows = [
+        {"name": "a", "conv1": 4, "reduce3": 4, "conv3": 6, "reduce5": 3, "conv5": 4, "pool": "max 2x2/2 valid"},
+        {"name": "b", "branches": ["1x1 5", "1x1 4, 3x3 6"]},
+    ]
+    return InceptionConfig(
+        family="inception",
+        padding=padding,
+        num_classes=4,
+        image_size=(28, 30),
+        normalization="shift",
+        whitening=Whitening(kernel=2, stride=1 if padding == "same" else 2),
+        stem="3x3 6",
+        modules=rows,
+    )
+
+
 @pytest.mark.parametrize("check", CHECKS)
-def test_a_net_with_all_of_it_passes_the_checks(check):
-    check(load_config("nin_digits", [*SMALL, "model.normalization=shift"]).model)
+@pytest.mark.parametrize("family", ["nin", "inception same", "inception valid"])
+def test_a_net_with_all_of_it_passes_the_checks(family, check):
+    if family == "nin":
+        check(load_config("nin_digits", [*SMALL, "model.normalization=shift"]).model)
+    else:
+        check(of_modules(family.split()[1]))
+
+
+def test_whitening_stands_before_the_stem_of_an_inception():
+    model = zoo.build(of_modules("same"))
+    assert [layer.name for layer in model.layers[2:5]] == ["whitening", "whitening_relu", "stem_conv1"]
+    layer = model.get_layer("whitening")
+    assert layer.kernel.shape == (2, 2, 3, 24) and not layer.trainable_weights
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert norms and not any(layer.scale for layer in norms)
 
 
 def test_a_normalisation_may_have_no_scale_of_its_own():

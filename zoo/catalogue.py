@@ -70,6 +70,9 @@ def resolve(spec: str | Path | ArchitectureConfig, **overrides: Any) -> Architec
         source, checked = type(spec).__name__, spec
     elif source in entries():
         section = _section(source)
+    elif not isinstance(spec, str | Path):
+        accepted = "a name of the catalogue, the path of a config, or a model section, as `load_config(PATH).model` is"
+        refuse("model", quoted(spec), accepted)
     elif Path(spec).suffix in (".yaml", ".yml"):
         checked = load_config(spec).model
     else:

@@ -27,7 +27,7 @@ from zoo.data.form import ImageForm
 from zoo.data.splits import RecordedSplit
 from zoo.dense_evaluation import calibrate_on_scenes, evaluate_dense
 from zoo.environment import describe_environment, timestamp
-from zoo.errors import InputError, Interrupted, refuse
+from zoo.errors import InputError, Interrupted, quoted, refuse
 from zoo.evaluation import CanvasEvaluation, evaluate, evaluate_canvas
 from zoo.files import replacing, write_json
 from zoo.made_by import MadeBy
@@ -104,9 +104,12 @@ def run(config: Config, workdir: str | Path | None = None, fresh: bool = False) 
         The result; None in all but the first process of a distributed training.
 
     Raises:
-        InputError: where the directory holds another config's run, or another process is at work in it.
+        InputError: for what is no Config, or where the directory holds another config's run, or another process is at
+            work in it.
         zoo.errors.Interrupted: after Ctrl-C, with a checkpoint and `model.keras` of the last step.
     """
+    if not isinstance(config, Config):
+        refuse("config", quoted(config), "a Config, as `load_config` gives it")
     folder = Path(workdir) if workdir is not None else Path("runs") / f"{config.name}-{config.digest}"
     with contextlib.ExitStack() as together:
         job = together.enter_context(joined(config.train.distribute))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from zoo import archives, hdf5_models
 from zoo.card import Card, attach, card
 from zoo.classes import class_list
-from zoo.errors import InputError, cause
+from zoo.errors import InputError, cause, quoted, refuse
 from zoo.exported.reading import format_at
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
@@ -39,9 +39,11 @@ def save(model: keras.Model, path: str | Path, made_by: MadeBy | None = None) ->
         made_by: the command that made the model, which goes with it.
 
     Raises:
-        InputError: where `path` does not end in .keras, or is no file that can be written.
+        InputError: where `model` is none of Keras, or `path` does not end in .keras, or is no file that can be written.
         OSError: where it cannot be written; what is there is kept.
     """
+    if not isinstance(model, keras.Model):
+        refuse("model", quoted(model), "a Keras model")
     path = check_output(path, "model file", ".keras")
     with replacing(path, made_by) as temporary:
         model.save(temporary)

@@ -5,7 +5,9 @@ that the function inside does not depend on the image's size being odd or even. 
 less is cropped first, so that what is added or concatenated looks at the same pixels about the same centre.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from zoo.models import layers
 from zoo.models.architecture import Padding, Window
@@ -13,8 +15,33 @@ from zoo.models.layers import Tensor
 from zoo.schema import Positive, Schema
 
 Activation = Literal["relu", "leaky_relu"]
+# Batch normalisation with a trained scale, or without one.
+Normalization = Literal["none", "batch", "shift"]
+# The name of the first layer, if it whitens: what training looks for.
+WHITENING = "whitening"
 # The slope of a leaky ReLU below zero (Maas et al. 2013), as PyTorch and Lasagne have it.
 LEAK = 0.01
+
+
+class Whitening(Schema):
+    """A first layer that is not trained: a convolution without padding whose filters whiten patches, and ReLU.
+
+    Before training its filters are made from the training images (Jordan 2024, arXiv:2404.00498, section 3.2): twice as
+    many as a patch of `kernel` pixels a side has numbers. Until then they are drawn at random.
+    """
+
+    kernel: Annotated[int, Field(ge=1, le=32)]
+    stride: Positive = 1
+
+    def filters(self, channels: int) -> int:
+        """How many filters there are on images of so many channels."""
+        return 2 * channels * self.kernel**2
+
+    def layer(self, x: Tensor) -> Tensor:
+        """The layer on images: (B, H, W, C) -> (B, H', W', 2 C kernel²)."""
+        filters = self.filters(x.shape[-1])
+        layer = layers.Conv2D(filters, self.kernel, self.stride, use_bias=False, trainable=False, name=WHITENING)
+        return layers.ReLU(name=f"{WHITENING}_relu")(layer(x))
 
 
 class PoolingWindow(Schema):

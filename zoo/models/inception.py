@@ -5,127 +5,21 @@ Branches are written as the papers' figures read, or as a row of GoogLeNet's tab
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from zoo.errors import quoted, unknown
+from zoo.errors import unknown
 from zoo.models import layers
 from zoo.models.architecture import ArchitectureConfig, LayerSize, NamePatterns, Padding, Window, after, renamed
-from zoo.models.blocks import Activation, conv, pooling
+from zoo.models.blocks import WHITENING, Activation, Normalization, Whitening, conv, pooling
+from zoo.models.branches import Branch, Layer, Tier, crops, stride_of, window_of
 from zoo.models.layers import Tensor
 from zoo.schema import Added, Positive, Schema, problem
 
 if TYPE_CHECKING:
     import keras
-
-
-class Layer(Schema):
-    """One layer of an Inception branch, written `3x3 64`, `3x3/2 96 valid`, `1x7 128`, `max 3x3/2`, `average 3x3`.
-
-    Rows x columns, the stride after a slash, then the filters of a convolution; `valid` where it has no padding in a
-    padded network, as even sides need. Layers joined by `+` stand side by side on the same input, and are concatenated.
-    """
-
-    kind: Literal["conv", "max", "average"]
-    kernel: tuple[Positive, Positive]
-    stride: Positive = 1
-    filters: Positive | None = None
-    padding: Padding = "same"
-
-    @model_validator(mode="after")
-    def _check_kernel(self) -> "Layer":
-        if self.kind == "conv" and self.padding == "same" and not all(side % 2 for side in self.kernel):
-            raise problem(f"received {self.kernel}; accepted: odd sides, so that padding is symmetric, or `valid`")
-        if (self.kind == "conv") != (self.filters is not None):
-            raise problem(f"received {self.filters} filters; accepted: a number in a convolution, none in a pooling")
-        return self
-
-    @property
-    def row_window(self) -> Window:
-        """The window along the rows, as a padded network has it."""
-        kernel = self.kernel[0]
-        padded = self.stride - 1 if self.rounds_up else kernel - 1
-        return Window(kernel, self.stride, 0 if self.padding == "valid" else padded)
-
-    def taps(self, axis: int) -> tuple[int, int]:
-        """First and past-the-last row (column for axis 1) under the first output of a padded net, padding below 0."""
-        kernel = self.kernel[axis]
-        before = 0 if self.padding == "valid" or self.rounds_up else (kernel - 1) // 2
-        return -before, kernel - before
-
-    @property
-    def rounds_up(self) -> bool:
-        """Whether it is a pooling whose size a padded network rounds up, by padding at the end alone."""
-        return self.kind != "conv" and self.stride > 1
-
-
-_LAYER = re.compile(r"(?:(max|average) )?(\d{1,10})x(\d{1,10})(?:/(\d{1,10}))?(?: (\d{1,10}))?( valid)?")
-# Layers that stand side by side; a branch is a row of such tiers.
-Tier = Annotated[tuple[Layer, ...], Field(min_length=1, max_length=8)]
-
-
-def _as_tier(value: Any) -> Any:
-    """`1x3 384 + 3x1 384` to the layers that stand side by side."""
-    if not isinstance(value, str):
-        return value
-    tier = []
-    for text in value.split(" + "):
-        match = _LAYER.fullmatch(text.strip())
-        if match is None or (match[1] is None) == (match[5] is None):
-            raise problem(f"received {quoted(text)}; accepted: 3x3 64, 3x3/2 96 valid, 1x7 128, max 3x3/2, average 3x3")
-        kind, rows, columns, stride, filters, valid = match.groups()
-        tier.append(
-            {
-                "kind": kind or "conv",
-                "kernel": (int(rows), int(columns)),
-                "stride": int(stride or 1),
-                "filters": int(filters) if filters else None,
-                "padding": "valid" if valid else "same",
-            }
-        )
-    return tier
-
-
-def _as_branch(value: Any) -> Any:
-    return value.split(", ") if isinstance(value, str) else value
-
-
-Branch = Annotated[
-    tuple[Annotated[Tier, BeforeValidator(_as_tier)], ...],
-    Field(min_length=1, max_length=100),
-    BeforeValidator(_as_branch),
-]
-
-
-def _hull(intervals: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    firsts, lasts = zip(*intervals, strict=True)
-    return min(firsts), max(lasts)
-
-
-def _field(branch: Branch, axis: int) -> tuple[int, int]:
-    """First and past-the-last row (column for axis 1) that a branch's first output looks at in a padded network."""
-    first, last, stride = 0, 1, 1
-    for tier in branch:
-        begin, end = _hull(layer.taps(axis) for layer in tier)
-        first, last = first + begin * stride, last + (end - 1) * stride
-        stride *= tier[0].stride
-    return first, last
-
-
-def _stride(branches: tuple[Branch, ...]) -> int:
-    return math.prod(tier[0].stride for tier in branches[0])
-
-
-def crops(branches: tuple[Branch, ...], axis: int) -> list[tuple[int, int]]:
-    """Rows (columns for axis 1) to cut off each branch's input at both ends where nothing is padded.
-
-    Every branch then begins and ends at the pixels of the hull of their fields, aligned as in the padded network.
-    """
-    fields = [_field(branch, axis) for branch in branches]
-    first, last = _hull(fields)
-    return [(begin - first, last - end) for begin, end in fields]
 
 
 class InceptionModule(Schema):
@@ -143,7 +37,7 @@ class InceptionModule(Schema):
     reduce5: Positive | None = None
     conv5: Positive | None = None
     pool_proj: Positive | None = None
-    pool: Annotated[Tier, BeforeValidator(_as_tier)] | None = None
+    pool: Tier | None = None
 
     @model_validator(mode="after")
     def _check_row(self) -> "InceptionModule":
@@ -170,6 +64,7 @@ class InceptionModule(Schema):
 class InceptionConfig(ArchitectureConfig):
     """Inception: a stem, then modules of branches with 1x1 reductions (Szegedy et al. 2014, table 1; 2015).
 
+    `normalization`: "shift" is batch normalisation without a trained scale. `whitening`: a layer before the stem.
     `activation`: what follows every convolution; a leaky ReLU has the slope 0.01 below zero. `kernel5`: the side of the
     convolution in the column 5x5 of table 1, 3 in torchvision's GoogLeNet. `auxiliary`: the modules whose outputs have
     a classifier of their own in training (4a and 4d in the paper, section 5).
@@ -177,10 +72,11 @@ class InceptionConfig(ArchitectureConfig):
 
     family: Literal["inception"]
     padding: Padding = "same"
-    normalization: Literal["none", "batch"] = "batch"
+    normalization: Normalization = "batch"
     norm_epsilon: Annotated[float, Field(gt=0)] = 1e-5
     activation: Annotated[Activation, Added()] = "relu"
     kernel5: Literal[3, 5] = 5
+    whitening: Annotated[Whitening | None, Added()] = None
     stem: Branch
     modules: Annotated[tuple[InceptionModule, ...], Field(min_length=1, max_length=1000)]
     auxiliary: tuple[str, ...] = ()
@@ -208,8 +104,7 @@ class InceptionConfig(ArchitectureConfig):
         """Rows of the last feature map; with valid padding what the branches look at together decides."""
         for _, branches in self._stages():
             if self.padding == "valid":
-                first, last = _hull(_field(branch, 0) for branch in branches)
-                size = Window(last - first, _stride(branches)).output_size(size)
+                size = window_of(branches).output_size(size)
             else:
                 size = min(after((tier[0].row_window for tier in branch), size) for branch in branches)
         return size
@@ -229,7 +124,7 @@ class InceptionConfig(ArchitectureConfig):
                 widths.append(width)
             channels = sum(widths)
             # The row's own window is that of its first branch, as all give maps of one size.
-            window = Window(1, _stride(branches), _stride(branches) - 1)
+            window = Window(1, stride_of(branches), stride_of(branches) - 1)
             yield LayerSize(key, 0, channels, window)
 
     def auxiliary_heads(self, model: "keras.Model") -> list[Tensor]:
@@ -272,7 +167,12 @@ class InceptionConfig(ArchitectureConfig):
 
     def _stages(self) -> list[tuple[str, tuple[Branch, ...]]]:
         """The branches side by side of each stage of the path, with the key that they come from."""
-        stages: list[tuple[str, tuple[Branch, ...]]] = [("stem", (self.stem,))]
+        stages: list[tuple[str, tuple[Branch, ...]]] = []
+        if first := self.whitening:
+            kernel, filters = (first.kernel, first.kernel), first.filters(self.channels)
+            row = Layer(kind="conv", kernel=kernel, stride=first.stride, filters=filters, padding="valid")
+            stages.append((WHITENING, (((row,),),)))
+        stages.append(("stem", (self.stem,)))
         for index, module in enumerate(self.modules):
             stages.append((f"modules.{index}", module.as_branches(self.kernel5)))
             stages += [(f"modules.{index}.pool", ((module.pool,),))] if module.pool else []
@@ -281,7 +181,7 @@ class InceptionConfig(ArchitectureConfig):
     @property
     def total_stride(self) -> int:
         """Pixels between neighbouring cells of the last feature map."""
-        return math.prod(_stride(branches) for _, branches in self._stages())
+        return math.prod(stride_of(branches) for _, branches in self._stages())
 
 
 def _module_name(name: str) -> str:
@@ -355,6 +255,8 @@ def feature_map(x: Tensor, config: InceptionConfig) -> Tensor:
     Deviations of `countception` from its authors' code (Cohen et al. 2017): the modules have no padding, the head's
     layer is linear, without normalisation and leaky ReLU, and kernels begin as He's, not Glorot's.
     """
+    if config.whitening:
+        x = config.whitening.layer(x)
     x = branch(x, config.stem, config, "stem")
     for row in config.modules:
         name = _module_name(row.name)

@@ -8,28 +8,10 @@ from pydantic import Field, model_validator
 
 from zoo.models import layers
 from zoo.models.architecture import LayerSize, Padding, PathConfig, Window
-from zoo.models.blocks import PoolingWindow, conv, convolution, normalized
+from zoo.models.blocks import Normalization, PoolingWindow, Whitening, conv, convolution, normalized
 from zoo.models.heads import ClassMapsHead, Head
 from zoo.models.layers import Tensor
 from zoo.schema import Added, Kernel, Positive, Rate, Schema, problem
-
-# The name of the first layer, if it whitens: what training looks for.
-WHITENING = "whitening"
-
-
-class Whitening(Schema):
-    """A first layer that is not trained: a convolution without padding whose filters whiten patches, and ReLU.
-
-    Before training its filters are made from the training images (Jordan 2024, arXiv:2404.00498, section 3.2): twice as
-    many as a patch of `kernel` pixels a side has numbers. Until then they are drawn at random.
-    """
-
-    kernel: Annotated[int, Field(ge=1, le=32)]
-    stride: Positive = 1
-
-    def filters(self, channels: int) -> int:
-        """How many filters there are on images of so many channels."""
-        return 2 * channels * self.kernel**2
 
 
 class Mlpconv(Schema):
@@ -63,7 +45,7 @@ class NINConfig(PathConfig):
 
     family: Literal["nin"]
     padding: Padding = "same"
-    normalization: Literal["none", "batch", "shift"] = "none"
+    normalization: Normalization = "none"
     whitening: Annotated[Whitening | None, Added()] = None
     mlpconvs: Annotated[tuple[Mlpconv, ...], Field(min_length=1, max_length=1000)]
     head: Head = ClassMapsHead()
@@ -114,10 +96,8 @@ def feature_map(x: Tensor, config: NINConfig) -> Tensor:
     Deviations from the released Caffe definition: the last 1x1 layer, to the classes, is the head's and has no ReLU,
     so that the outputs are logits; a padded average pooling counts the added zeros.
     """
-    if first := config.whitening:
-        filters = first.filters(config.channels)
-        layer = layers.Conv2D(filters, first.kernel, first.stride, use_bias=False, trainable=False, name=WHITENING)
-        x = layers.ReLU(name=f"{WHITENING}_relu")(layer(x))
+    if config.whitening:
+        x = config.whitening.layer(x)
     for index, row in enumerate(config.mlpconvs, start=1):
         x = mlpconv(x, row, f"mlpconv{index}", padding=config.padding, normalization=config.normalization)
     return x

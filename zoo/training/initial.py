@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.card import Preprocess
 from zoo.data import Split
-from zoo.models.nin import WHITENING
+from zoo.models.blocks import WHITENING
 
 # So many images make the covariance of their patches known well enough.
 _IMAGES = 5000
