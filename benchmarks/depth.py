@@ -20,7 +20,7 @@ import time
 from itertools import product
 from pathlib import Path
 
-from record import add_option, deviation, report, spread
+from record import add_option, report, spread
 
 BLOCKS = {"basic": 2, "bottleneck": 3}  # convolutions a block
 DEPTHS = (8, 20, 50)
@@ -163,7 +163,7 @@ def table(rows: list[dict], seconds: dict[tuple[str, int], list[float]]) -> list
                 "channels of the first 3×3": runs[0]["width"],
                 "multiply-adds, M": round(runs[0]["macs"] / 1e6, 1),
                 "parameters": runs[0]["params"],
-                "test accuracy, %": deviation([100 * row["accuracy"] for row in runs]),
+                "test accuracy, %": [round(100 * row["accuracy"], 2) for row in runs],
                 "training, ms an image": spread([1e3 * each / 128 for each in times]),
             }
         )

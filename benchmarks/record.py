@@ -10,6 +10,7 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import re
 import shlex
@@ -83,11 +84,16 @@ def spread(values: list[float]) -> Spread:
 
 
 def deviation(values: list[float], digits: int = 3) -> Deviation | float:
-    """The mean of the values, to so many digits, and their sample's standard deviation, to two; of one value itself."""
-    if len(values) == 1:
-        return float(f"{values[0]:.{digits}g}")
-    mean, deviation = f"{statistics.mean(values):.{digits}g}", f"{statistics.stdev(values):.2g}"
-    return Deviation(mean=float(mean), deviation=float(deviation))
+    """The mean of the values and their sample's standard deviation to two digits, the mean to its decimals.
+
+    One value itself, and the mean of equal ones, to so many digits.
+    """
+    mean, deviation = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    if not deviation:
+        mean = float(f"{mean:.{digits}g}")
+        return mean if len(values) == 1 else Deviation(mean=mean, deviation=0.0)
+    decimals = 1 - math.floor(math.log10(deviation))
+    return Deviation(mean=round(mean, decimals), deviation=round(deviation, decimals))
 
 
 def shown(value: object) -> str:

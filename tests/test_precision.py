@@ -13,10 +13,10 @@ from zoo.training.recipe import trainer
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's kernel")
 
 
-def pair(kind, dtype="float32", **settings):
-    """One random normalisation of 5 channels, by Keras or by the kernel; the same weights for both kinds."""
+def pair(kind, dtype="float32", channels=5, **settings):
+    """One random normalisation, by Keras or by the kernel; the same weights for both kinds."""
     layer = kind(name="norm", dtype=dtype, momentum=0.7, epsilon=1e-3, **settings)
-    layer.build((None, 3, 4, 5))
+    layer.build((None, 3, 4, channels))
     generator = np.random.default_rng(1)
     for weight in layer.weights:
         weight.assign(generator.uniform(0.5, 1.5, weight.shape))
@@ -40,13 +40,14 @@ def step(layer, x, upstream, training):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("settings", [{}, {"scale": False}, {"center": False}, {"trainable": False}])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 2**-7)])
-def test_the_fused_kernel_is_keras_batch_normalisation(dtype, tolerance, settings, training):
+@pytest.mark.parametrize("channels", [5, 16, 18])
+def test_the_fused_kernel_is_keras_batch_normalisation(dtype, tolerance, settings, training, channels):
     generator = np.random.default_rng(0)
     # Seven values a channel, so that n and n - 1 differ; means far from zero.
-    x = generator.normal(2, 3, (7, 1, 1, 5)).astype(np.float32)
+    x = generator.normal(2, 3, (7, 1, 1, channels)).astype(np.float32)
     upstream = generator.normal(size=x.shape).astype(np.float32)
-    expected = step(pair(layers.BatchNormalization, dtype, **settings), x, upstream, training)
-    received = step(pair(FusedNormalization, dtype, **settings), x, upstream, training)
+    expected = step(pair(layers.BatchNormalization, dtype, channels, **settings), x, upstream, training)
+    received = step(pair(FusedNormalization, dtype, channels, **settings), x, upstream, training)
     for given, wanted in zip(received, expected, strict=True):
         assert np.abs(given - wanted).max() <= tolerance * np.abs(wanted).max()
     if dtype != "float32":

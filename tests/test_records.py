@@ -124,6 +124,10 @@ def test_spread_and_deviation_by_hand():
     assert record.spread([3, 1, 2.0004]) == record.Spread(median=2.0, least=1, largest=3)
     assert record.deviation([1, 2, 3]) == record.Deviation(mean=2, deviation=1)
     assert record.deviation([12.345]) == 12.3
+    # The mean has the decimals of its deviation, neither more, which are not known, nor fewer.
+    assert record.deviation([88.02, 88.08, 88.035]) == record.Deviation(mean=88.045, deviation=0.031)
+    assert record.deviation([0.4, 0.9, 0.36]) == record.Deviation(mean=0.55, deviation=0.3)
+    assert record.deviation([7.3333, 7.3333]) == record.Deviation(mean=7.33, deviation=0)
 
 
 def test_a_benchmark_writes_its_record(monkeypatch, capsys, tmp_path):

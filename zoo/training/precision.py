@@ -77,10 +77,16 @@ def _fusible(layer: layers.Layer) -> bool:
     )
 
 
+# oneDNN's fast batch normalisation takes multiples of so many channels; of others its plain one takes up to ten times
+# as long (`python benchmarks/channels.py`).
+_CHANNELS = {"float32": 4, "bfloat16": 16}
+
+
 class FusedNormalization(layers.BatchNormalization):
     """Keras's batch normalisation of feature maps (B, H, W, C), by TensorFlow's fused kernel.
 
     The kernel reads bfloat16 and keeps its statistics in float32, where Keras casts the whole map to float32 and back.
+    Channels of zeros are added for it where their number would make it slow, and cut off again.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -88,16 +94,23 @@ class FusedNormalization(layers.BatchNormalization):
         import tensorflow as tf
 
         training = bool(training and self.trainable)
+        channels = inputs.shape[-1]
+        added = -channels % _CHANNELS[self.compute_dtype]
+
+        def widened(vector):
+            return tf.pad(vector, [[0, added]]) if added else vector
+
         one = tf.ones_like(self.moving_mean)
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma if self.scale else one,
-            offset=self.beta if self.center else one * 0,
-            mean=[] if training else self.moving_mean,
-            variance=[] if training else self.moving_variance,
+            x=_with_channels(inputs, channels + added),
+            scale=widened(self.gamma if self.scale else one),
+            offset=widened(self.beta if self.center else one * 0),
+            mean=[] if training else widened(self.moving_mean),
+            variance=[] if training else widened(self.moving_variance),
             epsilon=self.epsilon,
             is_training=training,
         )
+        y, mean, variance = _with_channels(y, channels), mean[:channels], variance[:channels]
         if training:
             # The kernel gives the sample variance, divided by n - 1; Keras's moving average is of the one divided by n.
             n = tf.cast(tf.size(inputs) / inputs.shape[-1], variance.dtype)
@@ -107,3 +120,21 @@ class FusedNormalization(layers.BatchNormalization):
 
     def _follow(self, average: keras.Variable, value) -> None:
         average.assign(average * self.momentum + value * (1 - self.momentum))
+
+
+def _with_channels(x, channels: int):
+    """A feature map (B, H, W, C) with zeros behind its channels, or with the first ones alone.
+
+    As a matrix, whose padding and cutting are several times as fast as a map's.
+    """
+    import tensorflow as tf
+
+    before = x.shape[-1]
+    if channels == before:
+        return x
+    rows = tf.reshape(x, (-1, before))
+    if channels > before:
+        rows = tf.pad(rows, [[0, 0], [0, channels - before]])
+    else:
+        rows = tf.slice(rows, [0, 0], [-1, channels])
+    return tf.reshape(rows, (*(side or tf.shape(x)[axis] for axis, side in enumerate(x.shape[:-1])), channels))
