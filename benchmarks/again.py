@@ -76,6 +76,7 @@ STEPS = (
     Step("twins", 1.5, "twins.py nin_mnist_bn --valid nin_mnist_bn_valid"),
     Step("sliding", 2, "sliding.py --rounds 5"),
     Step("one_pass", 11, "one_pass.py --rounds 3", low=True),
+    Step("channels", 2, "channels.py", low=True),
     Step("freezing", 3, "freezing.py --rounds 3"),
     Step("training", 7, "training.py --rounds 5 --steps 4", low=True),
     Step(

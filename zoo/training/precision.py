@@ -79,7 +79,7 @@ def _fusible(layer: layers.Layer) -> bool:
 
 # oneDNN's fast batch normalisation takes multiples of so many channels; of others its plain one takes up to ten times
 # as long (`python benchmarks/channels.py`).
-_CHANNELS = {"float32": 4, "bfloat16": 16}
+MULTIPLES = {"float32": 4, "bfloat16": 16}
 
 
 class FusedNormalization(layers.BatchNormalization):
@@ -95,7 +95,7 @@ class FusedNormalization(layers.BatchNormalization):
 
         training = bool(training and self.trainable)
         channels = inputs.shape[-1]
-        added = -channels % _CHANNELS[self.compute_dtype]
+        added = -channels % MULTIPLES[self.compute_dtype]
 
         def widened(vector):
             return tf.pad(vector, [[0, added]]) if added else vector
