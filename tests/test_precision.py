@@ -56,6 +56,21 @@ def test_the_fused_kernel_is_keras_batch_normalisation(dtype, tolerance, setting
 
 
 @tensorflow_only
+@pytest.mark.parametrize(
+    ("dtype", "channels", "multiple"), [("float32", 18, 20), ("mixed_bfloat16", 18, 32), ("mixed_bfloat16", 32, 32)]
+)
+def test_the_kernel_is_given_as_many_channels_as_it_is_fast_for(dtype, channels, multiple):
+    import tensorflow as tf
+
+    layer = pair(FusedNormalization, dtype, channels)
+    spec = tf.TensorSpec((None, None, 4, channels), layer.compute_dtype)
+    function = tf.function(lambda x: layer(x, training=True)).get_concrete_function(spec)
+    kernels = [each for each in function.graph.get_operations() if each.type == "FusedBatchNormV3"]
+    assert [kernel.inputs[0].shape[-1] for kernel in kernels] == [multiple]
+    assert function.structured_outputs.shape.as_list() == [None, None, 4, channels]
+
+
+@tensorflow_only
 def test_moving_averages_follow_the_batch_as_worked_out_by_hand():
     layer = FusedNormalization(momentum=0.9)
     layer(np.float32([1, 2, 6]).reshape(3, 1, 1, 1), training=True)
