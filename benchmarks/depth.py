@@ -16,17 +16,20 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
+import turns
 from record import add_option, report, spread
 
 BLOCKS = {"basic": 2, "bottleneck": 3}  # convolutions a block
 DEPTHS = (8, 20, 50)
 # The first stage's channels of the net whose multiply-adds all have.
 BASE_WIDTH, BASE_DEPTH = 16, 20
-ROUNDS, STEPS = 5, 4
+ROUNDS, STEPS, IMAGES = 5, 4, 128
+Key = TypeVar("Key")
 
 
 def model_section(block: str, depth: int, width: int) -> dict:
@@ -84,7 +87,7 @@ def config_of(section: dict, options: argparse.Namespace, seed: int):
             "model": section,
             "train": {
                 "epochs": options.epochs,
-                "batch_size": 128,
+                "batch_size": IMAGES,
                 "optimizer": {
                     "name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 2.0e-3,
                 },
@@ -123,38 +126,48 @@ def measure(block: str, depth: int, seed: int, options: argparse.Namespace) -> d
     }
 
 
-def step_seconds(options: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
-    """Seconds of a training step of 128 images, by net: rounds by turns, each of some steps."""
+def compiled(model, recipe, precision: str) -> Callable[[], object]:
+    """A training step of `IMAGES` images, which has run once."""
     import numpy as np
 
-    from zoo.training import start
-    from zoo.training.precision import resolve, training_copy
+    from zoo.training.precision import training_copy
     from zoo.training.recipe import trainer
 
-    start(0, True)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (128, 32, 32, 3)).astype(np.float32)
-    labels = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 128)]
+    images = rng.integers(0, 256, (IMAGES, 32, 32, 3)).astype(np.float32)
+    labels = np.eye(10, dtype=np.float32)[rng.integers(0, 10, IMAGES)]
+    step = trainer(training_copy(model, precision), recipe, (0.0, 0.0, 0.0), 1000).train_on_batch
+    step(images, labels)
+    return lambda: step(images, labels)
+
+
+def by_turns(steps: dict[Key, Callable[[], object]]) -> dict[Key, list[float]]:
+    """Milliseconds an image of every step: rounds by turns, each of some calls."""
+    taken: dict[Key, list[float]] = {key: [] for key in steps}
+    for _, (key, step) in product(range(ROUNDS), steps.items()):
+        seconds = sum(turns.seconds(step) for _ in range(STEPS))
+        taken[key].append(1e3 * seconds / STEPS / IMAGES)
+    return taken
+
+
+def step_times(options: argparse.Namespace) -> dict[tuple[str, int], list[float]]:
+    """Milliseconds an image of a training step, by net."""
+    from zoo.training import start
+    from zoo.training.precision import resolve
+
+    start(0, True)
     steps = {}
     for block, depth in product(BLOCKS, DEPTHS):
         model, section = built(block, depth)
         recipe = config_of(section, options, 0).train
-        learner = training_copy(model, resolve(recipe.precision))
-        steps[block, depth] = trainer(learner, recipe, (0.0, 0.0, 0.0), 1000).train_on_batch
-        steps[block, depth](images, labels)
-    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in steps}
-    for _, (key, step) in product(range(ROUNDS), steps.items()):
-        begin = time.perf_counter()
-        for _ in range(STEPS):
-            step(images, labels)
-        seconds[key].append((time.perf_counter() - begin) / STEPS)
-    return seconds
+        steps[block, depth] = compiled(model, recipe, resolve(recipe.precision))
+    return by_turns(steps)
 
 
-def table(rows: list[dict], seconds: dict[tuple[str, int], list[float]]) -> list[dict]:
+def table(rows: list[dict], times: dict[tuple[str, int], list[float]]) -> list[dict]:
     """A row a net."""
     nets = []
-    for (block, depth), times in seconds.items():
+    for (block, depth), milliseconds in times.items():
         runs = [row for row in rows if (row["block"], row["depth"]) == (block, depth)]
         nets.append(
             {
@@ -164,7 +177,7 @@ def table(rows: list[dict], seconds: dict[tuple[str, int], list[float]]) -> list
                 "multiply-adds, M": round(runs[0]["macs"] / 1e6, 1),
                 "parameters": runs[0]["params"],
                 "test accuracy, %": [round(100 * row["accuracy"], 2) for row in runs],
-                "training, ms an image": spread([1e3 * each / 128 for each in times]),
+                "training, ms an image": spread(milliseconds),
             }
         )
     return nets
@@ -218,7 +231,7 @@ def main() -> None:
     if options.time:
         if missing := [each for each in wanted if each not in done]:
             parser.error(f"--time: not trained yet: {missing}")
-        nets = table(rows, step_seconds(options))
+        nets = table(rows, step_times(options))
         report(nets, options.record, "benchmarks/depth.py", 10_000, tuple(range(options.seeds)))
         draw(rows, options.output / "depth.png")
         return

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from zoo import archives, hdf5_models
 from zoo.card import Card, attach, card
 from zoo.classes import class_list
-from zoo.errors import InputError, cause, quoted, refuse
+from zoo.errors import InputError, cause
 from zoo.exported.reading import format_at
 from zoo.files import check_output, replacing
 from zoo.made_by import MadeBy
+from zoo.network.graph import check_model
 from zoo.schema import one_line
 from zoo.settings import own_settings
 from zoo.shipped import is_shipped, names, shipped_file
@@ -42,8 +43,7 @@ def save(model: keras.Model, path: str | Path, made_by: MadeBy | None = None) ->
         InputError: where `model` is none of Keras, or `path` does not end in .keras, or is no file that can be written.
         OSError: where it cannot be written; what is there is kept.
     """
-    if not isinstance(model, keras.Model):
-        refuse("model", quoted(model), "a Keras model")
+    check_model(model)
     path = check_output(path, "model file", ".keras")
     with replacing(path, made_by) as temporary:
         model.save(temporary)

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from zoo.errors import unknown
 from zoo.models import layers
 from zoo.models.architecture import ArchitectureConfig, LayerSize, NamePatterns, Padding, Window, after, renamed
-from zoo.models.blocks import WHITENING, Activation, Normalization, Whitening, conv, pooling
+from zoo.models.blocks import Activation, Normalization, Whitening, conv, pooling
 from zoo.models.branches import Branch, Layer, Tier, crops, stride_of, window_of
 from zoo.models.layers import Tensor
 from zoo.schema import Added, Positive, Schema, problem
@@ -171,7 +171,7 @@ class InceptionConfig(ArchitectureConfig):
         if first := self.whitening:
             kernel, filters = (first.kernel, first.kernel), first.filters(self.channels)
             row = Layer(kind="conv", kernel=kernel, stride=first.stride, filters=filters, padding="valid")
-            stages.append((WHITENING, (((row,),),)))
+            stages.append(("whitening", (((row,),),)))
         stages.append(("stem", (self.stem,)))
         for index, module in enumerate(self.modules):
             stages.append((f"modules.{index}", module.as_branches(self.kernel5)))

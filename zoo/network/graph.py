@@ -179,10 +179,19 @@ def _with_global_poolings(steps: Iterator[Step]) -> list[Step]:
     return [replace(step, layer=taken.setdefault(id(step.layer), as_global_pooling(step.layer))) for step in steps]
 
 
-def _functional(model: keras.Model, name: str = "") -> keras.Model:
-    """The Functional model whose graph is what `model`, whose path is `name`, computes."""
+def check_model(model: object) -> None:
+    """Refuse what is no model of Keras.
+
+    Raises:
+        InputError: for it.
+    """
     if not isinstance(model, keras.Model):
         refuse("model", quoted(model), "a Keras model")
+
+
+def _functional(model: keras.Model, name: str = "") -> keras.Model:
+    """The Functional model whose graph is what `model`, whose path is `name`, computes."""
+    check_model(model)
     what = f"model {name or model.name!r}"
     inner = graph_holder(model)
     if inner is None and isinstance(model, keras.Sequential):
